@@ -1,0 +1,12 @@
+"""Roof: who does what, and when. trio lives here only.
+
+__main__, cli/     arguments to a request to the running node, answer to people's text or JSON
+config             one frozen record; unknown key = error
+clock entropy offload   the only callers of the wall clock, of randomness, of threads
+actor supervisor bus    mailbox and reply; the tree and what to do when one falls; facts upward
+transport/         port, the libp2p twin and the memory twin
+actors/            storage, membership, peers, session, files, replication …
+services           the table: protocol id, who may ask, limits
+api http/          what a program can ask of a node; the same over a Unix socket
+wiring             the composition root
+"""

@@ -1,0 +1,46 @@
+"""Every bound of the protocols, with unit and reason. A limit without a name does not exist."""
+
+# --- bytes on the wire -------------------------------------------------------------------------------------------
+# 256 KiB blocks: the unit of entry digests and of chunks, so that each plain byte is hashed once (RECORDS §4).
+BLOCK_BYTES = 256 * 1024
+AEAD_TAG_BYTES = 16
+SEALED_CHUNK_BYTES_MAX = BLOCK_BYTES + AEAD_TAG_BYTES
+# One chunk with its message header, or one batch of small objects; a peer can make us hold one frame per stream.
+FRAME_BYTES_MAX = 512 * 1024
+FRAME_HEADER_BYTES = 4
+assert SEALED_CHUNK_BYTES_MAX + 1024 <= FRAME_BYTES_MAX
+# Before a peer is proven it may not make us hold more than a chain of four certificates and a few hashes.
+FRAME_BYTES_MAX_UNPROVEN = 32 * 1024
+# Nesting of decoded values: our deepest record has 6 levels; typed decoding stops at the type's own depth.
+CODEC_DEPTH_MAX = 16
+
+# --- records ------------------------------------------------------------------------------------------------------
+CHUNKS_PER_SEQUENCE = 16  # 4 MiB: the sweet spot of one durable commit (docs/decisions/0002)
+CHUNKS_PER_SEQUENCE_MAX = 1024
+MANIFEST_CHUNKS_MAX = 4096
+INLINE_CONTENT_BYTES_MAX = 64 * 1024
+ENTRIES_PER_PAGE = 1000
+PATH_BYTES_MAX = 4096
+ENTRIES_MAX = 1_000_000
+PAD_BYTES_MIN = 1024
+OFFER_LIFETIME_S = 24 * 3600
+WRAPS_PER_RECORD_MAX = 4096
+RECEIPT_ITEMS_MAX = 1024
+
+# --- identity -----------------------------------------------------------------------------------------------------
+CERTIFICATE_BYTES_MAX = 4096
+CHAIN_LENGTH_MAX = 4
+TICKETS_OPEN_MAX = 64
+FENCES_KEPT_MAX = 64
+FENCE_LIFETIME_S = 400 * 86400
+TICKET_LIFETIME_S = 24 * 3600
+NAME_BYTES_MAX = 64
+ADDRESSES_PER_NODE_MAX = 16
+ADDRESS_BYTES_MAX = 256
+
+# --- time ---------------------------------------------------------------------------------------------------------
+AUTH_TIMEOUT_S = 10.0
+CLOCK_SKEW_MAX_S = 300
+TOMBSTONE_LIFETIME_S = 400 * 86400
+TRASH_WINDOW_S = 7 * 86400
+RECEIPT_LIFETIME_S = 30 * 86400
