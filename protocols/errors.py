@@ -130,14 +130,16 @@ class StoreFull(LadingError):
     """The machine: out of budget or disk. Degrade to read-only and tell the operator what to do."""
 
     def __init__(self, message: str = "", **details: object) -> None:
-        super().__init__(Reason.STORE_FULL, message, **details)
+        super().__init__(Reason.STORE_FULL, message)
+        self.details = details
 
 
 class StoreDamaged(LadingError):
     """The machine: a page, file or value is not what was written."""
 
     def __init__(self, message: str = "", **details: object) -> None:
-        super().__init__(Reason.INTEGRITY, message, **details)
+        super().__init__(Reason.INTEGRITY, message)
+        self.details = details
 
 
 class UsageError(LadingError):

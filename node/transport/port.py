@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import trio
+from trio import TaskStatus
 
 from protocols.errors import LadingError, Reason
 from protocols.types import PeerId
@@ -113,7 +114,7 @@ class Transport(Protocol):
 
     peer_id: PeerId
 
-    async def run(self, *, task_status: trio.TaskStatus[Sequence[str]] = trio.TASK_STATUS_IGNORED) -> None:
+    async def run(self, *, task_status: TaskStatus[Sequence[str]] = trio.TASK_STATUS_IGNORED) -> None:
         """Listens until cancelled. Started value: addresses listened on, as multiaddrs without /p2p part.
         Raises LadingError(FAILED) naming the address when none could be bound."""
 
