@@ -206,9 +206,7 @@ class HpkePrivateKey:
 def _hpke_key_and_nonce(shared_secret: bytes, encapsulated: bytes, recipient: bytes, info: bytes) -> tuple[bytes, bytes]:
     eae_prk = _labelled_extract(_KEM_SUITE, b"", b"eae_prk", shared_secret)
     shared = _labelled_expand(_KEM_SUITE, eae_prk, b"shared_secret", encapsulated + recipient, 32)
-    context = (
-        b"\0" + _labelled_extract(_HPKE_SUITE, b"", b"psk_id_hash", b"") + _labelled_extract(_HPKE_SUITE, b"", b"info_hash", info)
-    )
+    context = b"\0" + _labelled_extract(_HPKE_SUITE, b"", b"psk_id_hash", b"") + _labelled_extract(_HPKE_SUITE, b"", b"info_hash", info)
     secret = _labelled_extract(_HPKE_SUITE, shared, b"secret", b"")
     key = _labelled_expand(_HPKE_SUITE, secret, b"key", context, 32)
     nonce = _labelled_expand(_HPKE_SUITE, secret, b"base_nonce", context, 12)

@@ -111,9 +111,7 @@ class LocalError(LadingError):
 class RemoteError(LadingError):
     """The peer is at fault: obey the verdict."""
 
-    def __init__(
-        self, reason: Reason, message: str = "", *, verdict: Verdict = Verdict.DROP, hint: str = "", **details: object
-    ) -> None:
+    def __init__(self, reason: Reason, message: str = "", *, verdict: Verdict = Verdict.DROP, hint: str = "", **details: object) -> None:
         super().__init__(reason, message, hint=hint, **details)
         self.verdict = verdict
 

@@ -16,13 +16,16 @@ from __future__ import annotations
 import enum
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import trio
-from trio import TaskStatus
 
 from protocols.errors import LadingError, Reason
 from protocols.types import PeerId
+
+if TYPE_CHECKING:
+    # A dependency of libp2p brings old stubs of trio that shadow trio's own types; theirs has this name elsewhere.
+    from trio_typing import TaskStatus
 
 
 class PathKind(enum.Enum):
@@ -110,7 +113,7 @@ class Connection(Protocol):
 
 
 class Transport(Protocol):
-    """A node's network. ``run`` is a service: it reports the listen addresses when ready and ends when cancelled, leaving nothing behind."""
+    """A node's network. ``run`` is a service: it reports its addresses when ready, ends when cancelled, leaves nothing behind."""
 
     peer_id: PeerId
 
