@@ -1,0 +1,584 @@
+"""The four request machines of the exchange: PlaceAsker, PlaceServer, FetchAsker, FetchServer.
+
+Each is one request's life; the conversation holder (node/actors/exchange) keeps a bounded number of them per stream. Chunks are
+hashed before they leave a machine: what Store or Deliver carries is what its name says. A holder commits, and only then answers.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+from ..crypto import sha256
+from ..effects import Effect, Send
+from ..errors import Reason, RemoteError, Verdict
+from ..limits import CHUNKS_PER_SEQUENCE_MAX, SEALED_CHUNK_BYTES_MAX
+from ..machine import Machine, Outcome, Row
+from ..signed import Signed
+from .messages import Cancel, Chunk, Credit, Done, Fetch, Need, Place, Placed, Refused
+
+REQUESTS_OPEN_MAX = 64  # of one peer at once on one stream; more are refused with FLOOD
+CREDIT_BYTES = 4 * 1024 * 1024  # one sequence of 16 chunks: two in flight hide the commit of one
+PLACE_PATIENCE_S = 30.0  # a request without any progress is given up, so that a stalling peer is replaced
+FETCH_PATIENCE_S = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """The asking side begins."""
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """Answer to CheckPlace: allowed; missing: indexes that are not on this disk."""
+
+    missing: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """Answer to CheckPlace or Commit: no, with the reason's name."""
+
+    reason: str
+    text: str = ""
+    refusal: Signed | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """These chunks are durable now."""
+
+    indexes: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Committed:
+    """The whole sequence is durable and spoken for: the signed hold or receipt."""
+
+    answer: Signed
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """Answer to Load: chunks in the order asked; None where this node has none."""
+
+    chunks: tuple[tuple[int, bytes | None], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Consumed:
+    """The asking side has used up so many bytes: more credit may be given."""
+
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Abandon:
+    """Our own side no longer wants this request."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tick:
+    """Time has come (see wake_at)."""
+
+
+@dataclass(frozen=True, slots=True)
+class CheckPlace:
+    """May this be kept, and what of it is missing? Answer: Checked or Rejected."""
+
+    place: Place
+
+
+@dataclass(frozen=True, slots=True)
+class Store:
+    """Keep this chunk: its bytes hash to the name. Answer, when durable: Stored."""
+
+    index: int
+    name: bytes
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Commit:
+    """All chunks are durable: take the sequence and sign for it. Answer: Committed or Rejected."""
+
+    place: Place
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """Read these chunks from disk. Answer: Loaded."""
+
+    root: bytes
+    indexes: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Deliver:
+    """A chunk that hashes to its name, for the asking side."""
+
+    index: int
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """The request ended as wished. answer: hold or receipt of a Place; missing: what a Fetch did not bring."""
+
+    answer: Signed | None = None
+    missing: tuple[int, ...] = ()
+    sent_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """The request ended otherwise."""
+
+    reason: Reason
+    text: str
+
+
+class RequestState(enum.Enum):
+    NEW = "new"
+    ASKED = "asked"
+    CHECKING = "checking"
+    MOVING = "moving"
+    COMMITTING = "committing"
+    ENDED = "ended"
+
+
+S = RequestState
+_ENDED = frozenset({S.ENDED})
+
+
+def reason_named(stable_name: str) -> Reason:
+    """The Reason of that name; REFUSED for a name that we do not know (a newer peer's)."""
+    for reason in Reason:
+        if reason.stable_name == stable_name:
+            return reason
+    return Reason.REFUSED
+
+
+def _violation(text: str) -> RemoteError:
+    return RemoteError(Reason.MALFORMED, text, verdict=Verdict.DROP)
+
+
+class _Request(Machine):
+    """What all four share: the progress clock and the ends."""
+
+    patience_s: ClassVar[float] = PLACE_PATIENCE_S
+
+    def __init__(self, request: int) -> None:
+        super().__init__(S.NEW)
+        self.request = request
+        self._progress_at: float | None = None
+
+    @property
+    def ended(self) -> bool:
+        return self.state is S.ENDED
+
+    def wake_at(self) -> float | None:
+        if self.state is S.ENDED or self._progress_at is None:
+            return None
+        return self._progress_at + self.patience_s
+
+    def ignore(self, event: object, now_s: float) -> Outcome:
+        return self.state, ()
+
+
+class PlaceAsker(_Request):
+    """Asks a holder to keep one sequence and sends what it lacks."""
+
+    TABLE: ClassVar[Mapping[tuple[enum.Enum, type], Row]] = {
+        (S.NEW, Start): ("start", frozenset({S.ASKED})),
+        (S.ASKED, Need): ("need", frozenset({S.MOVING})),
+        (S.ASKED, Placed): ("placed", _ENDED),
+        (S.ASKED, Refused): ("refused", _ENDED),
+        (S.MOVING, Loaded): ("loaded", frozenset({S.MOVING, S.ENDED})),
+        (S.ASKED, Credit): ("ignore", frozenset({S.ASKED})),
+        (S.MOVING, Credit): ("credit", frozenset({S.MOVING})),
+        (S.MOVING, Placed): ("placed", _ENDED),
+        (S.MOVING, Refused): ("refused", _ENDED),
+        (S.ASKED, Tick): ("tick", frozenset({S.ASKED, S.ENDED})),
+        (S.MOVING, Tick): ("tick", frozenset({S.MOVING, S.ENDED})),
+        (S.ASKED, Abandon): ("abandon", _ENDED),
+        (S.MOVING, Abandon): ("abandon", _ENDED),
+        (S.ENDED, Need): ("ignore", _ENDED),
+        (S.ENDED, Credit): ("ignore", _ENDED),
+        (S.ENDED, Placed): ("ignore", _ENDED),
+        (S.ENDED, Refused): ("ignore", _ENDED),
+        (S.ENDED, Loaded): ("ignore", _ENDED),
+        (S.ENDED, Tick): ("ignore", _ENDED),
+        (S.ENDED, Abandon): ("ignore", _ENDED),
+    }
+
+    def __init__(self, place: Place, eager_chunks: tuple[bytes, ...] = ()) -> None:
+        """eager_chunks: all chunks of a small sequence, sent along at once (``place.eager`` is set then)."""
+        super().__init__(place.request)
+        self.place = place
+        self._eager_chunks = eager_chunks
+        self._credit = 0
+        self._to_load: list[int] = []
+        self._loading = False
+        self.sent_bytes = 0
+
+    def start(self, event: Start, now_s: float) -> Outcome:
+        self._progress_at = now_s
+        sends: list[Effect] = [Send(self.place)]
+        for index, data in enumerate(self._eager_chunks):
+            self.sent_bytes += len(data)
+            sends.append(Send(Chunk(self.request, index, data)))
+        self._eager_chunks = ()
+        return S.ASKED, tuple(sends)
+
+    def need(self, event: Need, now_s: float) -> Outcome:
+        self._progress_at = now_s
+        count = len(self.place.names)
+        if len(event.missing) > count or any(not 0 <= index < count for index in event.missing) or event.credit < 0:
+            raise _violation("Need for chunks that were not offered")
+        self._credit = event.credit
+        self._to_load = [] if self.place.eager else list(dict.fromkeys(event.missing))
+        return S.MOVING, self._load_more()
+
+    def credit(self, event: Credit, now_s: float) -> Outcome:
+        if event.bytes < 0:
+            raise _violation("negative credit")
+        self._progress_at = now_s
+        self._credit += event.bytes
+        return S.MOVING, self._load_more()
+
+    def _load_more(self) -> tuple[Effect, ...]:
+        if self._loading or not self._to_load:
+            return ()
+        take: list[int] = []
+        for index in self._to_load:
+            size = self.place.sizes[index]
+            if size > self._credit:
+                break
+            self._credit -= size
+            take.append(index)
+        if not take:
+            return ()
+        del self._to_load[: len(take)]
+        self._loading = True
+        return (Load(self.place.root, tuple(take)),)
+
+    def loaded(self, event: Loaded, now_s: float) -> Outcome:
+        self._loading = False
+        self._progress_at = now_s
+        sends: list[Effect] = []
+        for index, data in event.chunks:
+            if data is None:
+                sends += [Send(Cancel(self.request)), Failed(Reason.INTEGRITY, f"chunk {index} is no longer on this disk")]
+                return S.ENDED, tuple(sends)
+            self.sent_bytes += len(data)
+            sends.append(Send(Chunk(self.request, index, data)))
+        return S.MOVING, (*sends, *self._load_more())
+
+    def placed(self, event: Placed, now_s: float) -> Outcome:
+        return S.ENDED, (Finished(answer=event.answer, sent_bytes=self.sent_bytes),)
+
+    def refused(self, event: Refused, now_s: float) -> Outcome:
+        return S.ENDED, (Failed(reason_named(event.reason), event.text or "refused"),)
+
+    def tick(self, event: Tick, now_s: float) -> Outcome:
+        if self._progress_at is not None and now_s < self._progress_at + self.patience_s:
+            return self.state, ()
+        return S.ENDED, (Send(Cancel(self.request)), Failed(Reason.STALLED, f"no progress for {self.patience_s:.0f} s"))
+
+    def abandon(self, event: Abandon, now_s: float) -> Outcome:
+        return S.ENDED, (Send(Cancel(self.request)),)
+
+
+class PlaceServer(_Request):
+    """Takes one sequence: authority first, then only the chunks asked for, each hashed before it is stored."""
+
+    TABLE: ClassVar[Mapping[tuple[enum.Enum, type], Row]] = {
+        (S.NEW, Place): ("place", frozenset({S.CHECKING})),
+        (S.CHECKING, Chunk): ("early_chunk", frozenset({S.CHECKING})),
+        (S.CHECKING, Checked): ("checked", frozenset({S.MOVING, S.COMMITTING})),
+        (S.CHECKING, Rejected): ("rejected", _ENDED),
+        (S.CHECKING, Cancel): ("cancel", _ENDED),
+        (S.MOVING, Chunk): ("chunk", frozenset({S.MOVING})),
+        (S.MOVING, Stored): ("stored", frozenset({S.MOVING, S.COMMITTING})),
+        (S.MOVING, Rejected): ("rejected", _ENDED),
+        (S.MOVING, Cancel): ("cancel", _ENDED),
+        (S.MOVING, Tick): ("tick", frozenset({S.MOVING, S.ENDED})),
+        (S.CHECKING, Tick): ("ignore", frozenset({S.CHECKING})),
+        (S.COMMITTING, Tick): ("ignore", frozenset({S.COMMITTING})),
+        (S.COMMITTING, Committed): ("committed", _ENDED),
+        (S.COMMITTING, Rejected): ("rejected", _ENDED),
+        (S.COMMITTING, Cancel): ("ignore", frozenset({S.COMMITTING})),
+        (S.ENDED, Chunk): ("ignore", _ENDED),
+        (S.ENDED, Stored): ("ignore", _ENDED),
+        (S.ENDED, Checked): ("ignore", _ENDED),
+        (S.ENDED, Committed): ("ignore", _ENDED),
+        (S.ENDED, Rejected): ("ignore", _ENDED),
+        (S.ENDED, Cancel): ("ignore", _ENDED),
+        (S.ENDED, Tick): ("ignore", _ENDED),
+    }
+
+    def __init__(self, request: int) -> None:
+        super().__init__(request)
+        self._place: Place | None = None
+        self._missing: set[int] = set()
+        self._storing: set[int] = set()
+        self._early: dict[int, bytes] = {}
+        self._granted = 0
+
+    def place(self, event: Place, now_s: float) -> Outcome:
+        count = len(event.names)
+        if not 0 < count <= CHUNKS_PER_SEQUENCE_MAX or len(event.sizes) != count:
+            raise _violation(f"a sequence of {count} chunks and {len(event.sizes)} sizes")
+        if any(len(name) != 32 for name in event.names) or any(not 16 < size <= SEALED_CHUNK_BYTES_MAX for size in event.sizes):
+            raise _violation("a chunk name that is not 32 bytes or a size out of bounds")
+        if event.eager and sum(event.sizes) > CREDIT_BYTES:
+            raise _violation("too much sent without asking")
+        self._place = event
+        self._progress_at = now_s
+        return S.CHECKING, (CheckPlace(event),)
+
+    def early_chunk(self, event: Chunk, now_s: float) -> Outcome:
+        """Chunks of an eager Place that overtake our own check; bounded by CREDIT_BYTES in all."""
+        assert self._place is not None
+        if not self._place.eager:
+            raise _violation("a chunk that nobody asked for")
+        self._check(event)
+        self._early[event.index] = event.data
+        return S.CHECKING, ()
+
+    def _check(self, event: Chunk) -> bytes:
+        assert self._place is not None
+        if not 0 <= event.index < len(self._place.names):
+            raise _violation(f"chunk {event.index} of {len(self._place.names)}")
+        name = self._place.names[event.index]
+        if len(event.data) != self._place.sizes[event.index] or sha256(event.data) != name:
+            raise RemoteError(Reason.WRONG_NAME, "a chunk whose bytes do not match its name", verdict=Verdict.BAN)
+        return name
+
+    def checked(self, event: Checked, now_s: float) -> Outcome:
+        assert self._place is not None
+        self._progress_at = now_s
+        self._missing = set(event.missing)
+        if not self._missing:
+            self._early.clear()
+            return S.COMMITTING, (Commit(self._place),)
+        self._granted = CREDIT_BYTES
+        effects: list[Effect] = [Send(Need(self.request, event.missing, CREDIT_BYTES))]
+        for index, data in sorted(self._early.items()):
+            if index in self._missing and index not in self._storing:
+                self._storing.add(index)
+                effects.append(Store(index, self._place.names[index], data))
+        self._early.clear()
+        return S.MOVING, tuple(effects)
+
+    def chunk(self, event: Chunk, now_s: float) -> Outcome:
+        assert self._place is not None
+        name = self._check(event)
+        if event.index not in self._missing or event.index in self._storing:
+            if self._place.eager:  # sent along unasked, and already here
+                return S.MOVING, ()
+            raise _violation("a chunk that was not asked for, or sent twice")
+        self._granted -= len(event.data)
+        if self._granted < 0 and not self._place.eager:
+            raise RemoteError(Reason.FLOOD, "more bytes than the credit allows")
+        self._progress_at = now_s
+        self._storing.add(event.index)
+        return S.MOVING, (Store(event.index, name, event.data),)
+
+    def stored(self, event: Stored, now_s: float) -> Outcome:
+        assert self._place is not None
+        freed = 0
+        for index in event.indexes:
+            if index in self._missing:
+                self._missing.discard(index)
+                self._storing.discard(index)
+                freed += self._place.sizes[index]
+        self._progress_at = now_s
+        if not self._missing:
+            return S.COMMITTING, (Commit(self._place),)
+        self._granted += freed
+        return S.MOVING, (Send(Credit(self.request, freed)),) if freed else ()
+
+    def committed(self, event: Committed, now_s: float) -> Outcome:
+        return S.ENDED, (Send(Placed(self.request, event.answer)), Finished(answer=event.answer))
+
+    def rejected(self, event: Rejected, now_s: float) -> Outcome:
+        self._early.clear()
+        return S.ENDED, (
+            Send(Refused(self.request, event.reason, event.text, event.refusal)),
+            Failed(reason_named(event.reason), event.text),
+        )
+
+    def cancel(self, event: Cancel, now_s: float) -> Outcome:
+        self._early.clear()
+        return S.ENDED, (Failed(Reason.CANCELLED, "the peer no longer wants it"),)
+
+    def tick(self, event: Tick, now_s: float) -> Outcome:
+        if self._storing or (self._progress_at is not None and now_s < self._progress_at + self.patience_s):
+            return S.MOVING, ()
+        return S.ENDED, (
+            Send(Refused(self.request, Reason.STALLED.stable_name, f"nothing came for {self.patience_s:.0f} s")),
+            Failed(Reason.STALLED, "nothing came"),
+        )
+
+
+class FetchAsker(_Request):
+    """Asks for chunks of one sequence; hands on only those that hash to their names, in the order they come."""
+
+    patience_s: ClassVar[float] = FETCH_PATIENCE_S
+    TABLE: ClassVar[Mapping[tuple[enum.Enum, type], Row]] = {
+        (S.NEW, Start): ("start", frozenset({S.MOVING})),
+        (S.MOVING, Chunk): ("chunk", frozenset({S.MOVING})),
+        (S.MOVING, Consumed): ("consumed", frozenset({S.MOVING})),
+        (S.MOVING, Done): ("done", _ENDED),
+        (S.MOVING, Refused): ("refused", _ENDED),
+        (S.MOVING, Tick): ("tick", frozenset({S.MOVING, S.ENDED})),
+        (S.MOVING, Abandon): ("abandon", _ENDED),
+        (S.ENDED, Chunk): ("ignore", _ENDED),
+        (S.ENDED, Consumed): ("ignore", _ENDED),
+        (S.ENDED, Done): ("ignore", _ENDED),
+        (S.ENDED, Refused): ("ignore", _ENDED),
+        (S.ENDED, Tick): ("ignore", _ENDED),
+        (S.ENDED, Abandon): ("ignore", _ENDED),
+    }
+
+    def __init__(self, request: int, root: bytes, names: Mapping[int, bytes], *, credit: int = CREDIT_BYTES) -> None:
+        """names: chunk index -> name, of the chunks wanted."""
+        super().__init__(request)
+        self._root = root
+        self._names = dict(names)
+        self._left = set(self._names)
+        self._credit = credit
+        self._owed = 0
+        self._unread = 0
+
+    def start(self, event: Start, now_s: float) -> Outcome:
+        self._progress_at = now_s
+        return S.MOVING, (Send(Fetch(self.request, self._root, tuple(sorted(self._names)), self._credit)),)
+
+    def chunk(self, event: Chunk, now_s: float) -> Outcome:
+        if event.index not in self._left:
+            raise _violation("a chunk that was not asked for, or sent twice")
+        self._credit -= len(event.data)
+        if self._credit < 0:
+            raise RemoteError(Reason.FLOOD, "more bytes than the credit allows")
+        if sha256(event.data) != self._names[event.index]:
+            raise RemoteError(Reason.WRONG_NAME, "a chunk whose bytes do not match its name", verdict=Verdict.BAN)
+        self._progress_at = now_s
+        self._left.discard(event.index)
+        self._unread += 1
+        return S.MOVING, (Deliver(event.index, event.data),)
+
+    def consumed(self, event: Consumed, now_s: float) -> Outcome:
+        self._progress_at = now_s
+        self._unread = max(0, self._unread - 1)
+        self._owed += event.bytes
+        if not self._left or self._owed < CREDIT_BYTES // 4:
+            return S.MOVING, ()
+        owed, self._owed = self._owed, 0
+        self._credit += owed
+        return S.MOVING, (Send(Credit(self.request, owed)),)
+
+    def done(self, event: Done, now_s: float) -> Outcome:
+        missing = tuple(sorted(self._left))
+        if not set(event.missing) >= self._left:
+            raise _violation("Done before everything was sent")
+        return S.ENDED, (Finished(missing=missing),)
+
+    def refused(self, event: Refused, now_s: float) -> Outcome:
+        return S.ENDED, (Failed(reason_named(event.reason), event.text or "refused"),)
+
+    def tick(self, event: Tick, now_s: float) -> Outcome:
+        if self._unread or (self._progress_at is not None and now_s < self._progress_at + self.patience_s):
+            if self._unread:  # we are the slow side
+                self._progress_at = now_s
+            return S.MOVING, ()
+        return S.ENDED, (Send(Cancel(self.request)), Failed(Reason.STALLED, f"no chunk for {self.patience_s:.0f} s"))
+
+    def abandon(self, event: Abandon, now_s: float) -> Outcome:
+        return S.ENDED, (Send(Cancel(self.request)),)
+
+
+class FetchServer(_Request):
+    """Reads chunks from disk as the credit allows and sends them."""
+
+    TABLE: ClassVar[Mapping[tuple[enum.Enum, type], Row]] = {
+        (S.NEW, Fetch): ("fetch", frozenset({S.MOVING, S.ENDED})),
+        (S.MOVING, Loaded): ("loaded", frozenset({S.MOVING, S.ENDED})),
+        (S.MOVING, Credit): ("credit", frozenset({S.MOVING})),
+        (S.MOVING, Cancel): ("cancel", _ENDED),
+        (S.MOVING, Rejected): ("rejected", _ENDED),
+        (S.MOVING, Tick): ("tick", frozenset({S.MOVING, S.ENDED})),
+        (S.ENDED, Loaded): ("ignore", _ENDED),
+        (S.ENDED, Credit): ("ignore", _ENDED),
+        (S.ENDED, Cancel): ("ignore", _ENDED),
+        (S.ENDED, Rejected): ("ignore", _ENDED),
+        (S.ENDED, Tick): ("ignore", _ENDED),
+    }
+
+    def __init__(self, request: int) -> None:
+        super().__init__(request)
+        self._root = b""
+        self._left: list[int] = []
+        self._credit = 0
+        self._loading = False
+        self._missing: list[int] = []
+
+    def fetch(self, event: Fetch, now_s: float) -> Outcome:
+        if len(event.indexes) > CHUNKS_PER_SEQUENCE_MAX or len(set(event.indexes)) != len(event.indexes) or event.credit < 0:
+            raise _violation("a Fetch out of bounds")
+        if any(index < 0 for index in event.indexes):
+            raise _violation("a negative chunk index")
+        self._root = event.root
+        self._left = list(event.indexes)
+        self._credit = event.credit
+        self._progress_at = now_s
+        if not self._left:
+            return S.ENDED, (Send(Done(self.request)), Finished())
+        return S.MOVING, self._load_more()
+
+    def _load_more(self) -> tuple[Effect, ...]:
+        # Sizes are known only after reading, so every chunk counts as a whole one until then.
+        count = min(self._credit // SEALED_CHUNK_BYTES_MAX, len(self._left), 4)
+        if self._loading or count == 0:
+            return ()
+        take, self._left = tuple(self._left[:count]), self._left[count:]
+        self._credit -= count * SEALED_CHUNK_BYTES_MAX
+        self._loading = True
+        return (Load(self._root, take),)
+
+    def loaded(self, event: Loaded, now_s: float) -> Outcome:
+        self._loading = False
+        self._progress_at = now_s
+        sends: list[Effect] = []
+        for index, data in event.chunks:
+            self._credit += SEALED_CHUNK_BYTES_MAX
+            if data is None:
+                self._missing.append(index)
+                continue
+            self._credit -= len(data)
+            sends.append(Send(Chunk(self.request, index, data)))
+        if not self._left:
+            return S.ENDED, (*sends, Send(Done(self.request, tuple(self._missing))), Finished(missing=tuple(self._missing)))
+        return S.MOVING, (*sends, *self._load_more())
+
+    def credit(self, event: Credit, now_s: float) -> Outcome:
+        if event.bytes < 0:
+            raise _violation("negative credit")
+        self._progress_at = now_s
+        self._credit += event.bytes
+        return S.MOVING, self._load_more()
+
+    def cancel(self, event: Cancel, now_s: float) -> Outcome:
+        return S.ENDED, (Failed(Reason.CANCELLED, "the peer no longer wants it"),)
+
+    def rejected(self, event: Rejected, now_s: float) -> Outcome:
+        return S.ENDED, (Send(Refused(self.request, event.reason, event.text)), Failed(reason_named(event.reason), event.text))
+
+    def tick(self, event: Tick, now_s: float) -> Outcome:
+        if self._loading or (self._progress_at is not None and now_s < self._progress_at + self.patience_s):
+            return S.MOVING, ()
+        return S.ENDED, (Failed(Reason.STALLED, "the peer gives no credit"),)
