@@ -43,6 +43,8 @@ class Label(enum.Enum):
     ANNOUNCEMENT = b"lading/announcement/1"
     TICKET_STATE = b"lading/ticket-state/1"
     AUTH = b"lading/auth/1"
+    JOIN_APPLICATION = b"lading/join-application/1"
+    JOIN_ADMISSION = b"lading/join-admission/1"
     # hashes
     MEMBER_ID = b"lading/member-id/1"
     NETWORK_ID = b"lading/network-id/1"
