@@ -26,6 +26,16 @@ PAD_BYTES_MIN = 1024
 OFFER_LIFETIME_S = 24 * 3600
 WRAPS_PER_RECORD_MAX = 4096
 RECEIPT_ITEMS_MAX = 1024
+# Head of a manifest: at most ENTRIES_MAX / ENTRIES_PER_PAGE page references, each with a path.
+MANIFEST_HEAD_BYTES_MAX = 8 * 1024 * 1024
+# One page: ENTRIES_PER_PAGE entries, each with a path and a link target.
+ENTRY_PAGE_BYTES_MAX = 9 * 1024 * 1024
+MEDIA_TYPE_BYTES_MAX = 256
+NOTES_BYTES_MAX = 4096
+TAGS_MAX = 64
+TOMBSTONE_COVERS_MAX = 256
+AUDIT_RANGES_MAX = 64
+AUDIT_RANGE_BYTES_MAX = 64 * 1024
 
 # --- identity -----------------------------------------------------------------------------------------------------
 CERTIFICATE_BYTES_MAX = 4096
@@ -34,6 +44,14 @@ TICKETS_OPEN_MAX = 64
 FENCES_KEPT_MAX = 64
 FENCE_LIFETIME_S = 400 * 86400
 TICKET_LIFETIME_S = 24 * 3600
+# A used or ended ticket is remembered so long, so that a late copy of its opening does not bring it back.
+TICKET_MEMORY_S = 30 * 86400
+# Of the open tickets at most so many of one member's, so that nobody crowds the others out.
+TICKETS_PER_MEMBER_MAX = 8
+# Each costs a node about 1 KiB of memory; only root, issuers and members about themselves can add one.
+REVOCATIONS_MAX = 16384
+REVOCATION_REASON_BYTES_MAX = 64
+FENCE_NUMBER_MAX = 2**53
 NAME_BYTES_MAX = 64
 ADDRESSES_PER_NODE_MAX = 16
 ADDRESS_BYTES_MAX = 256
