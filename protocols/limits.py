@@ -48,6 +48,8 @@ TICKET_LIFETIME_S = 24 * 3600
 TICKET_MEMORY_S = 30 * 86400
 # Of the open tickets at most so many of one member's, so that nobody crowds the others out.
 TICKETS_PER_MEMBER_MAX = 8
+# And remembered, whatever became of them.
+TICKETS_KEPT_PER_MEMBER_MAX = 64
 # Each costs a node about 1 KiB of memory; only root, issuers and members about themselves can add one.
 REVOCATIONS_MAX = 16384
 REVOCATION_REASON_BYTES_MAX = 64
@@ -58,6 +60,13 @@ ADDRESS_BYTES_MAX = 256
 
 # --- time ---------------------------------------------------------------------------------------------------------
 AUTH_TIMEOUT_S = 10.0
+# Pages of the revocation and fence exchange: far enough below FRAME_BYTES_MAX_UNPROVEN that one more entry always fits.
+AUTH_HASHES_PER_PAGE = 512
+AUTH_PAGE_BYTES = 16 * 1024
+AUTH_FEATURES_MAX = 32
+FEATURE_BYTES_MAX = 32
+assert AUTH_HASHES_PER_PAGE * 34 + 1024 <= FRAME_BYTES_MAX_UNPROVEN
+assert AUTH_PAGE_BYTES + 3 * CERTIFICATE_BYTES_MAX + 1024 <= FRAME_BYTES_MAX_UNPROVEN
 CLOCK_SKEW_MAX_S = 300
 TOMBSTONE_LIFETIME_S = 400 * 86400
 TRASH_WINDOW_S = 7 * 86400
