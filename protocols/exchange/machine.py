@@ -14,13 +14,14 @@ from typing import ClassVar
 from ..crypto import sha256
 from ..effects import Effect, Send
 from ..errors import Reason, RemoteError, Verdict
-from ..limits import CHUNKS_PER_SEQUENCE_MAX, SEALED_CHUNK_BYTES_MAX
+from ..limits import CHUNKS_PER_SEQUENCE_MAX, MANIFEST_CHUNKS_MAX, SEALED_CHUNK_BYTES_MAX
 from ..machine import Machine, Outcome, Row
 from ..signed import Signed
 from .messages import Cancel, Chunk, Credit, Done, Fetch, Need, Place, Placed, Refused
 
 REQUESTS_OPEN_MAX = 64  # of one peer at once on one stream; more are refused with FLOOD
 CREDIT_BYTES = 4 * 1024 * 1024  # one sequence of 16 chunks: two in flight hide the commit of one
+SEQUENCE_CHUNKS_MAX = max(CHUNKS_PER_SEQUENCE_MAX, MANIFEST_CHUNKS_MAX)  # sequence 0 is the manifest
 PLACE_PATIENCE_S = 30.0  # a request without any progress is given up, so that a stalling peer is replaced
 FETCH_PATIENCE_S = 10.0
 
@@ -330,7 +331,7 @@ class PlaceServer(_Request):
 
     def place(self, event: Place, now_s: float) -> Outcome:
         count = len(event.names)
-        if not 0 < count <= CHUNKS_PER_SEQUENCE_MAX or len(event.sizes) != count:
+        if not 0 < count <= SEQUENCE_CHUNKS_MAX or len(event.sizes) != count:
             raise _violation(f"a sequence of {count} chunks and {len(event.sizes)} sizes")
         if any(len(name) != 32 for name in event.names) or any(not 16 < size <= SEALED_CHUNK_BYTES_MAX for size in event.sizes):
             raise _violation("a chunk name that is not 32 bytes or a size out of bounds")
@@ -528,7 +529,7 @@ class FetchServer(_Request):
         self._missing: list[int] = []
 
     def fetch(self, event: Fetch, now_s: float) -> Outcome:
-        if len(event.indexes) > CHUNKS_PER_SEQUENCE_MAX or len(set(event.indexes)) != len(event.indexes) or event.credit < 0:
+        if len(event.indexes) > SEQUENCE_CHUNKS_MAX or len(set(event.indexes)) != len(event.indexes) or event.credit < 0:
             raise _violation("a Fetch out of bounds")
         if any(index < 0 for index in event.indexes):
             raise _violation("a negative chunk index")
