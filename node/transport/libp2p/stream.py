@@ -1,0 +1,71 @@
+"""The port's Stream: whole frames over one Yamux stream.
+
+Each direction is frames, each 4-byte length and body, then the end marker, a length that no frame has, and only then Yamux' own
+FIN. Whatever ends a stream without the marker, be it a killed process or an intermediary, has broken it.
+"""
+
+from __future__ import annotations
+
+from protocols.errors import DecodeError, LocalError, Reason
+from protocols.frames import FrameReader, frame_header
+from protocols.limits import FRAME_BYTES_MAX, FRAME_HEADER_BYTES
+
+from ..port import StreamBroken, StreamEnded
+from .mux import MuxStream
+
+END_MARKER = b"\xff" * FRAME_HEADER_BYTES
+
+
+class _FramesAndEnd(FrameReader):
+    """Frames, and whether the end marker stands where the next one would begin."""
+
+    @property
+    def has_ended(self) -> bool:
+        return self._buffer.startswith(END_MARKER)
+
+
+class FramedStream:
+    """One conversation's stream. Any task may send; one at a time receives."""
+
+    def __init__(self, stream: MuxStream, protocol: str) -> None:
+        self.protocol = protocol
+        self._stream = stream
+        self._reader = _FramesAndEnd()
+
+    async def send(self, frame: bytes) -> None:
+        """Queues one frame body, at most FRAME_BYTES_MAX bytes; waits for room (at most 1 MiB is queued). Raises StreamBroken."""
+        if len(frame) > FRAME_BYTES_MAX:
+            raise LocalError(Reason.TOO_LONG, f"frame of {len(frame)} bytes, at most {FRAME_BYTES_MAX} wanted")
+        await self._stream.wait_room()
+        self._stream.put(frame_header(len(frame)) + frame)
+
+    async def flush(self) -> None:
+        """Returns when everything queued so far has been handed to the connection. Raises StreamBroken."""
+        await self._stream.flush()
+
+    async def receive(self) -> bytes:
+        """Next frame body. Raises StreamEnded, StreamBroken, DecodeError(TOO_LONG) (the stream is reset then)."""
+        while not self._reader.has_ended:
+            try:
+                frame = self._reader.take()
+            except DecodeError:
+                self.reset()
+                raise
+            if frame is not None:
+                return frame
+            data = await self._stream.receive_some()
+            if not data:
+                raise StreamBroken("the stream ended without its end marker")
+            self._reader.feed(data)
+        raise StreamEnded
+
+    async def finish(self) -> None:
+        """Half-closes behind everything queued, and returns when all of it has left; receiving goes on. Raises StreamBroken."""
+        self._stream.check_sendable()
+        self._stream.put(END_MARKER)
+        self._stream.finish()
+        await self._stream.flush()
+
+    def reset(self) -> None:
+        """Throws the stream away, both directions, at once."""
+        self._stream.reset()

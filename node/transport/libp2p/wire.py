@@ -1,0 +1,92 @@
+"""One TCP socket: options that notice a vanished peer, exact reads out of one large buffer."""
+
+from __future__ import annotations
+
+import socket
+
+import trio
+
+from ..port import StreamBroken
+
+# One recv may bring this much: fewer wake-ups per byte, and every Noise message in it is opened in one go.
+READ_BYTES = 256 * 1024
+# A peer that answers nothing for this long is gone (kernel default: 16 minutes).
+VANISHED_AFTER_S = 15
+KEEPALIVE_IDLE_S = 5
+KEEPALIVE_INTERVAL_S = 5
+
+
+def set_options(sock: trio.socket.SocketType) -> None:
+    """Keepalive, user time-out and no delay, as far as the system knows them."""
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, value in (
+        ("TCP_KEEPIDLE", KEEPALIVE_IDLE_S),
+        ("TCP_KEEPINTVL", KEEPALIVE_INTERVAL_S),
+        ("TCP_KEEPCNT", VANISHED_AFTER_S // KEEPALIVE_INTERVAL_S),
+        ("TCP_USER_TIMEOUT", VANISHED_AFTER_S * 1000),
+    ):
+        option = getattr(socket, name, None)
+        if option is not None:
+            sock.setsockopt(socket.IPPROTO_TCP, option, value)
+
+
+class Wire:
+    """The raw connection under Noise. Has the four methods by which the library's handshake uses it.
+
+    One reader and one writer at a time. Every loss comes out as StreamBroken.
+    """
+
+    def __init__(self, stream: trio.SocketStream) -> None:
+        set_options(stream.socket)
+        self._stream = stream
+        self._buffer = bytearray()
+
+    async def read(self, n: int) -> bytes:
+        """Exactly n bytes."""
+        while len(self._buffer) < n:
+            self._buffer += await self._receive()
+        data = bytes(self._buffer[:n])
+        del self._buffer[:n]
+        return data
+
+    def unread(self, data: bytes) -> None:
+        """Puts bytes back in front."""
+        self._buffer[:0] = data
+
+    async def read_some(self) -> bytes:
+        """What is there, at least one byte and at most READ_BYTES (more only after ``unread``)."""
+        if not self._buffer:
+            return await self._receive()
+        data = bytes(self._buffer)
+        self._buffer.clear()
+        return data
+
+    async def _receive(self) -> bytes:
+        try:
+            data = bytes(await self._stream.receive_some(READ_BYTES))
+        except (OSError, trio.BrokenResourceError, trio.ClosedResourceError) as error:
+            raise StreamBroken(f"connection lost: {error}") from error
+        if not data:
+            raise StreamBroken("the peer closed the connection")
+        return data
+
+    async def write(self, data: bytes) -> None:
+        try:
+            await self._stream.send_all(data)
+        except (OSError, trio.BrokenResourceError, trio.ClosedResourceError) as error:
+            raise StreamBroken(f"connection lost: {error}") from error
+
+    async def finish(self) -> None:
+        """Tells the peer that nothing more will come; reading goes on."""
+        try:
+            await self._stream.send_eof()
+        except (OSError, trio.BrokenResourceError, trio.ClosedResourceError) as error:
+            raise StreamBroken(f"connection lost: {error}") from error
+
+    async def close(self) -> None:
+        await trio.aclose_forcefully(self._stream)
+
+    def get_remote_address(self) -> tuple[str, int] | None:
+        """The library's handshake asks for it in messages to people."""
+        return None
