@@ -166,8 +166,8 @@ class Actor(Generic[M]):
         """One commit for everything the batch changed."""
 
     def keep_failed(self, error: LadingError) -> None:
-        """``keep`` raised: bring the state back to what is kept, then return, and the whole batch is answered with the error;
-        or raise, and the actor falls. An actor that cannot go back falls."""
+        """``keep`` raised: bring the state back to what is kept, then return, and the whole batch is answered with the error (so forget
+        replies of this batch that were held for later); or raise, and the actor falls. An actor that cannot go back falls."""
         raise error
 
     # --- what subclasses call inside ``handle`` --------------------------------------------------------------------

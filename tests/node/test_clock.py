@@ -1,0 +1,50 @@
+"""Clocks: the machine's, and the simulated one that can be wrong."""
+
+from __future__ import annotations
+
+import pytest
+import trio
+from trio.testing import MockClock
+
+from node.clock import SimulatedClock, SystemClock
+
+EPOCH = 1_700_000_000.0
+
+
+async def test_simulated_clock_follows_virtual_time(autojump_clock: MockClock) -> None:
+    """Goal: wall time passes as trio's time does. Method: sleep an hour with a clock that is 5 s ahead."""
+    clock = SimulatedClock(EPOCH, 5.0)
+    assert clock.now() == EPOCH + 5 + trio.current_time()
+    await trio.sleep(3600)
+    assert clock.now() == pytest.approx(EPOCH + 5 + 3600)
+    assert clock.monotonic() == trio.current_time()
+
+
+async def test_simulated_clock_when_set_jumps_and_monotonic_does_not(autojump_clock: MockClock) -> None:
+    """Goal: a clock set back must not move time-outs. Method: step by an hour."""
+    clock = SimulatedClock(EPOCH)
+    before = clock.monotonic()
+    clock.step(-3600)
+    assert clock.now() == pytest.approx(EPOCH - 3600)
+    assert clock.monotonic() == before
+
+
+async def test_simulated_clock_when_it_drifts_goes_on_from_where_it_was(autojump_clock: MockClock) -> None:
+    """Goal: drift has no jumps. Method: gain a tenth for 100 s, then run true again for 100 s."""
+    clock = SimulatedClock(EPOCH)
+    await trio.sleep(50)
+    clock.set_drift(0.1)
+    assert clock.now() == pytest.approx(EPOCH + 50)
+    await trio.sleep(100)
+    assert clock.now() == pytest.approx(EPOCH + 50 + 110)
+    clock.set_drift(0.0)
+    await trio.sleep(100)
+    assert clock.now() == pytest.approx(EPOCH + 50 + 110 + 100)
+
+
+async def test_system_clock_gives_unix_seconds_and_trio_time() -> None:
+    """Goal: the two times are what they say. Method: bounds that hold for the life of this program; order of two reads."""
+    clock = SystemClock()
+    assert 1.7e9 < clock.now() < 1e10
+    first = trio.current_time()
+    assert first <= clock.monotonic() <= trio.current_time()
