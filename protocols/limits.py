@@ -63,6 +63,17 @@ AUTH_TIMEOUT_S = 10.0
 # Pages of the revocation and fence exchange: far enough below FRAME_BYTES_MAX_UNPROVEN that one more entry always fits.
 AUTH_HASHES_PER_PAGE = 512
 AUTH_PAGE_BYTES = 16 * 1024
+# An answer may pass through a relay and wait for a passphrase-slow Pi; after that another issuer is tried.
+JOIN_TIMEOUT_S = 30.0
+JOIN_ATTEMPTS_MAX = 4
+JOIN_ISSUERS_MAX = 8
+JOIN_SEALED_BYTES_MAX = 4 * 1024
+# What an admission carries at most; the rest comes with `auth` and gossip. Together below one frame.
+JOIN_ADDRESS_BOOK_BYTES = 192 * 1024
+JOIN_REVOCATIONS_BYTES = 64 * 1024
+JOIN_FENCES_BYTES = 96 * 1024
+JOIN_ROOTS_BYTES = 64 * 1024
+assert JOIN_ADDRESS_BOOK_BYTES + JOIN_REVOCATIONS_BYTES + JOIN_FENCES_BYTES + JOIN_ROOTS_BYTES + 64 * 1024 <= FRAME_BYTES_MAX
 AUTH_FEATURES_MAX = 32
 FEATURE_BYTES_MAX = 32
 assert AUTH_HASHES_PER_PAGE * 34 + 1024 <= FRAME_BYTES_MAX_UNPROVEN
