@@ -13,6 +13,12 @@ VALUES = ("identity", "files", "policy", "credit", "trace")
 CONVERSATIONS = ("auth", "join", "gossip", "exchange", "sync", "control", "cross", "notary", "light")
 """Rooms of conversations: they may import values, never each other."""
 
+DRAWING = (
+    *("SystemRandom", "random", "randint", "randrange", "randbytes", "getrandbits", "uniform"),
+    *("gauss", "choice", "choices", "sample", "shuffle", "seed"),
+)
+"""What the random module's own, unseeded generator offers."""
+
 DOORS: dict[str, tuple[str, ...]] = {
     "libp2p": ("node/transport/libp2p/",),
     "multiaddr": ("node/transport/libp2p/",),
@@ -35,16 +41,19 @@ DOORS: dict[str, tuple[str, ...]] = {
     "datetime.datetime.utcnow": ("node/clock.py",),
     "datetime.datetime.today": ("node/clock.py",),
     "datetime.date.today": ("node/clock.py",),
-    # chance
-    "random": ("node/entropy.py",),
+    # chance: a generator that was seeded and handed in is a value, and the faulty engine takes one; drawing is entropy's
+    "random": ("node/entropy.py", "storage/faulty.py"),
+    **{f"random.{name}": ("node/entropy.py",) for name in DRAWING},
     "secrets": ("node/entropy.py",),
     "os.urandom": ("node/entropy.py",),
     "os.getrandom": ("node/entropy.py",),
     "uuid.uuid1": ("node/entropy.py",),
     "uuid.uuid4": ("node/entropy.py",),
     "cryptography.x509.random_serial_number": ("node/entropy.py",),
-    # threads
-    "threading": ("node/offload.py", "node/transport/libp2p/discovery.py"),
+    # threads: started in one place; the engines, which the port lets several threads read, may lock
+    "threading": ("node/offload.py", "node/transport/libp2p/discovery.py", "storage/lmdb_engine.py", "storage/memory.py"),
+    "threading.Thread": ("node/offload.py", "node/transport/libp2p/discovery.py"),
+    "threading.Timer": ("node/offload.py", "node/transport/libp2p/discovery.py"),
     "_thread": ("node/offload.py", "node/transport/libp2p/discovery.py"),
     "concurrent.futures": ("node/offload.py", "node/transport/libp2p/discovery.py"),
     "trio.to_thread": ("node/offload.py", "node/transport/libp2p/discovery.py"),

@@ -67,6 +67,16 @@ PLANTED: list[tuple[Rule, Tree, Tree]] = [
     (rules.one_user_per_door, {"node/a.py": "import secrets"}, {"node/entropy.py": "import random, secrets"}),
     (rules.one_user_per_door, {"node/a.py": "import trio\nx = trio.to_thread.run_sync"}, {"node/offload.py": "from trio import to_thread"}),
     (rules.one_user_per_door, {"node/a.py": "from threading import Lock"}, {"node/transport/libp2p/discovery.py": "import threading"}),
+    (
+        rules.one_user_per_door,
+        {"storage/memory.py": "import threading\nt = threading.Thread()"},
+        {"storage/memory.py": "import threading\nt = threading.Lock()"},
+    ),
+    (
+        rules.one_user_per_door,
+        {"storage/faulty.py": "import random\nx = random.random()"},
+        {"storage/faulty.py": "import random\ndef f(chance: random.Random): return chance.random()"},
+    ),
     (rules.one_user_per_door, {"node/config.py": "import argparse"}, {"node/cli/main.py": "import argparse"}),
     (rules.one_user_per_door, {"node/api.py": "import h11"}, {"node/http/server.py": "import h11"}),
     (rules.one_user_per_door, {"storage/a.py": "import trio"}, {"node/a.py": "import trio"}),
