@@ -54,7 +54,7 @@ check: setup-dev
 	$(BIN)/python -m pytest tests/house
 
 bench: setup-dev
-	$(BIN)/python -m benchmarks
+	@for file in benchmarks/*.py; do echo "== $$file"; PYTHONPATH=. $(BIN)/python $$file || exit 1; done
 
 # Only names, versions and hashes of all wheels and source archives: no index address and no path may stand in a lock.
 UV_COMPILE = env -u PIP_FIND_LINKS -u UV_FIND_LINKS uv --no-config pip compile --quiet --generate-hashes --universal \
