@@ -474,7 +474,6 @@ class MemoryConnection:
         self._control: deque[_Item] = deque()
         self._unaccepted: deque[MemoryStream] = deque()
         self._in_flight: deque[tuple[float, _Item]] = deque()
-        self._arrives_last = 0.0
         self._is_handing = False
         self._sendable = trio.lowlevel.ParkingLot()
         self._landing = trio.lowlevel.ParkingLot()
@@ -592,7 +591,7 @@ class MemoryConnection:
     # --- out -------------------------------------------------------------------------------------------------------
 
     def _has_queued(self) -> bool:
-        return not self._broken and (self._is_handing or bool(self._control) or any(stream.queue for stream in self._streams))
+        return not self._broken and (self._is_handing or any(stream.queue for stream in self._streams))
 
     def _next_item(self) -> tuple[_Item, MemoryStream | None] | None:
         """Control goes first; streams take turns, one item each."""
@@ -627,12 +626,10 @@ class MemoryConnection:
         assert self._twin is not None
         if isinstance(item, _Frame) and self.network.tap is not None:
             self.network.tap(self.local, self.remote, item.stream.protocol, item.body)
-        arrives_at = trio.current_time() + self.network.delay_s(self.local, self.remote)
-        self._twin.put_in_flight(max(arrives_at, self._twin._arrives_last), item)
+        self._twin.put_in_flight(trio.current_time() + self.network.delay_s(self.local, self.remote), item)
 
     def put_in_flight(self, arrives_at: float, item: _Item) -> None:
-        """On its way to this end. Bounded by the windows of the streams."""
-        self._arrives_last = arrives_at
+        """On its way to this end, behind whatever is; it lands no earlier than that. Bounded by the windows of the streams."""
         self._in_flight.append((arrives_at, item))
         self._landing.unpark_all()
 

@@ -215,7 +215,7 @@ class Manners:
         self, world: World, clock: object, nursery: trio.Nursery
     ) -> None:
         """Goal: back-pressure without loss, and a cancelled send is whole or nothing. Method: send numbered frames until held, cancel,
-        read everything: exactly those arrive whose send returned."""
+        read everything: those arrive whose send returned."""
         left, right = await open_pair(*await connect(nursery, world))
         sent = 0
 
@@ -231,7 +231,8 @@ class Manners:
             nursery.start_soon(left.finish)
             arrived = await read_to_the_end(right)
         assert all(frame == frame[:4] * (FRAME_BYTES_MAX // 4) for frame in arrived), "no frame was cut or mixed"
-        assert [int.from_bytes(frame[:4], "big") for frame in arrived] == list(range(sent))
+        numbers = [int.from_bytes(frame[:4], "big") for frame in arrived]
+        assert numbers in (list(range(sent)), list(range(sent + 1))), "the cancelled one may have been queued, whole"
 
     async def test_receive_when_cancelled_loses_nothing(self, world: World, clock: object, nursery: trio.Nursery) -> None:
         """Goal: receive can be raced against other things. Method: cancel it waiting, then send two."""
@@ -316,7 +317,7 @@ class Manners:
                 await connection.close()  # closing what is closed is nothing
 
     async def test_close_when_the_peer_does_not_read_is_bounded_in_time(self, world: World, clock: object, nursery: trio.Nursery) -> None:
-        """Goal: a peer that reads nothing cannot keep us. Method: fill the stream, close."""
+        """Goal: a peer that reads nothing cannot keep us. Method: fill the stream, close while a sender waits for room: it is told."""
         dialled, accepted = await connect(nursery, world)
         left, _ = await open_pair(dialled, accepted)
 
@@ -324,9 +325,15 @@ class Manners:
             while True:
                 await left.send(bytes(FRAME_BYTES_MAX))
 
+        async def flood_until_broken() -> None:
+            with pytest.raises(StreamBroken):
+                await flood()
+
         assert await is_held(flood)
         with trio.fail_after(PATIENCE_S):
-            await dialled.close()
+            async with trio.open_nursery() as senders:
+                senders.start_soon(flood_until_broken)
+                await dialled.close()
             await accepted.closed.wait()
 
     async def test_stopped_transport_breaks_its_connections_and_frees_its_address(
