@@ -12,5 +12,6 @@ tickets        invitations, and what the domain knows about each
 announce       the address book's entries
 keyfiles       private keys at rest
 kit            the recovery kit on paper
+textform       bytes as text with a checksum: base64url, base32
 clockfloor     what time it is at least
 """

@@ -12,7 +12,7 @@ from ..errors import InvalidObject, Reason
 from ..signed import open_signed
 from ..types import DomainId, MemberId, NetworkId, UnixSeconds
 from .attested import Attested
-from .certificates import CertifiedPath, root_public, verify_issuer_chain, verify_member_chain
+from .certificates import CertifiedPath, read_root, verify_issuer_chain, verify_member_chain
 
 
 class Role(enum.IntEnum):
@@ -67,7 +67,7 @@ def authority_of(chain: tuple[bytes, ...], domain_id: DomainId, roots: Mapping[D
         raise InvalidObject(Reason.WRONG_DOMAIN, f"domain {domain_id.hex()[:8]} is not known here")
     if len(chain) == Role.ROOT:
         path = CertifiedPath(domain_id=domain_id, member_id=MemberId(b""), serials=(), issued=())
-        return Authority(role=Role.ROOT, public=root_public(root), path=path)
+        return Authority(role=Role.ROOT, public=read_root(root).public, path=path)
     if len(chain) == Role.ISSUER:
         issuer = verify_issuer_chain(chain, {domain_id: root}, now=at, revocations=None)
         return Authority(role=Role.ISSUER, public=issuer.public, path=issuer.path)

@@ -622,15 +622,18 @@ def verify_issuer_chain(
     )
 
 
-def root_public(root: bytes) -> bytes:
-    """The key of a root certificate, 32 bytes. Raises InvalidObject(BAD_CERTIFICATE) for anything but a self-signed root."""
-    parsed = _parse(root, ROOT)
-    _check_self_signed(parsed)
-    return parsed.public
+class RootFacts(Record, frozen=True):
+    """All that a root certificate says; with the seed of its key ``make_root`` writes the same bytes again."""
+
+    name: str
+    public: bytes
+    serial: bytes
+    not_before: UnixSeconds
+    not_after: UnixSeconds
 
 
-def root_name(root: bytes) -> str:
-    """The domain's name in a root certificate. Raises InvalidObject(BAD_CERTIFICATE)."""
+def read_root(root: bytes) -> RootFacts:
+    """What a root certificate says. Raises InvalidObject(BAD_CERTIFICATE) for anything but a self-signed root."""
     parsed = _parse(root, ROOT)
     _check_self_signed(parsed)
-    return parsed.name
+    return RootFacts(name=parsed.name, public=parsed.public, serial=parsed.serial, not_before=parsed.not_before, not_after=parsed.not_after)

@@ -99,6 +99,7 @@ def decide_join(
         if state.status is TicketStatus.USED:
             chain, event = state.given, None
         else:
+            _check_open(state, now)
             chain = _certified(application, terms, desk, dowry.revocations, now=now, serial=serial)
             event = ticket_used(
                 desk.key,
@@ -110,7 +111,6 @@ def decide_join(
                 request_key=application.public,
                 given=chain,
             )
-            _check_open(state, now)
     except LadingError as error:
         refusal = JoinRefusal(reason=error.reason.stable_name, text=error.message)
         return Declined(refusal, error.reason, alert=error.reason is Reason.TICKET_USED)
