@@ -375,13 +375,22 @@ def set_key(path: Path, key: str, value: object) -> Value:
     after = _parse_text(after_text, path)
     assert {k: v for k, v in after.items() if k != key} == {k: v for k, v in before.items() if k != key}
     assert parse(key, after[key], "file") == parsed
-    # Precedence does not matter here: the file alone must make sense.
-    profile = parse("profile", after.get("profile", "default"), "file")
-    assert isinstance(profile, str)
-    merged = {k: s.default for k, s in SETTINGS.items()} | dict(PROFILES[profile]) | {k: parse(k, v, "file") for k, v in after.items()}
-    _check_together(Config(**merged))  # type: ignore[arg-type]  # parse gave each its kind
+    _check_values(after)
     _replace(path, after_text)
     return parsed
+
+
+def check_file(path: Path) -> None:
+    """Raises UsageError at the first thing that is wrong in the file at ``path``, taken for itself."""
+    _check_values(read_file(path))
+
+
+def _check_values(values: Mapping[str, object]) -> None:
+    known = {key: parse(key, value, "file") for key, value in values.items()}
+    profile = known.get("profile", SETTINGS["profile"].default)
+    assert isinstance(profile, str)
+    merged = {key: item.default for key, item in SETTINGS.items()} | dict(PROFILES[profile]) | known
+    _check_together(Config(**merged))  # type: ignore[arg-type]  # parse gave each its kind
 
 
 def with_key(text: str, key: str, value: Value) -> str:

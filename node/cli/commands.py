@@ -1,0 +1,541 @@
+"""The only list of commands: group, help, examples, flags, exit codes, and the function that carries each out."""
+
+from __future__ import annotations
+
+import argparse
+
+from protocols.limits import TICKET_LIFETIME_S
+
+from . import local, remote, show
+from .command import Command
+from .kinds import copies, point_in_time, seconds, share_of_all, tag
+from .passphrase import add_passphrase_flags
+
+_TRUST, _NODE, _RECORDS, _KEEPING = "Come together", "The node", "Records", "Keep it well"
+_REMOTE = (0, 1, 2, 7, 8, 130)
+
+
+# --- flags ------------------------------------------------------------------------------------------------------------
+
+
+def _init_flags(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--domain", required=True, metavar="NAME", help="name of the trust domain to found")
+    parser.add_argument("--name", metavar="N", help="what people call this node; default: the host's name")
+    parser.add_argument("--country", metavar="CC", help="two letters, like DE")
+    parser.add_argument("--listen", metavar="MULTIADDR", nargs="+", action="extend", help="where to listen; default /ip4/0.0.0.0/tcp/4747")
+    parser.add_argument("--network", metavar="TICKET", help="found the domain inside the network of this ticket (- reads it)")
+    add_passphrase_flags(parser, may_be_none=True)
+
+
+def _join_flags(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("ticket", metavar="TICKET", nargs="?", help="the ticket, or - for standard input")
+    parser.add_argument("--ticket-file", metavar="F", help="file with the ticket")
+    parser.add_argument("--name", metavar="N", help="what people call this node; default: the host's name")
+    parser.add_argument("--listen", metavar="MULTIADDR", action="append", help="where to listen; may be repeated")
+    add_passphrase_flags(parser, may_be_none=True)
+
+
+def _invite_flags(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--node", action="store_true", help="a further node of this member, holder-only, instead of a new member")
+    parser.add_argument("--role", metavar="R", help="role of the new member; default: member")
+    parser.add_argument("--expires", metavar="TIME", type=seconds, default=float(TICKET_LIFETIME_S), help="how long it lives; default 24h")
+    other = parser.add_mutually_exclusive_group()
+    other.add_argument("--list", action="store_true", help="show the open tickets")
+    other.add_argument("--cancel", metavar="ID", help="make an open ticket worthless")
+
+
+def _member_flags(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("member", metavar="MEMBER", nargs="?", help="id or unique beginning of one; default: this node's own")
+
+
+def _revoke_flags(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("member", metavar="MEMBER", help="id or unique beginning of one")
+    parser.add_argument("--cause", metavar="TEXT", help="why; kept with the revocation")
+    parser.add_argument("--dry-run", action="store_true", help="say what would happen, change nothing")
+
+
+def _start_flags(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--listen", metavar="MULTIADDR", action="append", help="listen here instead; may be repeated")
+    parser.add_argument("--static-peer", dest="static_peers", metavar="MULTIADDR", action="append", help="dial it too; may be repeated")
+    parser.add_argument("--profile", metavar="P", help="default or pi")
+    parser.add_argument("--log-level", metavar="L", help="debug, info, warning or error")
+    parser.add_argument("--set", metavar="KEY=VALUE", action="append", help="any setting, for this run only; may be repeated")
+    add_passphrase_flags(parser, may_be_none=False)
+
+
+def _put_flags(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("path", metavar="PATH", nargs="*", help="files and folders, or - for standard input")
+    parser.add_argument("--replicas", metavar="N", type=copies, help="copies wanted; default: the setting copies")
+    parser.add_argument("--ack", choices=("local", "quorum", "full"), help="when it counts as done; default: the setting ack")
+    parser.add_argument(
+        "--class", dest="record_class", choices=("dedup", "confidential"), help="default dedup; confidential hides equality"
+    )
+    parser.add_argument("--tag", metavar="K=V", type=tag, action="append", help="a note sealed with the record; may be repeated")
+    parser.add_argument("--valid-until", metavar="T", type=point_in_time, help="time after which readers refuse it, like 2027-01-31")
+    parser.add_argument("--resume", metavar="RECORD", help="go on with a put that was interrupted or fell short")
+    parser.add_argument("--name", metavar="N", help="name of the entry made from standard input; default: stdin")
+    parser.add_argument("--dry-run", action="store_true", help="say what would be published, store nothing")
+
+
+def _get_flags(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("record", metavar="RECORD", help="id or unique beginning of one")
+    parser.add_argument("-o", "--output", metavar="PATH", help="where to write; - is standard output; default: here, under its own name")
+    parser.add_argument("--entry", metavar="NAME", help="only this entry")
+    parser.add_argument("--keep", action="store_true", help="also keep the sealed chunks, as a holder does")
+
+
+def _ls_flags(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--all", action="store_true", help="also what others own and this node only holds, and what was deleted")
+
+
+def _record_flag(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("record", metavar="RECORD", help="id or unique beginning of one")
+
+
+def _pin_flags(parser: argparse.ArgumentParser) -> None:
+    remote.add_act_flags(parser)
+    parser.add_argument("--on", metavar="NODE", required=True, help="name, id or unique beginning of one")
+
+
+def _what_if_flags(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--kill", metavar="NODE[,NODE…]", nargs="+", required=True, help="nodes to imagine gone")
+
+
+def _share_flags(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("record", metavar="RECORD", help="id or unique beginning of one")
+    parser.add_argument("--to", metavar="MEMBER", required=True, help="member id, as `lading status` prints it")
+    parser.add_argument("--until", metavar="T", type=point_in_time, help="needs grants; refused until there are some")
+    parser.add_argument("--actions", metavar="A,B", help="needs grants; refused until there are some")
+    parser.add_argument("--purpose", metavar="P", help="needs grants; refused until there are some")
+
+
+def _check_flags(parser: argparse.ArgumentParser) -> None:
+    extent = parser.add_mutually_exclusive_group()
+    extent.add_argument("--sample", metavar="SHARE", type=share_of_all, help="a random share of the chunks; default 5%%")
+    extent.add_argument("--all", action="store_true", help="every chunk")
+    parser.add_argument("--repair", action="store_true", help="fetch good copies of what is bad; nothing is dropped before that")
+
+
+def _keys_flags(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("file", metavar="FILE", help="the file with the keys")
+    add_passphrase_flags(parser, may_be_none=False)
+
+
+def _show_flags(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--origin", action="store_true", help="say of each whether flag, environment, file, profile or default decided")
+
+
+def _key_flag(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("key", metavar="KEY", help="name of the setting")
+
+
+def _set_flags(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("key", metavar="KEY", help="name of the setting")
+    parser.add_argument("value", metavar="VALUE", nargs="+", help="sizes like '50 GiB', times like 10m; a list takes several")
+
+
+def _validate_flags(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("file", metavar="FILE", nargs="?", help="another file than this home's config.toml")
+
+
+def _testnet_flags(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("n", metavar="N", type=copies, help="number of nodes")
+    parser.add_argument("dir", metavar="DIR", help="folder for the homes; new or empty")
+
+
+def _demo_flags(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("path", metavar="PATH", nargs="*", help="files or folders to play with; default: a trade folder")
+    parser.add_argument("--keep", action="store_true", help="leave the homes behind")
+
+
+# --- the list ---------------------------------------------------------------------------------------------------------
+
+COMMANDS: tuple[Command, ...] = (
+    Command(
+        _TRUST,
+        ("init",),
+        "make a home and found a trust domain",
+        "Makes the home of a node: keys, settings, and a new trust domain with this node as its first. Prints what a "
+        "recovery kit must hold.",
+        (
+            "lading init --domain ACME --name office",
+            "lading init --domain ACME --country DE --passphrase-file ~/.lading-pass",
+            "lading init --domain CUSTOMS --network - < ticket.txt",
+        ),
+        (0, 1, 2, 9, 10),
+        local.init,
+        _init_flags,
+    ),
+    Command(
+        _TRUST,
+        ("invite",),
+        "make a one-time ticket",
+        "Makes a ticket that lets one computer join: single use, short-lived, and worth nothing afterwards. Lists and cancels open ones.",
+        ("lading invite", "lading invite --node --expires 1h", "lading invite --list"),
+        (*_REMOTE[:3], 5, 7, 8, 130),
+        remote.invite,
+        _invite_flags,
+        show.show_invite,
+        "ticket",
+    ),
+    Command(
+        _TRUST,
+        ("join",),
+        "come in with a ticket",
+        "Makes a home and joins the domain of a ticket: keys are made here, the certificate comes from the domain. A lost answer does no "
+        "harm: join again with the same ticket.",
+        ("lading join TICKET --name pi4", "lading join - < ticket.txt", "lading join --ticket-file ticket.txt --no-passphrase"),
+        (0, 1, 2, 5, 7, 9, 10, 11),
+        local.join,
+        _join_flags,
+    ),
+    Command(
+        _TRUST,
+        ("member", "list"),
+        "who belongs",
+        "Lists the members of the domain: their nodes, the state of their certificates, and who was put out.",
+        ("lading member list", "lading member list --json", "lading member list --verbose"),
+        _REMOTE,
+        remote.plain_call("member.list"),
+    ),
+    Command(
+        _TRUST,
+        ("member", "renew"),
+        "renew a certificate now",
+        "Renews a member's certificate before its time; the node does so by itself from two thirds of the validity on.",
+        ("lading member renew", "lading member renew a3f9", "lading member renew --json"),
+        (0, 1, 2, 4, 5, 7, 8, 130),
+        remote.plain_call("member.renew", "member"),
+        _member_flags,
+    ),
+    Command(
+        _TRUST,
+        ("member", "revoke"),
+        "put a member out",
+        "Revokes a member: its connections are dropped within one gossip round, what it held is copied elsewhere, its "
+        "keys open nothing new. "
+        "What it could read before it may have kept. Coming in again takes a new invitation.",
+        ("lading member revoke a3f9 --cause 'laptop stolen'", "lading member revoke a3f9 --dry-run", "lading member revoke a3f9 --yes"),
+        (0, 1, 2, 4, 5, 7, 8, 130),
+        remote.revoke_member,
+        _revoke_flags,
+    ),
+    Command(
+        _NODE,
+        ("start",),
+        "run the node in the foreground",
+        "Runs the node until Ctrl-C, SIGTERM or `lading stop`. Prints one line when it is ready, with --json as an object.",
+        (
+            "lading start",
+            "lading start --listen /ip4/0.0.0.0/tcp/4747 --log-level debug",
+            "lading start --set 'store_budget_bytes=20 GiB' --json",
+        ),
+        (0, 1, 2, 8, 9, 11, 12, 13, 130, 143),
+        local.start,
+        _start_flags,
+    ),
+    Command(
+        _NODE,
+        ("status",),
+        "is it healthy, is my data safe",
+        "Shows this node, its domain, its peers, its store and its ledger, and what needs you.",
+        ("lading status", "lading status --json", "lading --home /srv/lading status"),
+        _REMOTE,
+        remote.plain_call("status"),
+        show=show.show_status,
+        quiet_key="node",
+    ),
+    Command(
+        _NODE,
+        ("peers",),
+        "who is there and how they are reached",
+        "Lists the nodes known here, those that are away included, with the path to them and the round-trip time.",
+        ("lading peers", "lading peers --json", "lading peers --verbose"),
+        _REMOTE,
+        remote.plain_call("peers"),
+        show=show.show_peers,
+    ),
+    Command(
+        _NODE,
+        ("doctor",),
+        "find out what is wrong",
+        "Checks addresses, clock, disk, certificates and copies, and says what to do where something is wrong. A failed"
+        " check makes it exit 1.",
+        ("lading doctor", "lading doctor --json", "lading doctor || echo 'look at the node'"),
+        _REMOTE,
+        remote.doctor,
+        show=show.show_doctor,
+    ),
+    Command(
+        _NODE,
+        ("watch",),
+        "see events as they happen",
+        "Prints every event of the node on one line until Ctrl-C: peers that come and go, copies made, records published and deleted.",
+        ("lading watch", "lading watch --json | jq -c .data", "lading watch --timeout 10m"),
+        _REMOTE,
+        remote.watch,
+    ),
+    Command(
+        _NODE,
+        ("stop",),
+        "end the node cleanly",
+        "Asks the running node to stop and returns when its process has ended. Its data is safe either way.",
+        ("lading stop", "lading stop --timeout 5s", "lading --home /srv/lading stop"),
+        _REMOTE,
+        remote.stop,
+    ),
+    Command(
+        _RECORDS,
+        ("put",),
+        "publish files, folders or standard input",
+        "Seals the given files into a record, gives its parts to holders, and returns when as many have it on disk as "
+        "--ack asks. The record's "
+        "id is what others get it by. Falling short is exit 3: the work goes on in the background, and --resume waits for it.",
+        ("lading put report.pdf", "lading put scans/ --replicas 4 --ack full --tag case=17", "tar c /etc | lading put - --name etc.tar"),
+        (0, 1, 2, 3, 4, 5, 7, 8, 12, 13, 130),
+        remote.put,
+        _put_flags,
+        show.show_put,
+        "record",
+    ),
+    Command(
+        _RECORDS,
+        ("get",),
+        "fetch, verify and open a record",
+        "Fetches a record from several holders at once, checks every byte, and writes it. An interrupted get goes on where it was.",
+        ("lading get 7f3a9c", "lading get 7f3a9c -o backup/", "lading get 7f3a9c --entry report.pdf -o - | less"),
+        (0, 1, 2, 4, 5, 6, 7, 8, 12, 130),
+        remote.get,
+        _get_flags,
+        show.show_get,
+        "path",
+    ),
+    Command(
+        _RECORDS,
+        ("ls",),
+        "list records",
+        "Lists the records that you own or that were shared with you, with the number of losses each survives.",
+        ("lading ls", "lading ls --all", "lading ls --json | jq -r '.data.records[].record'"),
+        _REMOTE,
+        remote.plain_call("ls", "all"),
+        _ls_flags,
+        show.show_ls,
+    ),
+    Command(
+        _RECORDS,
+        ("share",),
+        "let a member read a record",
+        "Seals the record's key to a member. There is no way to take back what was read.",
+        ("lading share 7f3a9c --to a3f90b", "lading share 7f3a9c --to a3f90b --json", 'lading share "$(lading put r.pdf -q)" --to a3f90b'),
+        (0, 1, 2, 4, 5, 7, 8, 130),
+        remote.share,
+        _share_flags,
+    ),
+    Command(
+        _RECORDS,
+        ("file", "status"),
+        "who holds a record, and what it survives",
+        "Shows intent and fact side by side: copies wanted, there and verified; how many arbitrary losses it survives; the smallest set of "
+        "holders whose loss would kill it.",
+        ("lading file status 7f3a9c", "lading file status 7f3a9c --json", "lading file status 7f3a9c --verbose"),
+        (0, 1, 2, 4, 7, 8, 130),
+        remote.plain_call("file.status", "record"),
+        _record_flag,
+    ),
+    Command(
+        _RECORDS,
+        ("file", "forget"),
+        "drop this node's copy",
+        "Hands this node's duty to another node, then drops its copy. The number of copies never falls below what is wanted.",
+        ("lading file forget 7f3a9c", "lading file forget 7f3a9c --dry-run", "lading file forget 7f3a9c --yes"),
+        (0, 1, 2, 4, 5, 7, 8, 130),
+        remote.act_on_file("file.forget"),
+        remote.add_act_flags,
+    ),
+    Command(
+        _RECORDS,
+        ("file", "delete"),
+        "delete a record everywhere",
+        "Tells every holder that the record is deleted. They keep it in their trash for the trash window (7 days "
+        "unless set otherwise), then it "
+        "is gone. Repair and returning nodes do not bring it back.",
+        ("lading file delete 7f3a9c", "lading file delete 7f3a9c --dry-run", "lading file delete 7f3a9c --yes --json"),
+        (0, 1, 2, 3, 4, 5, 7, 8, 10, 130),
+        remote.act_on_file("file.delete"),
+        remote.add_act_flags,
+    ),
+    Command(
+        _RECORDS,
+        ("file", "erase"),
+        "delete at once, with signed receipts",
+        "Deletes without a trash window and asks each holder for a signed erasure receipt. It claims the holders that "
+        "confirmed and names those "
+        "that did not. A reader may have kept what he read, and you could always derive your own keys again.",
+        ("lading file erase 7f3a9c", "lading file erase 7f3a9c --dry-run", "lading file erase 7f3a9c --yes --json"),
+        (0, 1, 2, 3, 4, 5, 7, 8, 10, 130),
+        remote.act_on_file("file.erase"),
+        remote.add_act_flags,
+    ),
+    Command(
+        _RECORDS,
+        ("file", "pin"),
+        "this node must hold it",
+        "An operator's wish: the named node must hold the record, whatever placement says.",
+        ("lading file pin 7f3a9c --on pi3", "lading file pin 7f3a9c --on pi3 --dry-run", "lading file pin 7f3a9c --on 12D3KooWAbCd"),
+        (0, 1, 2, 4, 5, 7, 8, 130),
+        remote.plain_call("file.pin", "record", "on", "dry_run"),
+        _pin_flags,
+    ),
+    Command(
+        _RECORDS,
+        ("file", "unpin"),
+        "this node must not hold it",
+        "An operator's wish: the named node must not hold the record; others take its place first.",
+        ("lading file unpin 7f3a9c --on pi3", "lading file unpin 7f3a9c --on pi3 --dry-run", "lading file unpin 7f3a9c --on 12D3KooWAbCd"),
+        (0, 1, 2, 4, 5, 7, 8, 130),
+        remote.plain_call("file.unpin", "record", "on", "dry_run"),
+        _pin_flags,
+    ),
+    Command(
+        _KEEPING,
+        ("what-if",),
+        "what would be lost with these nodes",
+        "Imagines nodes gone and says which records would still be whole and how many losses they would then survive. Nothing is changed.",
+        ("lading what-if --kill pi3", "lading what-if --kill pi3,nas2", "lading what-if --kill pi3 nas2 --json"),
+        (0, 1, 2, 4, 7, 8, 130),
+        remote.what_if,
+        _what_if_flags,
+    ),
+    Command(
+        _KEEPING,
+        ("check",),
+        "read back and verify what is stored here",
+        "Reads chunks back, recomputes every hash, and with --repair fetches good copies of bad ones. Nothing is dropped before a verified "
+        "replacement is there.",
+        ("lading check", "lading check --sample 20%", "lading check --all --repair"),
+        (0, 1, 2, 3, 6, 7, 8, 130),
+        remote.check,
+        _check_flags,
+    ),
+    Command(
+        _KEEPING,
+        ("keys", "export"),
+        "keys into a file, for the safe",
+        "Writes the private keys of this home into one file, protected by the passphrase of the home. Keep it off this computer.",
+        (
+            "lading keys export /media/stick/office.keys",
+            "lading keys export office.keys --passphrase-file pass",
+            "lading keys export office.keys --json",
+        ),
+        (0, 1, 2, 5, 8, 10),
+        local.export_keys,
+        _keys_flags,
+        quiet_key="path",
+    ),
+    Command(
+        _KEEPING,
+        ("keys", "import"),
+        "keys from a file into this home",
+        "Puts exported keys into this home. Never run one identity in two places at once.",
+        (
+            "lading keys import /media/stick/office.keys",
+            "lading --home /srv/new keys import office.keys",
+            "lading keys import office.keys --json",
+        ),
+        (0, 1, 2, 5, 6, 9, 10, 11),
+        local.import_keys,
+        _keys_flags,
+    ),
+    Command(
+        _KEEPING,
+        ("config", "show"),
+        "all settings, and who decided them",
+        "Shows every setting as it counts. Precedence: flag, environment, file, profile, default; --origin says which one it was.",
+        ("lading config show", "lading config show --origin", "LADING_COPIES=5 lading config show --origin"),
+        (0, 1, 2),
+        local.config_show,
+        _show_flags,
+        local.show_config,
+    ),
+    Command(
+        _KEEPING,
+        ("config", "get"),
+        "one setting",
+        "Prints one setting as it counts, nothing else.",
+        ("lading config get copies", "lading config get store_budget_bytes --json", "lading config get listen"),
+        (0, 1, 2),
+        local.config_get,
+        _key_flag,
+        local.show_value,
+        "value",
+    ),
+    Command(
+        _KEEPING,
+        ("config", "set"),
+        "change one setting",
+        "Changes one line of config.toml and nothing else; comments stay. The whole file is checked first.",
+        (
+            "lading config set store_budget_bytes '20 GiB'",
+            "lading config set repair_grace_s 5m",
+            "lading config set listen /ip4/10.0.0.7/tcp/4747",
+        ),
+        (0, 1, 2, 8),
+        local.config_set,
+        _set_flags,
+        local.show_set,
+    ),
+    Command(
+        _KEEPING,
+        ("config", "validate"),
+        "is config.toml right",
+        "Reads config.toml and says the first thing that is wrong with it, with the nearest name for an unknown setting.",
+        ("lading config validate", "lading config validate /tmp/config.toml", "lading config validate --json"),
+        (0, 1, 2, 4),
+        local.config_validate,
+        _validate_flags,
+    ),
+    Command(
+        _KEEPING,
+        ("config", "schema"),
+        "JSON Schema of config.toml",
+        "Prints the JSON Schema of config.toml, with unit, bounds, default and reason of every setting.",
+        ("lading config schema", "lading config schema > config.schema.json", "lading config schema | jq '.properties | keys'"),
+        (0, 2),
+        local.config_schema,
+        show=local.show_schema,
+    ),
+    Command(
+        _KEEPING,
+        ("testnet",),
+        "homes of N nodes on this computer",
+        "Makes homes DIR/n1 … DIR/nN of one domain founded by n1, each node its own member, on free loopback ports, "
+        "and DIR/start.sh, which "
+        "starts them all and returns when all are ready.",
+        ("lading testnet 3 /tmp/net && sh /tmp/net/start.sh", "lading --home /tmp/net/n1 status", "lading testnet 5 /tmp/five --json"),
+        (0, 1, 2, 10),
+        local.testnet,
+        _testnet_flags,
+    ),
+    Command(
+        _KEEPING,
+        ("demo",),
+        "five nodes lose hosts and no byte",
+        "Plays the five-node story on this computer: publish, kill hosts without warning, read everything back, watch "
+        "the repair. Takes a minute.",
+        ("lading demo", "lading demo ~/Documents/trade", "lading demo --json"),
+        (0, 1, 2, 6, 7, 130),
+        local.demo,
+        _demo_flags,
+        show=show.show_nothing,
+    ),
+    Command(
+        _KEEPING,
+        ("version",),
+        "versions of program and API",
+        "Prints the version of the program, of its API, and of Python.",
+        ("lading version", "lading version --json", "lading version --quiet"),
+        (0,),
+        local.tell_version,
+        quiet_key="version",
+    ),
+)
