@@ -63,8 +63,21 @@ class _Parser(argparse.ArgumentParser):
         what = "command" if isinstance(action, argparse._SubParsersAction) else "/".join(action.option_strings) or str(action.dest)
         near = get_close_matches(str(value), names, n=1, cutoff=0.5)
         text = f"no such command: {value!r}" if what == "command" else f"{what}: got {value!r}, wanted one of {', '.join(names)}"
-        hint = f"did you mean `{near[0]}`?" if near else f"{self.prog} --help"
+        hint = f"{self.prog} {near[0]}" if near and what == "command" else f"{self.prog} --help"
         raise UsageError(text, hint=hint)
+
+
+class HelpAsked(Exception):
+    """--help stands in the line; what else is wrong with it does not matter. ``page``: the text."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__(page)
+        self.page = page
+
+
+class _Help(argparse.Action):
+    def __call__(self, parser: argparse.ArgumentParser, namespace: object, values: object, option_string: str | None = None) -> NoReturn:
+        raise HelpAsked(parser.format_help())
 
 
 def build_parser(commands: Sequence[Command], version: str) -> argparse.ArgumentParser:
@@ -86,11 +99,10 @@ def build_parser(commands: Sequence[Command], version: str) -> argparse.Argument
                 group.set_defaults(command=None, parser=group)
                 groups[head] = group.add_subparsers(metavar="COMMAND", parser_class=_Parser, help=argparse.SUPPRESS)
             where = groups[head]
-        parser = _add_parser(
-            where, command.path[-1], f"lading {command.name}", textwrap.fill(command.paragraph, _PAGE_COLUMNS), _epilog(command)
-        )
-        parser.usage = None
+        page = textwrap.fill(command.paragraph, _PAGE_COLUMNS)
+        parser = _add_parser(where, command.path[-1], f"lading {command.name}", page, _epilog(command))
         command.add_flags(parser)
+        parser.usage = _usage(command, parser)
         parser.set_defaults(command=command, parser=parser)
     return top
 
@@ -116,7 +128,7 @@ def _add_globals(parser: argparse.ArgumentParser) -> None:
     """The same flags on every parser; SUPPRESS keeps one that comes before the command from being reset after it."""
     group = parser.add_argument_group("everywhere")
     flag = group.add_argument
-    flag("-h", "--help", action="store_true", default=argparse.SUPPRESS, help="this page")
+    flag("-h", "--help", action=_Help, nargs=0, default=argparse.SUPPRESS, help="this page")
     flag("--home", metavar="DIR", default=argparse.SUPPRESS, help="home directory (environment LADING_HOME)")
     flag("--json", action="store_true", default=argparse.SUPPRESS, help="one JSON object on stdout; NDJSON for streams")
     flag("--quiet", "-q", action="store_true", default=argparse.SUPPRESS, help="no progress; only the essential value")
@@ -127,7 +139,7 @@ def _add_globals(parser: argparse.ArgumentParser) -> None:
 
 
 def parse_arguments(parser: argparse.ArgumentParser, words: Sequence[str]) -> argparse.Namespace:
-    """The namespace of ``words`` with defaults for global flags. Raises UsageError."""
+    """The namespace of ``words`` with defaults for global flags. Raises UsageError, HelpAsked."""
     try:
         args, extra = parser.parse_known_args(words)
     except argparse.ArgumentError as error:
@@ -135,8 +147,7 @@ def parse_arguments(parser: argparse.ArgumentParser, words: Sequence[str]) -> ar
     for key, value in GLOBAL_DEFAULTS.items():
         if not hasattr(args, key):
             setattr(args, key, value)
-    args.help = getattr(args, "help", False)
-    if extra and not args.help:
+    if extra:
         inner: argparse.ArgumentParser = args.parser
         raise UsageError(f"not understood: {' '.join(extra)}", hint=_nearest_flag(inner, extra[0]))
     return args
@@ -145,7 +156,7 @@ def parse_arguments(parser: argparse.ArgumentParser, words: Sequence[str]) -> ar
 def _nearest_flag(parser: argparse.ArgumentParser, word: str) -> str:
     flags = [name for action in parser._actions for name in action.option_strings]
     near = get_close_matches(word.split("=")[0], flags, n=1, cutoff=0.5)
-    return f"did you mean {near[0]}?" if near else f"{parser.prog} --help"
+    return f"{parser.prog} {near[0]}" if near else f"{parser.prog} --help"
 
 
 def wants_json(words: Sequence[str]) -> bool:
@@ -183,6 +194,18 @@ def _group_page(head: str, commands: Sequence[Command]) -> str:
     mine = [command for command in commands if command.path[0] == head]
     width = max(len(command.name) for command in mine)
     return "\n".join(f"lading {command.name.ljust(width)}  {command.summary}" for command in mine)
+
+
+def _usage(command: Command, parser: argparse.ArgumentParser) -> str:
+    """The line that says the order of words; the flags stand below it."""
+    words = [f"lading {command.name}"]
+    for action in parser._actions:
+        name = str(action.metavar)
+        if not action.option_strings:
+            words.append({"*": f"[{name}…]", "?": f"[{name}]", "+": f"{name}…"}.get(str(action.nargs), name))
+        elif action.required:
+            words.append(f"{action.option_strings[-1]} {name}")
+    return " ".join([*words, "[flags]"])
 
 
 def _epilog(command: Command) -> str:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from node.config import home_path
 from protocols.errors import LadingError, Reason
 
-from .arguments import build_parser, command_words, parse_arguments, wants_json
+from .arguments import HelpAsked, build_parser, command_words, parse_arguments, wants_json
 from .command import EXIT_INTERRUPTED, EXIT_TERMINATED, Invocation, Terminated
 from .commands import COMMANDS
 from .local import version
@@ -29,15 +29,18 @@ def run(words: Sequence[str]) -> int:
     try:
         args = parse_arguments(parser, words)
         output = _output_of(args)
-        if args.help or args.command is None:
-            output.stdout.write(args.parser.format_help() + ("" if args.help else "\n"))
-            return 0 if args.help or not words else Reason.USAGE.exit_code
+        if args.command is None:
+            output.stdout.write(args.parser.format_help())
+            return 0 if not words else Reason.USAGE.exit_code
         command = args.command
         name = command.name
         result = command.run(Invocation(args, home_path(args.home, os.environ), output, name))
         if isinstance(result, int):
             return result
         output.answer(name, result, command.show, command.quiet_key)
+        return 0
+    except HelpAsked as asked:
+        output.stdout.write(asked.page)
         return 0
     except LadingError as error:
         return output.error(name, error)
