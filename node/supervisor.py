@@ -74,12 +74,22 @@ def broken_invariant(errors: Sequence[Exception]) -> Exception | None:
 
 
 async def run_caught(run: Callable[[], Awaitable[object]]) -> tuple[Exception, ...]:
-    """Runs to the end. Result: the errors it fell with, taken out of trio's groups; none when it returned. Cancellation goes through."""
+    """Runs to the end. Result: the errors it fell with, taken out of trio's groups; none when it returned.
+
+    Cancellation goes through; errors that came together with it are logged, since nobody will be there to look at the result.
+    """
     errors: list[Exception] = []
+    is_over = False
     try:
-        await run()
-    except* Exception as group:
-        errors.extend(_leaves(group))
+        try:
+            await run()
+        except* Exception as group:
+            errors.extend(_leaves(group))
+        is_over = True
+    finally:
+        if not is_over:
+            for error in errors:
+                log.error("failed while being cancelled error=%r", error, exc_info=error)
     return tuple(errors)
 
 

@@ -343,10 +343,8 @@ class MemoryStream:
         """See port."""
         if self._broken:
             return
-        was_announced = not any(isinstance(item, _Open) for item in self.queue)
         self.break_now("this side reset the stream")
-        if was_announced:
-            self._connection.send_reset(self)
+        self._connection.send_reset(self)
 
     # --- connection ------------------------------------------------------------------------------------------------
 

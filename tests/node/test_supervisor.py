@@ -217,3 +217,23 @@ async def test_contained_run_gives_errors_back_and_raises_broken_invariants() ->
     with trio.move_on_after(0) as scope:
         await run_caught(trio.sleep_forever)
     assert scope.cancelled_caught
+
+
+async def test_error_that_comes_with_cancellation_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    """Goal: nothing fails in silence while the node stops. Method: a clean-up that fails beside a task that is only cancelled."""
+
+    async def clean_up_badly() -> None:
+        try:
+            await trio.sleep_forever()
+        finally:
+            raise OSError("could not sync")
+
+    async def run() -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(trio.sleep_forever)
+            nursery.start_soon(clean_up_badly)
+
+    with trio.move_on_after(0) as scope:
+        await run_caught(run)
+    assert scope.cancelled_caught
+    assert "could not sync" in caplog.text

@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Awaitable, Callable
 
 import pytest
 import trio
 from trio.testing import MockClock
 
-from node.transport.memory import KEEPALIVE_TIMEOUT_S, STREAMS_UNACCEPTED_MAX, Link, MemoryConnection, MemoryNetwork, MemoryTransport
+from node.transport.memory import (
+    CLOSE_TIMEOUT_S,
+    KEEPALIVE_TIMEOUT_S,
+    STREAMS_UNACCEPTED_MAX,
+    Link,
+    MemoryConnection,
+    MemoryNetwork,
+    MemoryTransport,
+)
 from node.transport.port import DialFailed, Stream, StreamBroken, StreamEnded
 from protocols.errors import DecodeError, Reason
 from protocols.limits import FRAME_BYTES_MAX
@@ -175,6 +184,54 @@ async def test_dial_when_the_link_is_cut_hangs_until_it_heals(clock: MockClock, 
     nursery.start_soon(heal_later)
     with trio.fail_after(1):
         assert (await alice.dial(address, BOB, FENCE)).remote == BOB
+
+
+async def test_close_when_somebody_keeps_sending_takes_no_more_and_loses_nothing(clock: MockClock, nursery: trio.Nursery) -> None:
+    """Goal: a busy connection can be closed cleanly. Method: a sender without end, a reader that keeps up, a link of 1 MB/s."""
+    dialled, accepted = await connect(nursery, MemoryWorld(Link(bandwidth_bytes_s=1e6)))
+    left, right = await open_pair(dialled, accepted)
+    counts = {"sent": 0, "arrived": 0}
+
+    async def send_without_end() -> None:
+        while True:
+            await left.send(bytes(100_000))
+            counts["sent"] += 1
+
+    async def read_without_end() -> None:
+        while True:
+            await right.receive()
+            counts["arrived"] += 1
+
+    async def until_broken(talk: Callable[[], Awaitable[None]]) -> None:
+        with pytest.raises(StreamBroken):
+            await talk()
+
+    async with trio.open_nursery() as talkers:
+        talkers.start_soon(until_broken, send_without_end)
+        talkers.start_soon(until_broken, read_without_end)
+        await trio.sleep(2)
+        before = trio.current_time()
+        await dialled.close()
+        assert trio.current_time() - before < 1
+    assert counts["sent"] == counts["arrived"] > 15
+
+
+async def test_close_tells_a_waiting_sender_at_once(clock: MockClock, world: MemoryWorld, nursery: trio.Nursery) -> None:
+    """Goal: nobody waits for room that will not come. Method: a stream nobody reads; the sender is told before the time-out of close."""
+    dialled, accepted = await connect(nursery, world)
+    left, _ = await open_pair(dialled, accepted)
+    told_at: list[float] = []
+
+    async def flood() -> None:
+        with pytest.raises(StreamBroken):
+            await _send_many(left, 1000, FRAME_BYTES_MAX)
+        told_at.append(trio.current_time())
+
+    nursery.start_soon(flood)
+    await trio.sleep(1)
+    await dialled.close()
+    assert told_at == [pytest.approx(1.0)]
+    assert trio.current_time() == pytest.approx(1.0 + CLOSE_TIMEOUT_S)
 
 
 async def test_slow_reader_holds_the_writer(clock: MockClock, world: MemoryWorld, nursery: trio.Nursery) -> None:
