@@ -1,9 +1,14 @@
 """First floor: what is kept. Synchronous, thread-agnostic; LMDB behind one door.
 
 engine            the port: snapshot to read, one atomic batch to write; Put and Delete are data
-tables            every table: name with version, environment, key form; nowhere else
+tables values     every table: name with version, environment, key form; how values are written; nowhere else
+overlay           a snapshot with writes laid over it, so that several transactions share one batch
 memory            the engine in a dict: the reference, and the simulation's disk
 faulty            an engine that tears, loses and refuses on command; no faults turned on = its contract is the engine's
 lmdb_engine       the one file that imports lmdb
-chunks manifests receipts peers keys …   typed stores: they read from a snapshot and return what to write
+chunks            sealed chunks: presence, references, protections, trash, quarantine, what owners use, collection
+records receipts  signed objects of records; who holds what, by whose word
+peers keys jobs log   address book; small things by name; work that survives the process; the operator's events
+check backup      read everything and recompute every hash, settle both environments; hot copy
+lock migrations   one process to a home; steps between versions
 """

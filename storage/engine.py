@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 
@@ -18,11 +18,12 @@ class Env(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """name: with its version, e.g. "receipts/1". bodies: values are sealed chunks of up to 256 KiB + 16."""
+    """name: with its version, e.g. "receipts/1". bodies: values are sealed chunks of up to 256 KiB + 16. key_form: for people."""
 
     name: str
     env: Env
     bodies: bool = False
+    key_form: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,8 +44,38 @@ class Delete:
 Write = Put | Delete
 
 
+class Appetite(enum.IntEnum):
+    """What a batch asks of a store that fills up: bodies are refused first, then rows, deletes as the very last."""
+
+    DELETES = 0
+    ROWS = 1
+    BODIES = 2
+
+
+def appetite(batch: Sequence[Write]) -> Appetite:
+    """The greediest write of the batch decides."""
+    greediest = Appetite.DELETES
+    for write in batch:
+        if isinstance(write, Put):
+            if write.table.bodies:
+                return Appetite.BODIES
+            greediest = Appetite.ROWS
+    return greediest
+
+
+# Kept of every budget for deletes alone: a batch of them copies a few pages for each key before it frees any.
+DELETE_HEADROOM_BYTES = 1024 * 1024
+
+
+def delete_headroom(bytes_budget: int) -> int:
+    """Bytes of a budget that only deletes may touch; an eighth of very small budgets (tests)."""
+    return min(DELETE_HEADROOM_BYTES, bytes_budget // 8)
+
+
 class Snapshot(Protocol):
-    """One consistent view of one environment. Lives inside one synchronous function, never across an await."""
+    """One consistent view of one environment. Lives inside one synchronous function, never across an await.
+
+    Every method raises StoreDamaged when what it meets is not what was written."""
 
     def get(self, table: Table, key: bytes) -> bytes | None: ...
 
@@ -66,7 +97,8 @@ class Usage:
 
 
 class Engine(Protocol):
-    """One environment. ``write`` belongs to one thread at a time; snapshots may be taken from any thread."""
+    """One environment. ``write`` belongs to one thread at a time, and never to one that has a snapshot open;
+    snapshots may be taken from any thread."""
 
     env: Env
 
@@ -74,7 +106,8 @@ class Engine(Protocol):
 
     def write(self, batch: Sequence[Write]) -> None:
         """All of the batch, durable when this returns, or none of it. Raises StoreFull, StoreDamaged.
-        Deletes-only batches are always taken, also over budget and on a full disk where the engine can."""
+        Bodies are refused while a reserve is left, other puts while the headroom for deletes is left; deletes-only batches
+        are always taken, also over budget and on a full disk where the engine can."""
 
     def usage(self) -> Usage: ...
 

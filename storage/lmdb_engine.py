@@ -1,0 +1,453 @@
+"""The one file that imports lmdb: an environment on disk, durable at every commit (docs/decisions/0002).
+
+LMDB never meets a full disk here: the space that a batch may need is taken from the file system before the batch begins, so
+``StoreFull`` is said with nothing written, and the headroom taken earlier lets deletes through when nothing else is left.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+import struct
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import lmdb
+
+from protocols.errors import LadingError, LocalError, Reason, StoreDamaged, StoreFull
+
+from .engine import Appetite, Env, Put, Snapshot, Table, Usage, Write, appetite, delete_headroom
+from .tables import tables_of
+
+DATA_FILE = "data.mdb"
+LOCK_FILE = "lock.mdb"
+MAP_BYTES_START = 4 * 1024 * 1024
+READERS_MAX = 254
+# The lock file is memory-mapped: a hole in it on a full disk would be a SIGBUS instead of an error. 64 bytes a reader.
+LOCK_FILE_BYTES = 32 * 1024
+assert READERS_MAX * 64 < LOCK_FILE_BYTES
+# The data file is lengthened in steps, so that the file system lays it out in long runs; 64 MiB was the fastest step.
+GROW_STEP_BYTES_MAX = 64 * 1024 * 1024
+# A batch copies about one page a key in each tree that it touches, plus the list of free pages.
+PAGES_PER_BATCH = 16
+FULL_ERRNOS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+READ_ONLY_ERRNOS = (errno.EROFS, errno.EACCES, errno.EPERM)
+
+_M_TRIM_THRESHOLD = -1
+_M_MMAP_THRESHOLD = -3
+_MALLOC_KEEP_BYTES = 32 * 1024 * 1024
+
+
+def keep_malloc_pages() -> None:
+    """Tells glibc to keep freed memory up to 32 MiB. Where there is no mallopt, nothing happens.
+
+    LMDB mallocs each dirty 256 KiB value; glibc would map, fault and unmap it anew for each one, which doubles or trebles
+    the CPU of a commit (docs/decisions/0002). Costs at most what one batch needs.
+    """
+    if sys.platform != "linux":
+        return
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        mallopt(_M_MMAP_THRESHOLD, _MALLOC_KEEP_BYTES)
+        mallopt(_M_TRIM_THRESHOLD, _MALLOC_KEEP_BYTES)
+
+
+def _errno_of(error: BaseException) -> int | None:
+    code = getattr(error, "code", None)
+    return code if isinstance(code, int) else getattr(error, "errno", None)
+
+
+class _Gate:
+    """Many readers, or one who changes the map. A waiting changer goes before new readers."""
+
+    def __init__(self) -> None:
+        self._condition = threading.Condition()
+        self._readers = 0
+        self._changing = False
+        self._mine = threading.local()
+
+    def is_reading_here(self) -> bool:
+        return bool(getattr(self._mine, "depth", 0))
+
+    @contextmanager
+    def reading(self) -> Iterator[None]:
+        depth = getattr(self._mine, "depth", 0)
+        with self._condition:
+            # A thread that reads already must not wait for a changer that waits for it.
+            while self._changing and depth == 0:
+                self._condition.wait()
+            self._readers += 1
+        self._mine.depth = depth + 1
+        try:
+            yield
+        finally:
+            self._mine.depth = depth
+            with self._condition:
+                self._readers -= 1
+                self._condition.notify_all()
+
+    @contextmanager
+    def changing(self) -> Iterator[None]:
+        with self._condition:
+            while self._changing:
+                self._condition.wait()
+            self._changing = True
+            while self._readers:
+                self._condition.wait()
+        try:
+            yield
+        finally:
+            with self._condition:
+                self._changing = False
+                self._condition.notify_all()
+
+
+class LmdbSnapshot:
+    """A read transaction."""
+
+    def __init__(self, transaction: lmdb.Transaction, tables: dict[str, Any]) -> None:
+        self._transaction = transaction
+        self._tables = tables
+
+    def get(self, table: Table, key: bytes) -> bytes | None:
+        try:
+            value = self._transaction.get(key, db=self._tables[table.name])
+        except lmdb.Error as error:
+            raise _translated(error, f"reading {table.name}") from error
+        return None if value is None else bytes(value)  # bytes already: no copy, the transaction hands out no views
+
+    def has(self, table: Table, key: bytes) -> bool:
+        try:
+            with self._transaction.cursor(db=self._tables[table.name]) as cursor:
+                return bool(cursor.set_key(key))
+        except lmdb.Error as error:
+            raise _translated(error, f"reading {table.name}") from error
+
+    def scan(self, table: Table, *, prefix: bytes = b"", start: bytes = b"") -> Iterator[tuple[bytes, bytes]]:
+        try:
+            with self._transaction.cursor(db=self._tables[table.name]) as cursor:
+                first = max(prefix, start)
+                found = cursor.set_range(first) if first else cursor.first()
+                while found:
+                    key = bytes(cursor.key())
+                    if not key.startswith(prefix):
+                        return
+                    yield key, bytes(cursor.value())
+                    found = cursor.next()
+        except lmdb.Error as error:
+            raise _translated(error, f"reading {table.name}") from error
+
+    def count(self, table: Table) -> int:
+        try:
+            return int(self._transaction.stat(self._tables[table.name])["entries"])
+        except lmdb.Error as error:
+            raise _translated(error, f"reading {table.name}") from error
+
+
+def _translated(error: lmdb.Error | OSError, doing: str) -> LadingError:
+    if isinstance(error, lmdb.MapFullError):
+        return StoreFull(f"{doing}: the budget is used up", resource="budget")
+    code = _errno_of(error)
+    if code in FULL_ERRNOS:
+        return StoreFull(f"{doing}: no space left on the disk", resource="disk")
+    if code in READ_ONLY_ERRNOS:
+        return StoreFull(f"{doing}: the disk is read-only", resource="read-only")
+    return StoreDamaged(f"{doing}: {error}")
+
+
+# Meta page of format 1: page header (16), magic, version, address, map size, two 48-byte trees, last page, transaction id.
+_META = struct.Struct("=16xIIQQI44x48xQQ")
+_META_MAGIC = 0xBEEFC0DE
+
+
+def check_file_length(path: Path) -> None:
+    """Refuses a data file that ends before its last page: LMDB would map it and die of SIGBUS when it reads there.
+
+    Raises StoreDamaged. A file that is not there, or whose meta pages LMDB itself refuses, is none of this function's business.
+    """
+    try:
+        size = path.stat().st_size
+    except FileNotFoundError:
+        return
+    if size == 0:
+        return
+    newest: tuple[int, int] | None = None
+    try:
+        with path.open("rb") as file:
+            head = file.read(_META.size)
+            if len(head) < _META.size:
+                raise StoreDamaged(f"{path} is cut off after {size} bytes", path=str(path))
+            page_bytes = _META.unpack(head)[4]
+            for offset in (0, page_bytes):
+                file.seek(offset)
+                meta = file.read(_META.size)
+                if len(meta) < _META.size:
+                    raise StoreDamaged(f"{path} is cut off after {size} bytes", path=str(path))
+                magic, _version, _address, _map, _page, last_page, transaction = _META.unpack(meta)
+                if magic == _META_MAGIC and (newest is None or transaction > newest[0]):
+                    newest = (transaction, (last_page + 1) * page_bytes)
+    except OSError as error:
+        raise StoreDamaged(f"{path} cannot be read: {error}", path=str(path)) from error
+    if newest is not None and size < newest[1]:
+        raise StoreDamaged(f"{path} is cut off: {size} bytes, {newest[1]} wanted", path=str(path))
+
+
+class LmdbEngine:
+    """One environment in a folder of its own. The home lock (storage/lock.py) keeps other processes out."""
+
+    def __init__(self, path: Path | str, env: Env, *, budget_bytes: int, reserve_bytes: int) -> None:
+        """budget_bytes: the data file never grows beyond it. reserve_bytes: what bodies leave free, of budget and of disk.
+
+        A read-only disk opens and reads; its writes are refused with StoreFull. Raises StoreFull when not even an empty
+        store fits, StoreDamaged.
+        """
+        if sys.maxsize < 2**32:
+            raise LocalError(Reason.FAILED, "the store needs a 64-bit system: it maps its file into memory")
+        keep_malloc_pages()
+        self.env = env
+        self.path = Path(path)
+        self.read_only = False
+        self._budget_bytes = budget_bytes
+        self._reserve_bytes = reserve_bytes
+        self._gate = _Gate()
+        self._closed = False
+        self._file = -1
+        self._allocated_bytes = 0
+        check_file_length(self.path / DATA_FILE)
+        try:
+            self._open()
+        except BaseException:
+            self._close_all()
+            raise
+
+    # --- opening --------------------------------------------------------------------------------------------------
+
+    def _open(self) -> None:
+        try:
+            self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._allocate_lock_file()
+        except OSError as error:
+            if _errno_of(error) not in READ_ONLY_ERRNOS:
+                raise _translated(error, f"opening {self.path}") from error
+            self.read_only = True
+        data = self.path / DATA_FILE
+        if not self.read_only and data.exists() and not os.access(data, os.W_OK):
+            self.read_only = True
+        try:
+            self._map_bytes = min(self._budget_bytes, max(MAP_BYTES_START, data.stat().st_size if data.exists() else 0))
+            self._lmdb = lmdb.open(
+                str(self.path),
+                map_size=self._map_bytes,
+                max_dbs=len(tables_of(self.env)) + 16,  # and what a newer version may have left
+                max_readers=READERS_MAX,
+                readonly=self.read_only,
+                lock=not self.read_only,
+                metasync=True,
+                sync=True,
+                mode=0o600,
+            )
+            self._map_bytes = int(self._lmdb.info()["map_size"])
+            self._page_bytes = int(self._lmdb.stat()["psize"])
+            if not self.read_only:
+                self._file = os.open(data, os.O_RDWR | os.O_CLOEXEC)
+                self._allocated_bytes = os.fstat(self._file).st_size
+            self._tables = self._open_tables()
+        except (lmdb.Error, OSError) as error:
+            raise _translated(error, f"opening {self.path}") from error
+
+    def _allocate_lock_file(self) -> None:
+        file = os.open(self.path / LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            if os.fstat(file).st_blocks * 512 < LOCK_FILE_BYTES:
+                os.posix_fallocate(file, 0, LOCK_FILE_BYTES)
+        finally:
+            os.close(file)
+
+    def _open_tables(self) -> dict[str, Any]:
+        wanted = [table.name for table in tables_of(self.env)]
+        with self._lmdb.begin() as transaction:
+            there = {bytes(key) for key in transaction.cursor().iternext(values=False)}
+        missing = [name for name in wanted if name.encode() not in there]
+        if missing:
+            if self.read_only:
+                raise StoreDamaged(f"{self.path} lacks {', '.join(missing)} and the disk is read-only", path=str(self.path))
+            needed = self._page_bytes * (PAGES_PER_BATCH + len(missing)) + delete_headroom(self._budget_bytes)
+            if not self._allocate(needed):
+                raise StoreFull(f"no {needed} bytes left for a new store in {self.path}", resource="disk")
+        tables: dict[str, Any] = {}
+        with self._lmdb.begin(write=bool(missing)) as transaction:
+            for name in wanted:
+                tables[name] = self._lmdb.open_db(name.encode(), txn=transaction, create=name in missing)
+        return tables
+
+    # --- reading --------------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def snapshot(self) -> Iterator[Snapshot]:
+        with self._gate.reading():
+            self._check_open()
+            try:
+                transaction = self._lmdb.begin(buffers=False)
+            except lmdb.Error as error:
+                raise _translated(error, f"reading {self.path}") from error
+            try:
+                yield LmdbSnapshot(transaction, self._tables)
+            finally:
+                transaction.abort()
+
+    # --- writing --------------------------------------------------------------------------------------------------
+
+    def write(self, batch: Sequence[Write]) -> None:
+        self._check_open()
+        assert not self._gate.is_reading_here(), "a thread that has a snapshot open must not write"
+        if self.read_only:
+            raise StoreFull(f"{self.path} is on a read-only disk", resource="read-only")
+        if not batch:
+            return
+        wants = appetite(batch)
+        needed = self._bytes_needed(batch)
+        self._check_budget(wants, needed)
+        self._check_disk(wants, needed)
+        while True:
+            try:
+                self._commit(batch)
+            except lmdb.MapFullError as error:
+                if not self._grow_map():
+                    raise _translated(error, f"writing {self.path}") from error
+            except lmdb.Error as error:
+                raise self._commit_error(error) from error
+            else:
+                return
+
+    def _commit(self, batch: Sequence[Write]) -> None:
+        with self._lmdb.begin(write=True) as transaction:
+            for write in batch:
+                assert write.table.env is self.env, write.table
+                table = self._tables[write.table.name]
+                if isinstance(write, Put):
+                    transaction.put(write.key, write.value, db=table)
+                else:
+                    transaction.delete(write.key, db=table)
+
+    def _commit_error(self, error: lmdb.Error) -> LadingError:
+        # A write cut short by a full disk comes out of LMDB as an I/O error.
+        if _errno_of(error) == errno.EIO and self._disk_free_bytes() < 2 * self._page_bytes:
+            return StoreFull(f"writing {self.path}: no space left on the disk", resource="disk")
+        return _translated(error, f"writing {self.path}")
+
+    def _bytes_needed(self, batch: Sequence[Write]) -> int:
+        """Pages that the puts will take, more or less: whole pages for large values, rows with their overhead else."""
+        page = self._page_bytes
+        rows = 0
+        pages = 0
+        for write in batch:
+            if isinstance(write, Put):
+                size = len(write.key) + len(write.value) + 16
+                if size > page // 2:
+                    pages += (len(write.value) + 16 + page - 1) // page
+                else:
+                    rows += size
+        return (pages + rows * 3 // 2 // page + 1) * page
+
+    def _live_bytes(self) -> int:
+        with self.snapshot() as snapshot:
+            assert isinstance(snapshot, LmdbSnapshot)
+            try:
+                stats = [snapshot._transaction.stat(table) for table in self._tables.values()]
+            except lmdb.Error as error:
+                raise _translated(error, f"reading {self.path}") from error
+        pages = sum(stat["leaf_pages"] + stat["branch_pages"] + stat["overflow_pages"] for stat in stats)
+        return (int(pages) + 3) * self._page_bytes  # two meta pages and the tree of trees
+
+    def _check_budget(self, wants: Appetite, needed: int) -> None:
+        if wants is Appetite.DELETES:
+            return
+        headroom = delete_headroom(self._budget_bytes)
+        keep_free = max(self._reserve_bytes, headroom) if wants is Appetite.BODIES else headroom
+        left = self._budget_bytes - self._live_bytes() - needed
+        if left < keep_free:
+            raise StoreFull(
+                f"{needed} bytes more would leave {left} of {self._budget_bytes} of the {self.env.value} budget, {keep_free} must remain",
+                resource="budget",
+                env=self.env.value,
+            )
+
+    def _check_disk(self, wants: Appetite, needed: int) -> None:
+        if wants is Appetite.BODIES:
+            left = self._disk_free_bytes() - needed
+            if left < self._reserve_bytes:
+                raise StoreFull(
+                    f"{needed} bytes more would leave {left} on the disk of {self.path}, {self._reserve_bytes} must stay free",
+                    resource="disk",
+                    env=self.env.value,
+                )
+        headroom = delete_headroom(self._budget_bytes)
+        if self._allocate(needed + headroom) or wants is Appetite.DELETES:
+            return
+        # Rows may take from the headroom that lies in the file already, but leave half of it to deletes.
+        if wants is Appetite.ROWS and self._allocated_bytes - self._end_bytes() >= needed + headroom // 2:
+            return
+        raise StoreFull(f"no {needed} bytes left on the disk of {self.path}", resource="disk", env=self.env.value)
+
+    def _end_bytes(self) -> int:
+        return (int(self._lmdb.info()["last_pgno"]) + 1) * self._page_bytes
+
+    def _allocate(self, room_bytes: int) -> bool:
+        """Whether the file holds ``room_bytes`` beyond its last page, on blocks of the disk that are ours. Within the budget."""
+        wanted = min(self._end_bytes() + room_bytes, self._budget_bytes)
+        if wanted <= self._allocated_bytes:
+            return True
+        step = min(max(self._allocated_bytes // 8, room_bytes), GROW_STEP_BYTES_MAX)
+        for target in (min(wanted + step, self._budget_bytes), wanted):
+            try:
+                os.posix_fallocate(self._file, self._allocated_bytes, target - self._allocated_bytes)
+            except OSError as error:
+                if _errno_of(error) not in FULL_ERRNOS:
+                    raise _translated(error, f"growing {self.path}") from error
+                self._allocated_bytes = os.fstat(self._file).st_size  # some file systems keep what they found
+            else:
+                self._allocated_bytes = target
+                return True
+        return False
+
+    def _grow_map(self) -> bool:
+        """Doubles the map, up to the budget; waits for open snapshots to end. False at the budget."""
+        target = min(self._map_bytes * 2, self._budget_bytes // self._page_bytes * self._page_bytes)
+        if target <= self._map_bytes:
+            return False
+        with self._gate.changing():
+            self._lmdb.set_mapsize(target)
+        self._map_bytes = target
+        return True
+
+    # --- the rest -------------------------------------------------------------------------------------------------
+
+    def _disk_free_bytes(self) -> int:
+        disk = os.statvfs(self.path)
+        return disk.f_bavail * disk.f_frsize
+
+    def usage(self) -> Usage:
+        return Usage(self._live_bytes(), self._budget_bytes, self._disk_free_bytes())
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise LocalError(Reason.FAILED, f"the {self.env.value} engine is closed")
+
+    def _close_all(self) -> None:
+        self._closed = True
+        if hasattr(self, "_lmdb"):
+            self._lmdb.close()
+        if self._file >= 0:
+            os.close(self._file)
+            self._file = -1
+
+    def close(self) -> None:
+        """Waits for open snapshots; closing twice is fine."""
+        with self._gate.changing():
+            if not self._closed:
+                self._close_all()

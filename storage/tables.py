@@ -1,0 +1,53 @@
+"""Every table there is: name with version, environment, key form. Nowhere else.
+
+In key forms ``|`` puts fixed-width parts together (32 bytes where nothing is said; numbers are big-endian), and a part of
+free length comes last or has its length, one byte, before it.
+"""
+
+from __future__ import annotations
+
+from .engine import Env, Table
+
+# --- chunk environment: sealed chunks and all that decides their life ---------------------------------------------
+BODIES = Table("bodies/1", Env.CHUNKS, bodies=True, key_form="chunk name")
+CHUNKS = Table("chunks/1", Env.CHUNKS, key_form="chunk name: it is here; chunk name | owner | claim kind (1) | id: who wants it")
+REFERENCES = Table("references/1", Env.CHUNKS, key_form="owner | HashID | sequence root")
+PROTECTIONS = Table("protections/1", Env.CHUNKS, key_form="owner | protection id (1..64)")
+DUE = Table("due/1", Env.CHUNKS, key_form="unix seconds (8) | claim kind (1) | owner | id: protections and trash by the end of their time")
+SUSPECTS = Table("suspects/1", Env.CHUNKS, key_form="chunk name that lost a claim; the collector looks whether it was the last")
+QUARANTINE = Table("quarantine/1", Env.CHUNKS, key_form="chunk name whose body was not what its name says")
+OWNERS = Table("owners/1", Env.CHUNKS, key_form="owner")
+PLACES = Table("places/1", Env.CHUNKS, key_form="owner | HashID | sequence index (4)")
+ROOTS = Table("roots/1", Env.CHUNKS, key_form="sequence root | owner | HashID; the value is the sequence index (4)")
+OFFERED = Table("offered/1", Env.CHUNKS, key_form="sequence root | owner")
+STORE = Table("store/1", Env.CHUNKS, key_form="name, ASCII")
+
+# --- ledger environment: small things -----------------------------------------------------------------------------
+KEYS = Table("keys/1", Env.LEDGER, key_form="name, ASCII")
+FENCES = Table("fences/1", Env.LEDGER, key_form="network id | number (8)")
+REVOCATIONS = Table("revocations/1", Env.LEDGER, key_form="object hash")
+TICKETS = Table("tickets/1", Env.LEDGER, key_form="ticket id (1..64)")
+OBJECTS = Table("objects/1", Env.LEDGER, key_form="owner | HashID | object kind (1) | subject | order (8) | object hash")
+HASH_IDS = Table("hash-ids/1", Env.LEDGER, key_form="HashID | owner")
+HELD_BACK = Table("held-back/1", Env.LEDGER, key_form="owner | HashID of a record in quarantine")
+RECEIPTS = Table("receipts/1", Env.LEDGER, key_form="object hash of a signed receipt or withdrawal")
+RECEIPT_ROWS = Table("receipt-rows/1", Env.LEDGER, key_form="owner | HashID | sequence root | holder (1..255)")
+RECEIPT_USES = Table("receipt-uses/1", Env.LEDGER, key_form="object hash | key of the receipt row that it stands in")
+RECEIPTS_BY_HOLDER = Table("receipts-by-holder/1", Env.LEDGER, key_form="holder with length | owner | HashID | sequence root")
+GENERATIONS = Table("generations/1", Env.LEDGER, key_form="store id (16) | holder")
+ERASURES = Table("erasures/1", Env.LEDGER, key_form="owner | HashID | holder")
+ANNOUNCEMENTS = Table("announcements/1", Env.LEDGER, key_form="peer id")
+LAST_SEEN = Table("last-seen/1", Env.LEDGER, key_form="peer id")
+JOBS = Table("jobs/1", Env.LEDGER, key_form="job kind (1) | job id (1..64)")
+JOBS_DUE = Table("jobs-due/1", Env.LEDGER, key_form="unix seconds (8) | job kind (1) | job id")
+LOG = Table("log/1", Env.LEDGER, key_form="number (8)")
+
+FACTS = Table("facts/1", Env.LEDGER, key_form="fact id: SHA-256(kind (1) | body); the value is kind | body")
+
+ALL: tuple[Table, ...] = tuple(value for value in list(globals().values()) if isinstance(value, Table))
+assert len({table.name for table in ALL}) == len(ALL)
+
+
+def tables_of(env: Env) -> tuple[Table, ...]:
+    """The tables of one environment, in the order above."""
+    return tuple(table for table in ALL if table.env is env)
