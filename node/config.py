@@ -7,6 +7,7 @@ Sizes may be written "50 GiB", times "10m"; an unknown key is an error that name
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import tomllib
@@ -223,6 +224,8 @@ def parse(key: str, value: object, origin: str = "flag") -> Value:
         near = get_close_matches(str(parsed), known.about.among, n=1)
         hint = f"did you mean {near[0]}?" if near else ""
         raise UsageError(f"{key} from {origin}: got {parsed!r}, wanted one of {', '.join(known.about.among)}", hint=hint)
+    if isinstance(parsed, float) and not math.isfinite(parsed):
+        raise UsageError(f"{key} from {origin}: got {value}, wanted a number", hint=_wanted(known))
     if isinstance(parsed, int | float):
         least, most = known.about.least, known.about.most
         if least is not None and parsed < least:
