@@ -54,6 +54,7 @@ class Label(enum.Enum):
     CHUNK_KEY = b"lading/chunk-key/1"
     PLACEMENT = b"lading/placement/1"
     OBJECT = b"lading/object/1"
+    DISCOVERY = b"lading/discovery/1"
     FENCE_SECRET = b"lading/fence-secret/1"
     TICKET_TOKEN = b"lading/ticket-token/1"
     CHECKSUM = b"lading/checksum/1"

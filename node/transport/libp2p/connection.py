@@ -68,11 +68,12 @@ class Libp2pConnection:
         try:
             await loop()
         except trio.TooSlowError:
-            self._end("the peer takes nothing any more")
+            self.drop("the peer takes nothing any more")
         except LadingError as error:
-            self._end(error.message)
+            self.drop(error.message)
 
-    def _end(self, reason: str) -> None:
+    def drop(self, reason: str) -> None:
+        """Ends it at once, without a goodbye."""
         if not self._is_closing:
             self._reason = reason
             log.debug("connection lost: %s", reason)

@@ -82,12 +82,11 @@ async def respond(stream: ByteStream, speaks: Callable[[str], bool]) -> str:
     got = await read_message_untrusted(stream)
     if got != HEADER:
         raise RemoteError(Reason.MALFORMED, f"negotiation began with {got!r}, {HEADER!r} wanted")
-    answer: tuple[str, ...] = (HEADER,)
+    await stream.write(encode(HEADER))  # at once: other implementations wait for it before they propose
     for _ in range(PROPOSALS_MAX):
         protocol = await read_message_untrusted(stream)
         if speaks(protocol):
-            await stream.write(encode(*answer, protocol))
+            await stream.write(encode(protocol))
             return protocol
-        await stream.write(encode(*answer, REFUSAL))
-        answer = ()
+        await stream.write(encode(REFUSAL))
     raise StreamBroken("the peer proposed no protocol that we speak")

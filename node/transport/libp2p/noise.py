@@ -40,6 +40,11 @@ PEER_ID_PREFIX = bytes.fromhex("002408011220")
 PEER_ID_BYTES = len(PEER_ID_PREFIX) + 32
 
 
+def is_peer_id(peer: bytes) -> bool:
+    """Whether it is the id of an Ed25519 key."""
+    return len(peer) == PEER_ID_BYTES and peer.startswith(PEER_ID_PREFIX)
+
+
 def security_protocol(network: NetworkId) -> str:
     """Id under which the session is negotiated: nodes of two networks part before the handshake."""
     return f"/lading/noise/1/{network.hex()[:16]}"
@@ -150,7 +155,7 @@ class Session:
 def _session(wire: Wire, secured: object, preshared_key: PresharedKey) -> Session:
     """Takes the finished Noise state out of the library's session; nothing was read beyond the handshake."""
     remote = PeerId(secured.get_remote_peer().to_bytes())  # type: ignore[attr-defined]
-    if len(remote) != PEER_ID_BYTES or not remote.startswith(PEER_ID_PREFIX):
+    if not is_peer_id(remote):
         raise RemoteError(Reason.WRONG_PEER, f"peer id {remote.hex()}, one of an Ed25519 key wanted")
     return Session(wire, secured.conn.noise_state, remote, preshared_key)  # type: ignore[attr-defined]
 

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 CONNECTIONS_INBOUND_MAX = 256
+# One is enough; a second is a dial from both sides at once, more are leftovers of a peer that lost them without our noticing.
+CONNECTIONS_INBOUND_PER_PEER_MAX = 4
 PRESHARED_KEYS_MAX = FENCES_KEPT_MAX + TICKETS_OPEN_MAX
 LISTEN_BACKLOG = 128
 # All connections are closed side by side; what has not left by then is lost, as it would be in a power cut.
@@ -49,7 +51,7 @@ class Libp2pTransport:
         self._keys: tuple[PresharedKey, ...] = ()
         self.set_preshared_keys(keys)
         self._doorkeeper = Doorkeeper()
-        self._connections: set[Libp2pConnection] = set()
+        self._connections: dict[Libp2pConnection, None] = {}  # oldest first
         self._nursery: trio.Nursery | None = None
         self._stopping = trio.Event()
         self._budgets: dict[PeerId, RateBudget] = {}
@@ -151,7 +153,7 @@ class Libp2pTransport:
             session = None
             with self._doorkeeper.admitted(host):
                 session = await self._upgrade_inbound(wire)
-            if session is not None and sum(not each.outbound for each in self._connections) < CONNECTIONS_INBOUND_MAX:
+            if session is not None and self._has_room(session.remote):
                 connection = self._connection(wire, session, outbound=False, remote_address=multiaddr_of(host, port))
                 self._accepted_put.send_nowait(connection)
                 await self._live(connection)
@@ -159,6 +161,15 @@ class Libp2pTransport:
             log.debug("caller refused: %s", error)
         finally:
             await trio.aclose_forcefully(stream)
+
+    def _has_room(self, peer: PeerId) -> bool:
+        """Whether one more inbound connection may live. A peer's oldest gives way to its newest."""
+        inbound = [connection for connection in self._connections if not connection.outbound]
+        same = [connection for connection in inbound if connection.remote == peer]
+        if len(same) >= CONNECTIONS_INBOUND_PER_PEER_MAX:
+            same[0].drop("the peer has newer connections")
+            return True
+        return len(inbound) < CONNECTIONS_INBOUND_MAX
 
     async def _upgrade_inbound(self, wire: Wire) -> Session:
         await respond(wire, lambda proposed: proposed == self._security_protocol)
@@ -215,8 +226,8 @@ class Libp2pTransport:
         return Libp2pConnection(wire, session, outbound=outbound, remote_address=remote_address, budget=budget)
 
     async def _live(self, connection: Libp2pConnection) -> None:
-        self._connections.add(connection)
+        self._connections[connection] = None
         try:
             await connection.run()
         finally:
-            self._connections.discard(connection)
+            del self._connections[connection]

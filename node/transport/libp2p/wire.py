@@ -81,7 +81,7 @@ class Wire:
         """Tells the peer that nothing more will come; reading goes on."""
         try:
             await self._stream.send_eof()
-        except (OSError, trio.BrokenResourceError, trio.ClosedResourceError) as error:
+        except (OSError, trio.BrokenResourceError, trio.ClosedResourceError, trio.BusyResourceError) as error:
             raise StreamBroken(f"connection lost: {error}") from error
 
     async def close(self) -> None:

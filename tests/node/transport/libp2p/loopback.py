@@ -1,0 +1,70 @@
+"""Our transports on loopback, and ways to look underneath them."""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import os
+import socket
+from collections.abc import Callable
+
+import trio
+import trio.testing
+
+from node.transport.libp2p.connection import Libp2pConnection
+from node.transport.libp2p.transport import Libp2pTransport
+from protocols.types import NetworkId
+
+from ..manners import FENCE, start
+
+NETWORK = NetworkId(b"n" * 32)
+SO_ATTACH_FILTER = 26  # Linux
+
+
+class LoopbackWorld:
+    """Transports on loopback, each with a key made of its name."""
+
+    def transport(self, name: str) -> Libp2pTransport:
+        return self.transport_at(name, "/ip4/127.0.0.1/tcp/0")
+
+    def transport_at(self, name: str, address: str) -> Libp2pTransport:
+        return Libp2pTransport(name.encode().ljust(32, b"."), NETWORK, [address])
+
+    def nowhere(self) -> str:
+        with socket.socket() as sock:
+            sock.bind(("127.0.0.1", 0))
+            return f"/ip4/127.0.0.1/tcp/{sock.getsockname()[1]}"
+
+
+async def connect_ours(nursery: trio.Nursery) -> tuple[Libp2pConnection, Libp2pConnection]:
+    """(dialler's end, acceptor's end)."""
+    world = LoopbackWorld()
+    alice, bob = world.transport("alice"), world.transport("bob")
+    await start(nursery, alice)
+    address = await start(nursery, bob)
+    dialled = await alice.dial(address, bob.peer_id, FENCE)
+    return dialled, await bob.accept()
+
+
+def port_of(address: str) -> int:
+    return int(address.rpartition("/")[2])
+
+
+def deafen(sock: socket.socket | trio.socket.SocketType) -> None:
+    """Makes the kernel drop whatever arrives for this socket, answers included: a pulled cable, without privileges."""
+    drop_all = ctypes.create_string_buffer((6).to_bytes(2, "little") + bytes(6))  # BPF_RET | BPF_K, 0 bytes
+    program = (1).to_bytes(8, "little") + ctypes.addressof(drop_all).to_bytes(8, "little")
+    sock.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, program)
+
+
+async def settled() -> tuple[int, int]:
+    """(tasks, open files) once everything has come to rest, earlier tests' garbage included."""
+    await trio.testing.wait_all_tasks_blocked(0.01)
+    gc.collect()
+    return trio.lowlevel.current_statistics().tasks_living, len(os.listdir("/proc/self/fd"))
+
+
+async def until(is_true: Callable[[], bool]) -> None:
+    """Waits for something that no event tells of."""
+    while not is_true():  # noqa: ASYNC110
+        await trio.sleep(0.01)

@@ -1,0 +1,571 @@
+"""The small parts, each alone: doorkeeper, budget, addresses, negotiation, muxer frames, discovery."""
+
+from __future__ import annotations
+
+import ipaddress
+import math
+import struct
+from contextlib import suppress
+from typing import Any
+
+import pytest
+import trio
+import trio.testing
+from hypothesis import given
+from hypothesis import strategies as st
+from libp2p.peer.id import ID
+from libp2p.protocol_muxer.multiselect import Multiselect
+from libp2p.protocol_muxer.multiselect_client import MultiselectClient
+from libp2p.protocol_muxer.multiselect_communicator import MultiselectCommunicator
+from libp2p.stream_muxer.yamux.yamux import Yamux
+from zeroconf import ServiceInfo
+
+from node.transport.libp2p import discovery, mux, negotiate, noise
+from node.transport.libp2p.addresses import TcpAddress, concrete, interface_hosts, multiaddr_of, parse
+from node.transport.libp2p.budget import RateBudget
+from node.transport.libp2p.doorkeeper import HANDSHAKE_TIMEOUT_S, Doorkeeper
+from node.transport.libp2p.mux import ACK, DATA, FIN, GO_AWAY, HEADER, PING, RST, SYN, WINDOW_UPDATE, Muxer, MuxStream
+from node.transport.libp2p.stream import END_MARKER, FramedStream
+from node.transport.libp2p.transport import Libp2pTransport
+from node.transport.port import DialFailed, PresharedKey, StreamBroken, StreamEnded
+from protocols.errors import DecodeError, LadingError, LocalError, Reason, RemoteError, UsageError
+from protocols.frames import frame_header
+from protocols.limits import FRAME_BYTES_MAX
+from protocols.types import NetworkId, PeerId
+
+from ..manners import FENCE, PROTOCOL, open_pair, start
+from .loopback import NETWORK, LoopbackWorld, connect_ours
+
+PATIENCE_S = 10.0
+
+
+# --- doorkeeper ---------------------------------------------------------------------------------------------------
+async def _stay(doorkeeper: Doorkeeper, address: str, left: list[str], name: str, *, task_status: Any = trio.TASK_STATUS_IGNORED) -> None:
+    with doorkeeper.admitted(address):
+        task_status.started()
+        await trio.sleep(3600)
+    left.append(name)
+
+
+async def test_doorkeeper_when_an_address_is_full_puts_out_its_oldest(nursery: trio.Nursery, autojump_clock: object) -> None:
+    """Goal: a flood displaces itself, not others. Method: two places an address; the third caller of a; b stays."""
+    doorkeeper, left = Doorkeeper(total_max=10, per_address_max=2), list[str]()
+    for address, name in (("b", "b1"), ("a", "a1"), ("a", "a2"), ("a", "a3")):
+        await nursery.start(_stay, doorkeeper, address, left, name)
+    await trio.testing.wait_all_tasks_blocked()
+    assert left == ["a1"]
+    assert doorkeeper.visitor_count == 3
+
+
+async def test_doorkeeper_when_all_is_full_puts_out_the_oldest_and_the_late(nursery: trio.Nursery, autojump_clock: object) -> None:
+    """Goal: places are bounded in number and time. Method: three callers for two places; then the time passes."""
+    doorkeeper, left = Doorkeeper(total_max=2, per_address_max=2), list[str]()
+    for name in ("a", "b", "c"):
+        await nursery.start(_stay, doorkeeper, name, left, name)
+    await trio.testing.wait_all_tasks_blocked()
+    assert left == ["a"]
+    await trio.sleep(HANDSHAKE_TIMEOUT_S + 0.1)
+    assert sorted(left) == ["a", "b", "c"]
+    assert doorkeeper.visitor_count == 0
+
+
+# --- budget -------------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize(("rate", "byte_count", "expected_s"), [(1000, 6000, 5.0), (math.inf, 10**12, 0.0), (10, 5, 0.0)])
+async def test_budget_when_bytes_are_taken_in_slices_keeps_the_rate(
+    rate: float, byte_count: int, expected_s: float, autojump_clock: object
+) -> None:
+    """Goal: a second's worth at once, then the rate. Method: take many small pieces, look at the clock."""
+    budget = RateBudget(rate)
+    began = trio.current_time()
+    for _ in range(5):
+        await budget.take(byte_count // 5)
+    await budget.take(0)
+    assert trio.current_time() - began == pytest.approx(expected_s, abs=0.01)
+
+
+async def test_rate_of_one_peer_when_set_bounds_what_is_sent_to_it(nursery: trio.Nursery) -> None:
+    """Goal: the hook reaches the wire. Method: 2 MB/s, half a second's worth beyond the first second."""
+    world = LoopbackWorld()
+    alice, bob = world.transport("alice"), world.transport("bob")
+    await start(nursery, alice)
+    alice.set_rate(bob.peer_id, 2_000_000)
+    dialled = await alice.dial(await start(nursery, bob), bob.peer_id, FENCE)
+    left, right = await open_pair(dialled, await bob.accept())
+    began = trio.current_time()
+
+    async def send() -> None:
+        for _ in range(12):
+            await left.send(bytes(250_000))
+
+    nursery.start_soon(send)
+    with trio.fail_after(PATIENCE_S):
+        for _ in range(12):
+            await right.receive()
+    assert 0.3 < trio.current_time() - began < 5
+
+
+# --- addresses ----------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize(
+    ("text", "host", "port"),
+    [("/ip4/192.0.2.1/tcp/4001", "192.0.2.1", 4001), ("/ip6/fd00::1/tcp/1", "fd00::1", 1), ("/dns4/a.example/tcp/80", "a.example", 80)],
+)
+def test_address_when_spoken_is_parsed(text: str, host: str, port: int) -> None:
+    """Goal: what we write we read. Method: three kinds, with and without a peer behind."""
+    peer = noise.Identity.from_seed(b"p" * 32, NETWORK).peer
+    assert parse(text) == TcpAddress(host, port)
+    assert parse(f"{text}/p2p/{ID(peer).to_base58()}") == TcpAddress(host, port, peer)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "nonsense", "/ip4/1.2.3.4", "/ip4/1.2.3.4/udp/1", "/ip4/999.1.1.1/tcp/1", "/tcp/1/ip4/1.2.3.4", "/ip4/1.2.3.4/tcp/1/ws"]
+)
+def test_address_when_not_spoken_is_a_usage_error(text: str) -> None:
+    """Goal: the door translates. Method: a list of wrong ones."""
+    with pytest.raises(UsageError):
+        parse(text)
+
+
+def test_wildcard_when_listened_on_is_reported_as_concrete_addresses() -> None:
+    """Goal: nobody is told to dial 0.0.0.0. Method: both wildcards against the interfaces."""
+    for wildcard, version in (("0.0.0.0", 4), ("::", 6)):
+        assert tuple(concrete(wildcard, 7)) == tuple(multiaddr_of(host, 7) for host in interface_hosts(version))
+        assert not any(ipaddress.ip_address(host).is_unspecified for host in interface_hosts(version))
+    assert tuple(concrete("127.0.0.1", 7)) == ("/ip4/127.0.0.1/tcp/7",)
+
+
+async def test_listening_on_all_interfaces_reports_addresses_that_can_be_dialled(nursery: trio.Nursery) -> None:
+    """Goal: started value is usable as it is. Method: listen on 0.0.0.0, dial each reported address."""
+    world = LoopbackWorld()
+    alice, bob = world.transport("alice"), world.transport_at("bob", "/ip4/0.0.0.0/tcp/0")
+    await start(nursery, alice)
+    bob.set_preshared_keys([FENCE])
+    addresses = await nursery.start(bob.run)
+    assert addresses
+    for address in addresses:
+        with trio.fail_after(PATIENCE_S):
+            assert (await alice.dial(address, bob.peer_id, FENCE)).remote == bob.peer_id
+
+
+# --- dialling -----------------------------------------------------------------------------------------------------
+async def test_dial_of_a_silent_listener_times_out(nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Goal: who accepts and says nothing cannot keep us. Method: such a listener; the time cut to 0.2 s."""
+    monkeypatch.setattr("node.transport.libp2p.transport.HANDSHAKE_TIMEOUT_S", 0.2)
+    alice = LoopbackWorld().transport("alice")
+    await start(nursery, alice)
+    (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
+    async with listener:
+        with trio.fail_after(PATIENCE_S), pytest.raises(DialFailed) as caught:
+            await alice.dial(f"/ip4/127.0.0.1/tcp/{listener.socket.getsockname()[1]}", None, FENCE)
+    assert caught.value.reason is Reason.TIMEOUT
+
+
+@pytest.mark.parametrize("answer", [b"", b"\x00" * 100, b"HTTP/1.1 400 Bad Request\r\n\r\n" * 10, negotiate.encode(negotiate.HEADER, "na")])
+async def test_dial_of_something_else_is_unreachable(answer: bytes, nursery: trio.Nursery) -> None:
+    """Goal: a wrong port is a typed failure. Method: a listener that answers with something else."""
+    alice = LoopbackWorld().transport("alice")
+    await start(nursery, alice)
+
+    async def serve(stream: trio.SocketStream) -> None:
+        async with stream:
+            await stream.send_all(answer)
+            await stream.receive_some()
+
+    (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
+    nursery.start_soon(trio.serve_listeners, serve, [listener])
+    with trio.fail_after(PATIENCE_S), pytest.raises(DialFailed) as caught:
+        await alice.dial(f"/ip4/127.0.0.1/tcp/{listener.socket.getsockname()[1]}", None, FENCE)
+    assert caught.value.reason is Reason.UNREACHABLE
+
+
+async def test_dial_before_run_is_our_own_fault() -> None:
+    """Goal: a node that does not run does not dial. Method: dial at once."""
+    with pytest.raises(LocalError):
+        await LoopbackWorld().transport("alice").dial("/ip4/127.0.0.1/tcp/1", None, FENCE)
+
+
+@pytest.mark.slow
+async def test_128_keys_when_the_last_one_fits_are_all_tried(nursery: trio.Nursery) -> None:
+    """Goal: 64 fences and 64 tickets. Method: the dialler has the last; one more key is refused by us."""
+    world = LoopbackWorld()
+    alice, bob = world.transport("alice"), world.transport("bob")
+    await start(nursery, alice)
+    keys = [PresharedKey("fence" if number < 64 else "join", bytes([number]) * 32, bytes([number + 1]) * 32) for number in range(128)]
+    address = await start(nursery, bob, *keys)
+    with trio.fail_after(PATIENCE_S):
+        assert (await alice.dial(address, bob.peer_id, keys[-1])).preshared_key == keys[-1]
+        assert (await bob.accept()).preshared_key == keys[-1]
+    with pytest.raises(LocalError):
+        bob.set_preshared_keys([*keys, FENCE])
+
+
+async def test_peer_that_connects_over_and_over_loses_its_oldest_connections(nursery: trio.Nursery) -> None:
+    """Goal: one peer cannot take all places. Method: six connections of one peer, all held; four stay."""
+    world = LoopbackWorld()
+    alice, bob = world.transport("alice"), world.transport("bob")
+    await start(nursery, alice)
+    address = await start(nursery, bob)
+    with trio.fail_after(PATIENCE_S):
+        held = [await alice.dial(address, bob.peer_id, FENCE) for _ in range(6)]
+        for connection in held[:2]:
+            await connection.closed.wait()
+        for connection in held[2:]:
+            await connection.open_stream(PROTOCOL)
+
+
+# --- negotiation --------------------------------------------------------------------------------------------------
+class _Pipe:
+    """One end of an in-memory connection, for our side (exact reads) and for the library's."""
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+        self._buffer = bytearray()
+
+    async def read(self, n: int | None = None) -> bytes:
+        assert n is not None
+        while len(self._buffer) < n:
+            data = await self._stream.receive_some()
+            if not data:
+                raise StreamBroken("end")
+            self._buffer += data
+        data = bytes(self._buffer[:n])
+        del self._buffer[:n]
+        return data
+
+    async def write(self, data: bytes) -> None:
+        await self._stream.send_all(data)
+
+
+def pipes() -> tuple[_Pipe, _Pipe]:
+    left, right = trio.testing.memory_stream_pair()
+    return _Pipe(left), _Pipe(right)
+
+
+async def test_negotiation_with_the_library_works_both_ways(nursery: trio.Nursery) -> None:
+    """Goal: the wire is the standard one. Method: our proposer against its responder, its proposer against ours."""
+    protocol: Any = "/lading/x/1"
+    left, right = pipes()
+    nursery.start_soon(Multiselect({protocol: None}).negotiate, MultiselectCommunicator(right))
+    with trio.fail_after(PATIENCE_S):
+        assert await negotiate.propose(left, protocol)
+    left, right = pipes()
+    nursery.start_soon(negotiate.respond, right, lambda proposed: proposed == protocol)
+    with trio.fail_after(PATIENCE_S):
+        assert await MultiselectClient().select_one_of(["/other/1", protocol], MultiselectCommunicator(left)) == protocol
+
+
+# --- muxer --------------------------------------------------------------------------------------------------------
+class _NoSession:
+    """A muxer under test is fed by hand."""
+
+
+def make_muxer(*, initiator: bool = False) -> tuple[Muxer, list[MuxStream]]:
+    opened: list[MuxStream] = []
+    session: Any = _NoSession()
+    return Muxer(session, initiator=initiator, opened=opened.append, budget=RateBudget()), opened
+
+
+def frame(kind: int, flags: int, stream_id: int, value: int | bytes = 0) -> bytes:
+    body = value if isinstance(value, bytes) else b""
+    return HEADER.pack(0, kind, flags, stream_id, len(body) if isinstance(value, bytes) else value) + body
+
+
+@given(st.lists(st.binary(max_size=100), max_size=5), st.lists(st.integers(1, 40), min_size=1, max_size=50))
+def test_frames_when_cut_anywhere_give_the_same_streams(contents: list[bytes], cuts: list[int]) -> None:
+    """Goal: the parser does not care how TCP cuts. Method: two streams' frames in turn, fed in random pieces."""
+
+    async def feed() -> None:
+        muxer, opened = make_muxer()
+        wire = frame(WINDOW_UPDATE, SYN, 1) + frame(DATA, SYN, 3, b"first")
+        for content in contents:
+            wire += frame(DATA, 0, 1, content) + frame(PING, SYN, 0, 9) + frame(DATA, 0, 3, content[::-1])
+        wire += frame(DATA, FIN, 1, b"last") + frame(WINDOW_UPDATE, RST, 3)
+        position, turn = 0, 0
+        while position < len(wire):
+            size = cuts[turn % len(cuts)]
+            muxer.feed_untrusted(wire[position : position + size])
+            position, turn = position + size, turn + 1
+        one, three = opened
+        assert await one.receive_some() == b"".join(contents) + b"last"
+        assert await one.receive_some() == b""
+        assert await three.receive_some() == b"first" + b"".join(content[::-1] for content in contents)
+        with pytest.raises(StreamBroken):
+            await three.receive_some()
+
+    trio.run(feed)
+
+
+@given(st.binary(max_size=200))
+def test_frames_when_nonsense_raise_nothing_but_ours(data: bytes) -> None:
+    """Goal: no byte from a peer is a bug of ours. Method: random bytes behind a valid start."""
+
+    async def feed() -> None:
+        muxer, _ = make_muxer()
+        with suppress(LadingError):
+            muxer.feed_untrusted(frame(WINDOW_UPDATE, SYN, 1) + data)
+
+    trio.run(feed)
+
+
+@pytest.mark.parametrize(
+    ("wire", "reason"),
+    [
+        pytest.param(struct.pack("!BBHII", 1, 0, 0, 1, 0), Reason.MALFORMED, id="version"),
+        pytest.param(frame(4, 0, 1), Reason.MALFORMED, id="type"),
+        pytest.param(frame(WINDOW_UPDATE, SYN, 2), Reason.MALFORMED, id="our parity"),
+        pytest.param(frame(WINDOW_UPDATE, SYN, 0), Reason.MALFORMED, id="stream 0"),
+        pytest.param(frame(WINDOW_UPDATE, SYN, 1) * 2, Reason.MALFORMED, id="opened twice"),
+        pytest.param(frame(WINDOW_UPDATE, SYN, 1) + frame(DATA, 0, 1, bytes(256 * 1024 + 1))[:12], Reason.FLOOD, id="beyond the window"),
+        pytest.param(frame(DATA, 0, 9, b"")[:8] + (2**31).to_bytes(4, "big"), Reason.FLOOD, id="huge frame for no stream"),
+        pytest.param(frame(PING, SYN, 0, 1) * 5000, Reason.FLOOD, id="pings without end"),
+        pytest.param(frame(GO_AWAY, 0, 0), Reason.UNREACHABLE, id="farewell"),
+    ],
+)
+async def test_frames_when_they_break_a_rule_end_the_connection(wire: bytes, reason: Reason) -> None:
+    """Goal: every bound of the muxer holds. Method: one violation each."""
+    muxer, _ = make_muxer()
+    with pytest.raises((RemoteError, StreamBroken)) as caught:
+        muxer.feed_untrusted(wire)
+    assert caught.value.reason is reason
+
+
+async def test_streams_when_too_many_are_opened_are_reset() -> None:
+    """Goal: bounded streams, both ways. Method: open one more than allowed; the answers are ACKs and one RST."""
+    muxer, opened = make_muxer()
+    for number in range(mux.STREAMS_INBOUND_MAX + 1):
+        muxer.feed_untrusted(frame(WINDOW_UPDATE, SYN, 2 * number + 1))
+    assert len(opened) == mux.STREAMS_INBOUND_MAX
+    answers = [HEADER.unpack(each)[2] for each in muxer._control]
+    assert answers == [ACK] * mux.STREAMS_INBOUND_MAX + [RST]
+    for _ in range(mux.STREAMS_OUTBOUND_MAX):
+        muxer.open()
+    with pytest.raises(StreamBroken):
+        muxer.open()
+
+
+async def test_window_when_the_application_reads_grows_to_its_cap_and_no_further() -> None:
+    """Goal: only drained streams get the large window. Method: feed and read; count what is granted; an unread stream gets nothing."""
+    muxer, opened = make_muxer()
+    muxer.feed_untrusted(frame(WINDOW_UPDATE, SYN, 1) + frame(WINDOW_UPDATE, SYN, 3) + frame(DATA, 0, 3, bytes(200_000)))
+    granted = mux.WINDOW_BYTES
+    muxer._control.clear()
+    for _ in range(40):
+        piece = min(granted, 100_000)
+        muxer.feed_untrusted(frame(DATA, 0, 1, bytes(piece)))
+        granted -= piece
+        await opened[0].receive_some()
+        for each in muxer._control:
+            _, kind, _, stream_id, value = HEADER.unpack(each)
+            assert (kind, stream_id) == (WINDOW_UPDATE, 1)
+            granted += value
+        muxer._control.clear()
+        assert granted <= mux.WINDOW_BYTES_MAX
+    assert granted > mux.WINDOW_BYTES_MAX // 2
+
+
+async def test_stream_when_its_window_stays_shut_is_given_up_and_the_others_live(
+    nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Goal: patience with an end. Method: 60 s cut to 0.2 s; one stream is not read."""
+    assert mux.WINDOW_PATIENCE_S == 60
+    monkeypatch.setattr(mux, "WINDOW_PATIENCE_S", 0.2)
+    dialled, accepted = await connect_ours(nursery)
+    left, _right = await open_pair(dialled, accepted)
+    with trio.fail_after(PATIENCE_S):
+        await left.send(bytes(FRAME_BYTES_MAX))
+        with pytest.raises(StreamBroken):
+            await left.flush()
+        await open_pair(dialled, accepted)
+
+
+async def test_muxer_with_the_library_s_carries_data_both_ways(nursery: trio.Nursery) -> None:
+    """Goal: the frames are Yamux. Method: our muxer and the stock one over one memory pipe; 2 MB there and back, half-closed, equal."""
+    left, right = pipes()
+
+    class Session:
+        """Ours reads what is there."""
+
+        async def receive(self) -> bytes:
+            return await left.read(1) if left._buffer else await _receive(left)
+
+        async def send(self, data: bytes) -> None:
+            await left.write(data)
+
+    stock_connection: Any = right
+    stock_connection.is_initiator = False
+    session: Any = Session()
+    ours = Muxer(session, initiator=True, opened=lambda stream: None, budget=RateBudget())
+    theirs = Yamux(stock_connection, ID(b"x"), is_initiator=False)
+    for task in (ours.read_loop, ours.write_loop, theirs.start):
+        nursery.start_soon(task)
+    payload = bytes(range(256)) * 8000
+
+    async def echo() -> None:
+        stream = await theirs.accept_stream()
+        got = b""
+        while len(got) < len(payload):
+            got += await stream.read(65536)
+        await stream.write(got)
+        await stream.close()
+
+    nursery.start_soon(echo)
+    with trio.fail_after(PATIENCE_S):
+        stream = ours.open()
+        stream.put(payload)
+        stream.finish()
+        got = b""
+        while piece := await stream.receive_some():
+            got += piece
+    assert got == payload
+    nursery.cancel_scope.cancel()
+
+
+async def _receive(pipe: _Pipe) -> bytes:
+    data = bytes(await pipe._stream.receive_some())
+    if not data:
+        raise StreamBroken("end")
+    return data
+
+
+# --- frames and their end -----------------------------------------------------------------------------------------
+async def framed(wire: bytes, *, flags: int = 0) -> FramedStream:
+    muxer, opened = make_muxer()
+    muxer.feed_untrusted(frame(WINDOW_UPDATE, SYN, 1) + frame(DATA, flags, 1, wire))
+    return FramedStream(opened[0], PROTOCOL)
+
+
+async def test_stream_when_marked_ends_and_stays_ended() -> None:
+    """Goal: the end marker is an end between frames. Method: one frame, marker, FIN."""
+    stream = await framed(frame_header(2) + b"ab" + END_MARKER, flags=FIN)
+    assert await stream.receive() == b"ab"
+    for _ in range(2):
+        with pytest.raises(StreamEnded):
+            await stream.receive()
+
+
+@pytest.mark.parametrize("wire", [b"", b"\x00", frame_header(2) + b"a", END_MARKER[:3]])
+async def test_stream_when_it_ends_without_marker_is_broken(wire: bytes) -> None:
+    """Goal: only the marker is an end. Method: FIN after nothing, half a header, half a body, half a marker."""
+    stream = await framed(wire, flags=FIN)
+    with pytest.raises(StreamBroken):
+        await stream.receive()
+
+
+async def test_frame_when_too_long_is_refused_from_its_header() -> None:
+    """Goal: nobody makes us wait for a body we will not hold; nor do we send one. Method: one byte too many, both ways."""
+    stream = await framed(struct.pack("!I", FRAME_BYTES_MAX + 1))
+    with pytest.raises(DecodeError) as caught:
+        await stream.receive()
+    assert caught.value.reason is Reason.TOO_LONG
+    with pytest.raises(StreamBroken):
+        await stream.send(b"more")
+    with pytest.raises(LocalError):
+        await stream.send(bytes(FRAME_BYTES_MAX + 1))
+
+
+# --- discovery ----------------------------------------------------------------------------------------------------
+OWN = noise.Identity.from_seed(b"a" * 32, NETWORK).peer
+OTHER = noise.Identity.from_seed(b"b" * 32, NETWORK).peer
+NONSENSE = ServiceInfo(discovery.SERVICE_TYPE, f"x.{discovery.SERVICE_TYPE}", properties={"peer": b"\xff"})
+
+
+def test_announcement_when_of_our_network_is_understood_and_tells_no_network_id() -> None:
+    """Goal: what is shouted. Method: read our own announcement as another node would."""
+    service = discovery.service_of(NETWORK, OTHER, 4001, ("192.0.2.7", "fd00::7"))
+    expected = discovery.Sighting(OTHER, ("/ip4/192.0.2.7/tcp/4001", "/ip6/fd00::7/tcp/4001"))
+    assert discovery.read_service_untrusted(service, NETWORK, OWN) == expected
+    assert NETWORK.hex() not in str(service)
+    assert bytes(NETWORK) not in service.text
+
+
+@pytest.mark.parametrize(
+    "service",
+    [
+        pytest.param(discovery.service_of(NETWORK, OWN, 4001, ("192.0.2.7",)), id="ourselves"),
+        pytest.param(discovery.service_of(NetworkId(b"o" * 32), OTHER, 4001, ("192.0.2.7",)), id="another network"),
+        pytest.param(discovery.service_of(NETWORK, PeerId(b"short"), 4001, ("192.0.2.7",)), id="no peer id"),
+        pytest.param(discovery.service_of(NETWORK, OTHER, 0, ("192.0.2.7",)), id="no port"),
+        pytest.param(NONSENSE, id="nonsense"),
+    ],
+)
+def test_announcement_when_not_for_us_is_ignored(service: Any) -> None:
+    """Goal: anybody may shout. Method: one of each."""
+    assert discovery.read_service_untrusted(service, NETWORK, OWN) is None
+
+
+@pytest.mark.slow
+async def test_discovery_when_two_nodes_are_on_one_network_finds_them_and_stops_clean(nursery: trio.Nursery) -> None:
+    """Goal: nodes find each other without being told. Method: two at once over the real interfaces."""
+    seen = {}
+    with trio.fail_after(20):
+        async with trio.open_nursery() as shouting:
+            for own, port in ((OWN, 4001), (OTHER, 4002)):
+                put, take = trio.open_memory_channel[discovery.Sighting](16)
+                shouting.start_soon(discovery.discover, NETWORK, own, port, put)
+                seen[own] = take
+            assert (await seen[OWN].receive()).peer == OTHER
+            assert (await seen[OTHER].receive()).peer == OWN
+            shouting.cancel_scope.cancel()
+
+
+async def test_discovery_when_the_interfaces_change_starts_anew(nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Goal: a plugged cable is noticed. Method: a radio that only notes what it is tuned to; it fails once, then they change twice."""
+    tuned: list[tuple[str, ...]] = []
+    done = trio.Event()
+    answers = [("192.0.2.1",), ("192.0.2.1",), ("192.0.2.1", "198.51.100.1"), ("198.51.100.1",)]
+
+    class Radio:
+        def __init__(self, *_: object) -> None:
+            self.is_on = False
+
+        def start(self, hosts: tuple[str, ...]) -> None:
+            assert not self.is_on
+            self.is_on = True
+            tuned.append(hosts)
+            if len(tuned) == 1:
+                raise OSError("no multicast here yet")
+
+        def stop(self) -> None:
+            self.is_on = False
+
+    def hosts(version: int) -> tuple[str, ...]:
+        if version == 6:
+            return ()
+        if len(answers) == 1:
+            done.set()
+            return answers[0]
+        return answers.pop(0)
+
+    monkeypatch.setattr(discovery, "_Radio", Radio)
+    monkeypatch.setattr(discovery, "interface_hosts", hosts)
+    monkeypatch.setattr(discovery, "INTERFACES_CHECK_S", 0.01)
+    put, _take = trio.open_memory_channel[discovery.Sighting](1)
+    nursery.start_soon(discovery.discover, NETWORK, OWN, 1, put)
+    with trio.fail_after(PATIENCE_S):
+        await done.wait()
+        await trio.sleep(0.05)
+    assert tuned == [("192.0.2.1",), ("192.0.2.1",), ("192.0.2.1", "198.51.100.1"), ("198.51.100.1",)]
+    nursery.cancel_scope.cancel()
+
+
+def test_version_when_another_is_installed_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Goal: no update slips in. Method: reload the module with another version reported."""
+    import importlib
+    import importlib.metadata
+
+    monkeypatch.setattr(importlib.metadata, "version", lambda name: "0.8.2")
+    spec = importlib.util.find_spec("node.transport.libp2p.noise")
+    assert spec is not None
+    assert spec.loader is not None
+    with pytest.raises(ImportError, match=r"0\.8\.1"):
+        spec.loader.exec_module(importlib.util.module_from_spec(spec))
+
+
+def test_secrets_are_in_no_description() -> None:
+    """Goal: keys never reach a log. Method: print what holds them."""
+    seed = b"s" * 32
+    transport = Libp2pTransport(seed, NETWORK, [], keys=[FENCE])
+    shown = f"{transport.identity!r} {FENCE!r} {transport!r}"
+    assert seed.hex() not in shown
+    assert repr(seed) not in shown
+    assert FENCE.secret.hex() not in shown
+    assert repr(FENCE.secret) not in shown
