@@ -80,6 +80,7 @@ class Reason(enum.Enum):
     SOURCE_CHANGED = ("E-SOURCE-CHANGED", 1)
     SOURCE_UNREADABLE = ("E-SOURCE-UNREADABLE", 1)
     CANCELLED = ("E-CANCELLED", 130)
+    TERMINATED = ("E-TERMINATED", 143)
 
 
 class Verdict(enum.Enum):

@@ -12,9 +12,6 @@ from node.http.contract import Answer
 from . import show
 from .output import Output, Shower
 
-EXIT_INTERRUPTED = 130
-EXIT_TERMINATED = 143
-
 
 class Terminated(BaseException):
     """SIGTERM arrived while a call was open."""

@@ -12,7 +12,7 @@ from node.config import home_path
 from protocols.errors import LadingError, Reason
 
 from .arguments import HelpAsked, build_parser, command_words, parse_arguments, wants_json
-from .command import EXIT_INTERRUPTED, EXIT_TERMINATED, Invocation, Terminated
+from .command import Invocation, Terminated
 from .commands import COMMANDS
 from .local import version
 from .output import Output
@@ -45,11 +45,9 @@ def run(words: Sequence[str]) -> int:
     except LadingError as error:
         return output.error(name, error)
     except KeyboardInterrupt:
-        output.error(name, LadingError(Reason.CANCELLED, "interrupted"))
-        return EXIT_INTERRUPTED
+        return output.error(name, LadingError(Reason.CANCELLED, "interrupted"))
     except Terminated:
-        output.error(name, LadingError(Reason.CANCELLED, "terminated"))
-        return EXIT_TERMINATED
+        return output.error(name, LadingError(Reason.TERMINATED, "terminated"))
     except BrokenPipeError:
         # The reader of our output has gone (`| head`); it must not be told twice when Python closes the stream.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -100,7 +100,7 @@ def error_lines(command: str, error: Mapping[str, object], style: Style) -> Iter
             yield f"  record {style.bold(style.id(str(details['record'])))}"
     name = style.dim(f"[{error['name']}, exit {error['code']}]")
     if error.get("hint"):
-        yield f"  Try: {printable(str(error['hint']))}      {name}"
+        yield f"  Try: {style.ids_in(printable(str(error['hint'])))}      {name}"
     else:
         yield f"  {name}"
 

@@ -14,6 +14,8 @@ LINE_INTERVAL_S = 30.0
 STANDSTILL_S = 10.0
 # Long enough to even out single commits, short enough that a rate follows a change.
 _RATE_WINDOW_S = 10.0
+# Over less time than this a rate is noise.
+_RATE_TIME_MIN_S = 0.2
 # A person does not read faster, and a terminal over a slow line is not flooded.
 _REDRAW_INTERVAL_S = 0.1
 _COUNTED = ("bytes", "sequences", "holders")
@@ -112,7 +114,7 @@ class Progress:
             done, wanted = self._number(key), self._number(f"{key}_total")
             if done is not None:
                 parts.append(f"{done}/{wanted} {key}" if wanted is not None else plural(done, key.removesuffix("s")))
-        rate = self._rate()
+        rate = self._rate(now)
         if rate:
             parts.append(f"{size(rate)}/s")
             if total and count is not None and total > count:
@@ -129,12 +131,12 @@ class Progress:
             what = ", ".join(str(item) for item in what)
         return f"waiting for {self._style.ids_in(printable(str(what)))}" if what else "waiting for the node"
 
-    def _rate(self) -> float:
-        """Bytes per second over the last samples; 0 when unknown."""
-        if len(self._samples) < 2 or self._samples[-1][0] - self._samples[0][0] < 0.2:
+    def _rate(self, now: float) -> float:
+        """Bytes per second since the oldest sample kept; sinks while nothing comes. 0 when unknown."""
+        if len(self._samples) < 2 or now - self._samples[0][0] < _RATE_TIME_MIN_S:
             return 0.0
-        (first_at, first), (last_at, last) = self._samples[0], self._samples[-1]
-        return max(0.0, (last - first) / (last_at - first_at))
+        (first_at, first), (_, last) = self._samples[0], self._samples[-1]
+        return max(0.0, (last - first) / (now - first_at))
 
     def _number(self, key: str) -> int | None:
         value = self._facts.get(key)

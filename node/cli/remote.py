@@ -18,7 +18,7 @@ from node.http import client
 from node.http.contract import Answer
 from protocols.errors import LadingError, Reason, Refused, UsageError
 
-from .command import EXIT_INTERRUPTED, Invocation, Terminated
+from .command import Invocation, Terminated
 from .progress import Progress
 from .show import check_level, show_event
 
@@ -50,8 +50,9 @@ def ask(
                 timeout_s=invocation.args.timeout,
             )
     except KeyboardInterrupt:
-        progress.end()
         raise _interrupted(progress, Reason.CANCELLED) from None
+    except Terminated:
+        raise _interrupted(progress, Reason.TERMINATED) from None
     finally:
         progress.end()
 
@@ -78,7 +79,7 @@ def _cancellable(invocation: Invocation) -> Iterator[None]:
         nonlocal presses
         presses += 1
         if presses > 1:
-            os._exit(EXIT_INTERRUPTED)
+            os._exit(Reason.CANCELLED.exit_code)
         raise KeyboardInterrupt
 
     def on_terminate(number: int, frame: FrameType | None) -> None:
@@ -269,7 +270,7 @@ def watch(invocation: Invocation) -> int:
         with _cancellable(invocation):
             client.call(invocation.home, "watch", {}, on_event, timeout_s=invocation.args.timeout)
     except KeyboardInterrupt:
-        return EXIT_INTERRUPTED
+        return Reason.CANCELLED.exit_code
     except LadingError as error:
         if error.reason is not Reason.TIMEOUT:
             raise

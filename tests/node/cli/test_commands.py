@@ -285,9 +285,7 @@ def test_status_peers_and_ls_are_readable(home_node: FakeNode, capsys: pytest.Ca
     home_node.answers |= {
         "status": _answering(status),
         "peers": _answering({"peers": peers}),
-        "ls": _answering(
-            {"records": [{"record": RECORD, "owner": "ab" * 32, "entries": 2, "bytes": 512, "state": "local", "survives": 0}]}
-        ),
+        "ls": _answering({"records": [record]}),
     }
     for line in ("status", "peers", "ls"):
         assert run(["--home", str(home_node.home), line]) == 0
