@@ -9,8 +9,10 @@ seal         one piece of content to one sealed chunk and back
 layout       which bytes of which entry stand in which chunk; the one place that knows the cuts
 sequences    runs of chunks, their roots and paths under chunks_root
 builder      content in, sealed chunks and a finished record out, in one read
-manifest     sequence 0: written by the builder, read whole or for one entry
-objects      what is signed: statement, offer, hold, wrap, tombstone, pin, receipt, withdrawal, erasure, refusal, confirmation
+manifest_format   bytes of sequence 0 before they are cut and sealed
+manifest     sequence 0, read: whole or for one entry
+objects      what owners and operators sign: statement, offer, wrap, tombstone, confirmation, pin
+holdings     what holders sign: hold, receipt, withdrawal, erasure receipt, refusal
 precedence   which object of one record is in force
 receipts     which receipts count
 placement    who should hold a sequence

@@ -60,18 +60,11 @@ def test_what_went_in_comes_out(sizes: list[int], record_class: RecordClass) -> 
         assert manifest.index_of(path) == index
         inline = manifest.inline_of(index)
         assert (found[index] if inline is None else inline) == files[path]
-        parts = b"".join(
-            bytes(
-                open_chunk(built.chunks[part.sequence_index, part.chunk_index].name, key, sealed)[part.offset : part.offset + part.length]
-            )
-            for part in manifest.parts_of(index)
-            for key, sealed in [
-                (
-                    manifest.sequences[part.sequence_index - 1].keys[part.chunk_index],
-                    built.chunks[part.sequence_index, part.chunk_index].sealed,
-                )
-            ]
-        )
+        parts = b""
+        for part in manifest.parts_of(index):
+            chunk_of_part = built.chunks[part.sequence_index, part.chunk_index]
+            key = manifest.sequences[part.sequence_index - 1].keys[part.chunk_index]
+            parts += open_chunk(chunk_of_part.name, key, chunk_of_part.sealed)[part.offset : part.offset + part.length]
         assert parts == (files[path] if inline is None else b"")
 
 
