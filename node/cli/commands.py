@@ -165,6 +165,8 @@ COMMANDS: tuple[Command, ...] = (
         (0, 1, 2, 9, 10),
         local.init,
         _init_flags,
+        show.show_home,
+        "recovery_kit",
     ),
     Command(
         _TRUST,
@@ -188,6 +190,8 @@ COMMANDS: tuple[Command, ...] = (
         (0, 1, 2, 5, 7, 9, 10, 11),
         local.join,
         _join_flags,
+        show.show_home,
+        "node",
     ),
     Command(
         _TRUST,
@@ -430,7 +434,7 @@ COMMANDS: tuple[Command, ...] = (
         (0, 1, 2, 5, 8, 10),
         local.export_keys,
         _keys_flags,
-        quiet_key="path",
+        quiet_key="file",
     ),
     Command(
         _KEEPING,
@@ -515,6 +519,8 @@ COMMANDS: tuple[Command, ...] = (
         (0, 1, 2, 10),
         local.testnet,
         _testnet_flags,
+        show.show_testnet,
+        "directory",
     ),
     Command(
         _KEEPING,

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from node import config
+from node.http.client import SOCKET_NAME
 from node.http.contract import API_VERSION, Answer
 from protocols.codec import to_json
 from protocols.errors import LadingError, Reason, UsageError
@@ -229,7 +230,8 @@ def config_set(invocation: Invocation) -> Answer:
     loaded = _loaded(invocation)
     origin = loaded.origins[args.key]
     warnings = [] if origin == "file" else [f"{origin} still decides: {args.key} counts as {getattr(loaded.config, args.key)}"]
-    warnings += ["a running node takes it over at its next start"]
+    if (invocation.home / SOCKET_NAME).exists():
+        warnings.append("the running node takes it over at its next start")
     return Answer({"key": args.key, "value": value, "file": str(invocation.home / config.FILE_NAME)}, warnings)
 
 

@@ -132,6 +132,32 @@ def show_ls(data: Mapping[str, object], style: Style) -> Iterator[str]:
     yield from table(("RECORD", "ENTRIES", "SIZE", "SURVIVES", "STATE", "OWNER"), rows, style, right=(1, 2))
 
 
+def show_home(data: Mapping[str, object], style: Style) -> Iterator[str]:
+    """A new home: who it is, the recovery kit where there is one, and what comes next."""
+    node, domain = _name(data, style) or "this node", _text(data.get("domain")) or "the domain"
+    yield f"{style.good('✓')} {style.bold(node)} of {style.bold(domain)} is ready"
+    rest = {key: value for key, value in data.items() if key not in ("recovery_kit", "node", "name", "domain", "protected")}
+    yield from ("  " + line for line in pairs([(_label(key), value_text(key, value, style)) for key, value in rest.items()], style))
+    if data.get("protected") is False:
+        yield style.careful("  The keys on this disk are not protected by a passphrase.")
+    if data.get("recovery_kit"):
+        yield ""
+        yield style.bold("Print this or copy it by hand, now. It is kept nowhere else, and nobody can make another one.")
+        yield ""
+        yield from printable(str(data["recovery_kit"])).rstrip("\n").split("\n")
+    yield ""
+    yield style.dim("Next:  lading start")
+
+
+def show_testnet(data: Mapping[str, object], style: Style) -> Iterator[str]:
+    """The homes, and the two lines to go on with."""
+    yield from rows_table(_list_of(data.get("nodes")), style)
+    start = _text(data.get("start"))
+    if start:
+        yield ""
+        yield style.dim(f"Start them all:  sh {start}")
+
+
 def show_invite(data: Mapping[str, object], style: Style) -> Iterator[str]:
     """The ticket on a line of its own, and what to do with it."""
     yield str(data.get("ticket", ""))
