@@ -1,4 +1,4 @@
-"""The port's Connection: one peer's session, its two loops, its streams, and one way to end."""
+"""The port's Connection: one peer's session, its loops, its streams, and one way to end."""
 
 from __future__ import annotations
 
@@ -56,6 +56,7 @@ class Libp2pConnection:
                     self._nursery = nursery
                     nursery.start_soon(self._until_lost, self.muxer.read_loop)
                     nursery.start_soon(self._until_lost, self.muxer.write_loop)
+                    nursery.start_soon(self._until_lost, self.muxer.ping_loop)
         finally:
             self._nursery = None
             self._is_closing = True

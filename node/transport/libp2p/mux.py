@@ -43,6 +43,9 @@ CONTROL_FRAMES_MAX = 4096
 WINDOW_PATIENCE_S = 60.0
 # How long one batch may take to leave: the peer's read loop never pauses, so this is a dead or stopped peer.
 WRITE_TIMEOUT_S = 30.0
+# A stopped process still has a kernel that answers keepalives; so the muxer asks too, and wants to hear anything at all.
+PING_INTERVAL_S = 15.0
+SILENCE_MAX_S = 45.0
 
 
 class MuxStream:
@@ -54,7 +57,7 @@ class MuxStream:
         self.outbound = outbound
         self.lost: str | None = None
         # incoming
-        self._incoming: deque[bytes] = deque()
+        self._incoming = bytearray()  # one buffer: a peer that sends single bytes makes us hold no more than it was granted
         self._granted_bytes = WINDOW_BYTES
         self._window_bytes = WINDOW_BYTES
         self._taken_bytes = 0
@@ -80,7 +83,7 @@ class MuxStream:
             if self._ended:
                 return b""
             await self._arrival.wait()
-        data = b"".join(self._incoming)
+        data = bytes(self._incoming)
         self._incoming.clear()
         self._return_credit(len(data))
         return data
@@ -94,7 +97,7 @@ class MuxStream:
                 raise StreamBroken("the stream ended early")
             data += piece
         if len(data) > n:
-            self._incoming.appendleft(data[n:])
+            self._incoming[:0] = data[n:]
             self._taken_bytes -= len(data) - n
         return data[:n]
 
@@ -162,9 +165,9 @@ class MuxStream:
             raise RemoteError(Reason.FLOOD, f"{size} bytes sent, at most {self._granted_bytes} granted")
         self._granted_bytes -= size
 
-    def arrived(self, data: bytes) -> None:
+    def arrived(self, data: memoryview) -> None:
         if not self._ended:
-            self._incoming.append(data)
+            self._incoming += data
             self._notify_arrival()
 
     def ended(self) -> None:
@@ -244,7 +247,7 @@ class MuxStream:
 
 
 class Muxer:
-    """All streams of one session. ``read_loop`` and ``write_loop`` are the two tasks; everything else is synchronous."""
+    """All streams of one session. ``read_loop``, ``write_loop`` and ``ping_loop`` are its tasks; everything else is synchronous."""
 
     def __init__(self, session: Session, *, initiator: bool, opened: Callable[[MuxStream], None], budget: RateBudget) -> None:
         """opened: told of every stream that the peer opens."""
@@ -260,6 +263,7 @@ class Muxer:
         self._idle = trio.Event()
         self._idle.set()
         self._grown_bytes = 0
+        self._heard_at = trio.current_time()
         # parser
         self._header = bytearray()
         self._body_left = 0
@@ -373,6 +377,15 @@ class Muxer:
         """Handles frames until the connection is lost. Raises StreamBroken at the peer's farewell, RemoteError for a violation."""
         while True:
             self.feed_untrusted(await self._session.receive())
+            self._heard_at = trio.current_time()
+
+    async def ping_loop(self) -> None:
+        """Asks for a sign of life now and then. Raises StreamBroken when none came for SILENCE_MAX_S."""
+        while True:
+            await trio.sleep(PING_INTERVAL_S)
+            if trio.current_time() - self._heard_at > SILENCE_MAX_S:
+                raise StreamBroken(f"the peer has said nothing for {SILENCE_MAX_S:.0f} s")
+            self.queue_control(PING, SYN, 0)
 
     def feed_untrusted(self, data: bytes) -> None:
         """Any number of frames, cut anywhere."""
@@ -382,7 +395,7 @@ class Muxer:
                 piece = view[: self._body_left]
                 self._body_left -= len(piece)
                 if self._body_stream is not None:
-                    self._body_stream.arrived(bytes(piece))
+                    self._body_stream.arrived(piece)
             else:
                 piece = view[: HEADER.size - len(self._header)]
                 self._header += piece

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -66,10 +67,15 @@ class Libp2pTransport:
 
     def set_rate(self, peer: PeerId, bytes_per_s: float) -> None:
         """Bounds what is sent to one peer over all its connections, now and later; math.inf lifts the bound."""
-        self._budget(peer).set_rate(bytes_per_s)
+        budget = self._budgets[peer] = self._budget(peer)
+        budget.set_rate(bytes_per_s)
+        if math.isinf(bytes_per_s):
+            del self._budgets[peer]
 
     def _budget(self, peer: PeerId) -> RateBudget:
-        return self._budgets.setdefault(peer, RateBudget())
+        """The one that was set, or that of its living connections, or a new one: peers that come and go leave nothing behind."""
+        living = (connection.muxer.budget for connection in self._connections if connection.remote == peer)
+        return self._budgets.get(peer) or next(living, None) or RateBudget()
 
     @property
     def connections(self) -> tuple[Libp2pConnection, ...]:
@@ -86,15 +92,14 @@ class Libp2pTransport:
             async with trio.open_nursery() as nursery:
                 self._nursery = await nursery.start(self._keep_connections)
                 try:
-                    async with trio.open_nursery() as accepting:
-                        if listeners:
-                            accepting.start_soon(self._serve, listeners)
-                        task_status.started(self._addresses(listeners))
-                        await trio.sleep_forever()
+                    if listeners:
+                        nursery.start_soon(self._serve, listeners, self._nursery)
+                    task_status.started(self._addresses(listeners))
+                    await trio.sleep_forever()
                 finally:
+                    self._nursery = None
                     self._stopping.set()
         finally:
-            self._nursery = None
             for listener in listeners:
                 listener.socket.close()
 
@@ -133,8 +138,8 @@ class Libp2pTransport:
             found.update(dict.fromkeys(concrete(host, port)))
         return tuple(found)
 
-    async def _serve(self, listeners: list[trio.SocketListener]) -> None:
-        await trio.serve_listeners(self._welcome, listeners, handler_nursery=self._nursery)
+    async def _serve(self, listeners: list[trio.SocketListener], nursery: trio.Nursery) -> None:
+        await trio.serve_listeners(self._welcome, listeners, handler_nursery=nursery)
 
     # --- inbound --------------------------------------------------------------------------------------------------
     async def accept(self) -> Libp2pConnection:
@@ -207,6 +212,8 @@ class Libp2pTransport:
             if not await propose(wire, self._security_protocol):
                 raise DialFailed(Reason.UNREACHABLE, f"no node of this network at {address}")
             session = await secure_outbound(wire, self.identity, peer, preshared_key)
+            if session.remote == self.peer_id:
+                raise DialFailed(Reason.WRONG_PEER, f"{address} is this node itself")
             if not await propose(session, MUXER_PROTOCOL):
                 raise DialFailed(Reason.UNREACHABLE, f"the node at {address} does not speak {MUXER_PROTOCOL}")
             if self._nursery is None:

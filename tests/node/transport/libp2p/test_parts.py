@@ -177,6 +177,15 @@ async def test_dial_of_something_else_is_unreachable(answer: bytes, nursery: tri
     assert caught.value.reason is Reason.UNREACHABLE
 
 
+async def test_dial_of_ourselves_is_the_wrong_peer(nursery: trio.Nursery) -> None:
+    """Goal: an address list that contains our own does no harm. Method: dial it, expecting nobody in particular."""
+    alice = LoopbackWorld().transport("alice")
+    address = await start(nursery, alice)
+    with trio.fail_after(PATIENCE_S), pytest.raises(DialFailed) as caught:
+        await alice.dial(address, None, FENCE)
+    assert caught.value.reason is Reason.WRONG_PEER
+
+
 async def test_dial_before_run_is_our_own_fault() -> None:
     """Goal: a node that does not run does not dial. Method: dial at once."""
     with pytest.raises(LocalError):
@@ -375,6 +384,36 @@ async def test_stream_when_its_window_stays_shut_is_given_up_and_the_others_live
         with pytest.raises(StreamBroken):
             await left.flush()
         await open_pair(dialled, accepted)
+
+
+@pytest.mark.parametrize("is_stopped", [False, True])
+async def test_silent_peer_is_given_up_though_its_kernel_answers(
+    is_stopped: bool, nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Goal: a stopped process is noticed, an idle one is kept. Method: times cut to a hundredth, loops that stand still or run."""
+    assert (mux.PING_INTERVAL_S, mux.SILENCE_MAX_S) == (15, 45)
+    monkeypatch.setattr(mux, "PING_INTERVAL_S", 0.15)
+    monkeypatch.setattr(mux, "SILENCE_MAX_S", 0.45)
+    for name in ("read_loop", "ping_loop"):
+        monkeypatch.setattr(Muxer, name, _standing_still(getattr(Muxer, name), is_stopped))
+    world = LoopbackWorld()
+    alice, bob = world.transport("alice"), world.transport("bob")
+    await start(nursery, alice)
+    dialled = await alice.dial(await start(nursery, bob), bob.peer_id, FENCE)
+    with trio.move_on_after(1.5):
+        await dialled.closed.wait()
+    assert dialled.closed.is_set() == is_stopped
+
+
+def _standing_still(loop: Any, is_stopped: bool) -> Any:
+    """The loop, that does nothing on the acceptor's side if it is stopped."""
+
+    async def stand_or_run(muxer: Any) -> None:
+        if is_stopped and muxer._next_id % 2 == 0:
+            await trio.sleep_forever()
+        await loop(muxer)
+
+    return stand_or_run
 
 
 async def test_muxer_with_the_library_s_carries_data_both_ways(nursery: trio.Nursery) -> None:
