@@ -2,7 +2,7 @@
 
 Manners every twin keeps:
 - A stream is framed: ``send`` takes a whole frame body, ``receive`` gives one. Frames of one stream keep their order.
-- Each stream has one writer task behind a bounded queue; cancelling ``send`` never cuts a frame in the middle: either the
+- Each stream has one writer behind a bounded queue, in a task that no caller can cancel; cancelling ``send`` never cuts a frame in the middle: either the
   frame was queued whole or it was not queued at all.
 - ``receive`` raises StreamEnded only after the peer *finished* cleanly between two frames; a vanished peer or connection,
   a reset, or an end inside a frame is StreamBroken. End-of-stream alone never means that the peer was done speaking its mind:
@@ -74,7 +74,7 @@ class Stream(Protocol):
     protocol: str
 
     async def send(self, frame: bytes) -> None:
-        """Queues one frame body (at most limits.FRAME_BYTES_MAX); waits for room. Raises StreamBroken."""
+        """Queues one frame body (0 to limits.FRAME_BYTES_MAX bytes); waits for room. Raises StreamBroken, also after ``finish``."""
 
     async def flush(self) -> None:
         """Returns when everything queued so far has been handed to the connection. Raises StreamBroken."""
@@ -83,7 +83,9 @@ class Stream(Protocol):
         """Next frame body. Raises StreamEnded, StreamBroken, DecodeError(TOO_LONG) (the stream is reset then)."""
 
     async def finish(self) -> None:
-        """Half-closes after everything queued has left; receiving goes on."""
+        """Half-closes behind everything queued, and returns when that has left; receiving goes on. Raises StreamBroken.
+
+        Cancelling it cancels the waiting only: the end is queued."""
 
     def reset(self) -> None:
         """Throws the stream away, both directions, at once."""

@@ -125,12 +125,11 @@ class Described(Record, frozen=True):
 
 
 class Audit(Record, frozen=True):
-    """Prove that you hold the sequence. nonce: 32 fresh bytes; ranges: (chunk index, offset, length)."""
+    """Prove that you hold these chunks. nonce: 32 fresh bytes; ranges: (chunk name, offset, length), see `files.audit`."""
 
     request: int
-    root: bytes
     nonce: bytes
-    ranges: tuple[tuple[int, int, int], ...]
+    ranges: tuple[tuple[bytes, int, int], ...]
 
 
 class AuditAnswer(Record, frozen=True):

@@ -7,7 +7,7 @@ not beat a statement that it did not follow.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 from ..limits import TOMBSTONE_COVERS_MAX
@@ -63,20 +63,9 @@ def _by_hash(objects: Iterable[Known]) -> dict[Digest, Known]:
     return found
 
 
-def _ancestors(first: bytes, known: Mapping[Digest, Known]) -> set[Digest]:
-    found: set[Digest] = set()
-    at: Known | None = known.get(Digest(first))
-    while at is not None and at.object_hash not in found:
-        found.add(at.object_hash)
-        at = known.get(Digest(at.value.follows))
-    return found
-
-
-def followed_by(tombstone: Tombstone, known: Mapping[Digest, Known]) -> set[Digest]:
-    """Hashes of all that a tombstone followed: what it names, and what is known to stand before that."""
-    found: set[Digest] = {Digest(covered) for covered in tombstone.covers}
-    found.add(Digest(tombstone.follows))
-    return found | _ancestors(tombstone.follows, known)
+def followed_by(tombstone: Tombstone) -> frozenset[bytes]:
+    """Hashes of all that a tombstone followed, as it says itself: nothing here depends on what else is known or forgotten."""
+    return frozenset((*tombstone.covers, tombstone.follows))
 
 
 def verdict(objects: Iterable[Known], *, settled: Collection[bytes] = (), quarantined: Collection[bytes] = ()) -> RecordVerdict:
@@ -87,7 +76,7 @@ def verdict(objects: Iterable[Known], *, settled: Collection[bytes] = (), quaran
     """
     known = {name: item for name, item in _by_hash(objects).items() if name not in quarantined}
     newest = max(known.values(), key=lambda item: item.order, default=None)
-    tombstones = [(item, followed_by(item.value, known)) for item in known.values() if isinstance(item.value, Tombstone)]
+    tombstones = [(item, followed_by(item.value)) for item in known.values() if isinstance(item.value, Tombstone)]
     alive = [
         item
         for item in known.values()
@@ -110,9 +99,14 @@ def verdict(objects: Iterable[Known], *, settled: Collection[bytes] = (), quaran
 
 def next_after(objects: Iterable[Known]) -> Next:
     """seq, follows and covers of an object signed with all these known: fetched from a majority of the reachable holders."""
-    known = sorted(_by_hash(objects).values(), key=lambda item: item.order)
-    if not known:
+    by_hash = _by_hash(objects)
+    if not by_hash:
         return Next(seq=1, follows=b"", covers=())
-    statements = [item.object_hash for item in known if isinstance(item.value, Statement)]
-    newest = known[-1]
-    return Next(seq=newest.value.seq + 1, follows=newest.object_hash, covers=tuple(sorted(statements[-TOMBSTONE_COVERS_MAX:])))
+    ordered = sorted(by_hash.values(), key=lambda item: item.order)
+    newest = ordered[-1]
+    statements = [bytes(item.object_hash) for item in ordered if isinstance(item.value, Statement)]
+    # What a known object followed may have been forgotten here and still be kept by a node that is away.
+    forgotten = sorted({item.value.follows for item in ordered} - {b""} - by_hash.keys())
+    return Next(
+        seq=newest.value.seq + 1, follows=newest.object_hash, covers=tuple(sorted((forgotten + statements)[-TOMBSTONE_COVERS_MAX:]))
+    )

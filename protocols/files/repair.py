@@ -24,7 +24,8 @@ class SequenceView:
 
     wanted: by placement, refusing nodes left out. counting: holders whose receipts count. live: nodes heard of lately.
     copying: targets that somebody is known to be sending it to. missing_since_s: since when wanted holders are without a
-    counting receipt, None when they all have one. sealed_bytes: of the whole sequence.
+    counting receipt, None when they all have one. newcomers: holders whose receipts began to count after that; they come last
+    in duty, else each copy that arrives would make another node begin what is under way. sealed_bytes: of the whole sequence.
     """
 
     owner: OwnerKey
@@ -36,6 +37,7 @@ class SequenceView:
     live: frozenset[PeerId]
     copying: frozenset[PeerId] = frozenset()
     missing_since_s: float | None = None
+    newcomers: frozenset[PeerId] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +76,8 @@ def duty_starts_s(sequence: SequenceView, us: PeerId, *, hysteresis_s: float, ta
     """
     if sequence.missing_since_s is None:
         return None
-    order = duty_order(sequence.owner, sequence.sequence_root, sequence.counting & (sequence.live | {us}))
+    drawn = duty_order(sequence.owner, sequence.sequence_root, sequence.counting & (sequence.live | {us}))
+    order = sorted(drawn, key=lambda peer: peer in sequence.newcomers)  # stable: the draw decides within each half
     if us not in order:
         return None
     return sequence.missing_since_s + hysteresis_s + order.index(us) * takeover_s
@@ -183,6 +186,7 @@ class SurplusDrop(Machine):
 
     Whoever is WITHDRAWN or DROPPED signs no receipt, so of two holders that take each other for the wanted one neither gets an
     answer, and both keep. Begins anew with each start of the node: a copy that is still there is kept, under a new receipt.
+    first_round: the store's persisted counter, so that an answer from before a restart never passes for one of a later round.
     """
 
     TABLE: ClassVar[dict[tuple[enum.Enum, type], Row]] = {
@@ -197,12 +201,19 @@ class SurplusDrop(Machine):
         (DropState.DROPPED, Tick): ("_stay", frozenset({DropState.DROPPED})),
     }
 
-    def __init__(self, us: PeerId, *, answer_timeout_s: float = ANSWER_TIMEOUT_S, retry_after_s: float = RETRY_AFTER_S) -> None:
+    def __init__(
+        self,
+        us: PeerId,
+        *,
+        first_round: int = 0,
+        answer_timeout_s: float = ANSWER_TIMEOUT_S,
+        retry_after_s: float = RETRY_AFTER_S,
+    ) -> None:
         super().__init__(DropState.KEEPING)
         self._us = us
         self._answer_timeout_s = answer_timeout_s
         self._retry_after_s = retry_after_s
-        self._round = 0
+        self._round = first_round
         self._asked: frozenset[PeerId] = frozenset()
         self._answered: set[PeerId] = set()
         self._gives_up_at_s = 0.0

@@ -534,6 +534,15 @@ def _span(walked: Sequence[_Certificate]) -> tuple[UnixSeconds, UnixSeconds]:
     return max(c.not_before for c in walked), min(c.not_after for c in walked)
 
 
+def chain_validity(chain: Sequence[bytes]) -> tuple[UnixSeconds, UnixSeconds]:
+    """(not_before, not_after) of a whole chain, node first, signatures unchecked: from when to when all of it holds.
+
+    Raises InvalidObject(BAD_CERTIFICATE).
+    """
+    parsed = [_parse(der, index) for index, der in enumerate(chain[:CHAIN_LENGTH_MAX])]
+    return UnixSeconds(max(c.not_before for c in parsed)), UnixSeconds(min(c.not_after for c in parsed))
+
+
 def verify_chain(
     chain: Sequence[bytes],
     roots: Mapping[DomainId, bytes],

@@ -53,6 +53,7 @@ class Libp2pTransport:
         self.set_preshared_keys(keys)
         self._doorkeeper = Doorkeeper()
         self._connections: dict[Libp2pConnection, None] = {}  # oldest first
+        self._listeners: tuple[trio.SocketListener, ...] = ()
         self._nursery: trio.Nursery | None = None
         self._stopping = trio.Event()
         self._budgets: dict[PeerId, RateBudget] = {}
@@ -82,11 +83,21 @@ class Libp2pTransport:
         """Those that live now, both ways."""
         return tuple(self._connections)
 
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        """Multiaddrs listened on, as of now: a wildcard's change with the machine's interfaces. () while not running."""
+        found: dict[str, None] = {}
+        for listener in self._listeners:
+            host, port, *_ = listener.socket.getsockname()
+            found.update(dict.fromkeys(concrete(host, port)))
+        return tuple(found)
+
     # --- life -----------------------------------------------------------------------------------------------------
     async def run(self, *, task_status: TaskStatus[Sequence[str]] = trio.TASK_STATUS_IGNORED) -> None:
         """Listens until cancelled. Started value: addresses listened on, as multiaddrs without /p2p part.
         Raises LadingError(FAILED) naming the address when none could be bound."""
         listeners = await self._bind()
+        self._listeners = tuple(listeners)
         self._stopping = trio.Event()
         try:
             async with trio.open_nursery() as nursery:
@@ -94,12 +105,13 @@ class Libp2pTransport:
                 try:
                     if listeners:
                         nursery.start_soon(self._serve, listeners, self._nursery)
-                    task_status.started(self._addresses(listeners))
+                    task_status.started(self.addresses)
                     await trio.sleep_forever()
                 finally:
                     self._nursery = None
                     self._stopping.set()
         finally:
+            self._listeners = ()
             for listener in listeners:
                 listener.socket.close()
 
@@ -129,14 +141,6 @@ class Libp2pTransport:
                 Reason.FAILED, "cannot listen on " + "; ".join(failures), hint="is another node running, or the address another machine's?"
             )
         return listeners
-
-    @staticmethod
-    def _addresses(listeners: Sequence[trio.SocketListener]) -> tuple[str, ...]:
-        found: dict[str, None] = {}
-        for listener in listeners:
-            host, port, *_ = listener.socket.getsockname()
-            found.update(dict.fromkeys(concrete(host, port)))
-        return tuple(found)
 
     async def _serve(self, listeners: list[trio.SocketListener], nursery: trio.Nursery) -> None:
         await trio.serve_listeners(self._welcome, listeners, handler_nursery=nursery)

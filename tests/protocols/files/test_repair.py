@@ -53,6 +53,15 @@ def test_first_in_duty_copies_at_once_and_the_next_after_its_time() -> None:
     assert plan(view_of(lacking(), us="c", now=1e9)) == ()
 
 
+def test_newcomer_comes_last_in_duty() -> None:
+    """Goal: a copy that arrives does not make its holder begin what is under way. Method: the first in duty is a newcomer."""
+    first, second = duty_order(OWNER.public, root("s"), {A, B})
+    sequence = replace(lacking(), newcomers=frozenset({first}))
+    assert len(plan(replace(view_of(sequence), us=second, now_s=2.0))) == 2
+    assert plan(replace(view_of(sequence), us=first, now_s=21.9)) == ()
+    assert len(plan(replace(view_of(sequence), us=first, now_s=22.0))) == 2
+
+
 def test_dead_holder_is_passed_over_in_duty() -> None:
     """Goal: no waiting for a node known to be away. Method: the first in duty is not live."""
     first, second = duty_order(OWNER.public, root("s"), {A, B})

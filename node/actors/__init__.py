@@ -1,0 +1,14 @@
+"""The node's actors: each owns one piece of state; others hold a handle.
+
+storage       one writer per environment; many transactions to a commit
+facts         every signed fact this node knows: validated, committed, then spoken of
+knowledge     what the facts say, indexed (no task of its own: the facts actor's state)
+exchange      both sides of `/lading/exchange/1` over a stream
+gossip        one end of `/lading/gossip/1` over a stream
+session       one connection's life: auth, then its streams
+peers         who is connected; dials, back-off, one connection per pair
+membership    tickets, joining, certificates, revocations, fences
+holdings      what this node holds for others: offers, holds, receipts, collection, scrub
+files         put and get
+replication   want against have: repair, audit, surplus
+"""

@@ -1,0 +1,217 @@
+"""The facts actor: every signed fact this node knows. Checked, committed, then indexed, spoken of and passed on.
+
+A fact is (kind, body) (`protocols/gossip/facts`); what it means is `knowledge`. Checking signatures is pure and runs in a pool thread for
+batches; the actor itself only compares, commits and indexes.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from storage.tables import FACTS
+
+from protocols.errors import DecodeError, InvalidObject, LadingError
+from protocols.gossip.facts import FactKind, fact_id
+from protocols.types import PeerId
+from storage.engine import Delete, Put, Write
+
+from ..actor import Actor, Reply
+from ..bus import Bus
+from ..clock import Clock
+from ..offload import Offload
+from .knowledge import Checked, Knowledge
+from .storage import StorageHandle
+
+log = logging.getLogger(__name__)
+
+# A signature takes 60-100 us to check; this many stay well below the 50 ms that the loop may be held.
+CHECK_INLINE_MAX = 64
+# Ids that were refused or replaced are remembered, so that reconciling does not fetch them again and again.
+FORGOTTEN_IDS_MAX = 65536
+
+
+@dataclass(frozen=True, slots=True)
+class FactsAccepted:
+    """New facts were committed and indexed. kinds: what was among them; source: the peer they came from, None for our own."""
+
+    ids: tuple[bytes, ...]
+    kinds: frozenset[int]
+    source: PeerId | None
+
+
+@dataclass(frozen=True, slots=True)
+class Submit:
+    """Keep these. Answer: how many were new."""
+
+    items: tuple[Checked, ...]
+    source: PeerId | None
+    reply: Reply[int]
+
+
+class FactsActor(Actor[Submit]):
+    """Owns the table of facts and their index."""
+
+    def __init__(
+        self,
+        knowledge: Knowledge,
+        store: StorageHandle,
+        offload: Offload,
+        clock: Clock,
+        bus: Bus,
+        announce: Callable[[tuple[bytes, ...], PeerId | None], None],
+    ) -> None:
+        super().__init__("facts")
+        self.knowledge = knowledge
+        self._store = store
+        self._offload = offload
+        self._clock = clock
+        self._bus = bus
+        self._announce = announce
+        self._forgotten: OrderedDict[bytes, None] = OrderedDict()
+        self._writes: list[Write] = []
+        self._batch: dict[bytes, tuple[Checked, PeerId | None]] = {}
+        self._stale: list[bytes] = []
+
+    # --- beats ------------------------------------------------------------------------------------------------------
+
+    async def load(self) -> None:
+        """Reads all facts back. What no longer passes its check (expired, damaged) is dropped with a line in the log."""
+        rows = await self._store.read(lambda snapshot: list(snapshot.scan(FACTS)))
+        self.knowledge.clear()
+        checked: list[Checked] = []
+        # Kinds in order: who may speak must be known before what they said.
+        rows.sort(key=lambda row: row[1][:1])
+        for start in range(0, len(rows), 256):
+            part = rows[start : start + 256]
+            found = await self._offload.run(self._check_rows, part)
+            for item in found:
+                self.knowledge.apply(item)
+            checked.extend(found)
+        if len(checked) < len(rows):
+            log.info("facts dropped at start kept=%d dropped=%d", len(checked), len(rows) - len(checked))
+
+    def _check_rows(self, rows: Sequence[tuple[bytes, bytes]]) -> list[Checked]:
+        found: list[Checked] = []
+        for key, value in rows:
+            try:
+                found.append(self.knowledge.check(value[0], value[1:], now=int(self._clock.now()), trusted=True))
+            except (InvalidObject, DecodeError) as error:
+                log.debug("fact dropped id=%s error=%s", key.hex()[:8], error)
+        return found
+
+    def handle(self, message: Submit) -> None:
+        new = 0
+        for item in message.items:
+            if item.id in self.knowledge.sketch or item.id in self._batch:
+                continue
+            self._batch[item.id] = (item, message.source)
+            self._writes.append(Put(FACTS, item.id, bytes([item.kind]) + item.body))
+            new += 1
+        self.answer(message.reply, new)
+
+    async def keep(self) -> None:
+        writes, self._writes = self._writes, []
+        batch, self._batch = self._batch, {}
+        stale, self._stale = self._stale, []
+        writes.extend(Delete(FACTS, one) for one in stale)
+        if writes:
+            await self._store.write(writes)
+        by_source: dict[PeerId | None, list[Checked]] = {}
+        for item, source in batch.values():
+            by_source.setdefault(source, []).append(item)
+            for gone in self.knowledge.apply(item):
+                self.forget(gone)
+                self._stale.append(gone)
+        # Indexed before anybody is told, so that whoever wakes up finds what he was woken for.
+        for source, items in by_source.items():
+            ids = tuple(item.id for item in items)
+            self.after_keep(lambda source=source, ids=ids: self._announce(ids, source))  # type: ignore[misc]  # bound now
+            kinds = frozenset(item.kind for item in items)
+            fact = FactsAccepted(ids, kinds, source)
+            self.after_keep(lambda fact=fact: self._bus.publish(fact))  # type: ignore[misc]  # bound now
+
+    def keep_failed(self, error: LadingError) -> None:
+        """Nothing was indexed yet: the batch is answered with the error and forgotten."""
+        log.error("facts not kept error=%s", error)
+
+    def forget(self, one: bytes) -> None:
+        self._forgotten[one] = None
+        if len(self._forgotten) > FORGOTTEN_IDS_MAX:
+            self._forgotten.popitem(last=False)
+
+    def is_unwanted(self, one: bytes) -> bool:
+        """Known here, or refused or replaced not long ago."""
+        return one in self.knowledge.sketch or one in self._forgotten
+
+
+class FactsHandle:
+    """What others hold: submit facts, read the index."""
+
+    def __init__(self, actor: FactsActor, store: StorageHandle, offload: Offload, clock: Clock) -> None:
+        self._actor = actor
+        self._store = store
+        self._offload = offload
+        self._clock = clock
+        self.knowledge = actor.knowledge
+
+    async def submit_own(self, *facts: tuple[FactKind, bytes]) -> None:
+        """Keeps facts that this node made. Durable when this returns. Raises InvalidObject for one that breaks a rule."""
+        now = int(self._clock.now())
+        items = tuple(self.knowledge.check(kind, body, now=now) for kind, body in facts)
+        await self._actor.mailbox.ask(lambda reply: Submit(items, None, reply))
+
+    async def submit(self, items_untrusted: Sequence[tuple[int, bytes]], source: PeerId) -> None:
+        """Facts from a peer: those that break a rule are refused and remembered, the others kept and passed on."""
+        wanted = [(kind, body) for kind, body in items_untrusted if not self._actor.is_unwanted(fact_id(kind, body))]
+        wanted.sort(key=lambda item: item[0])
+        start = 0
+        while start < len(wanted):
+            # One kind after the other: what a later one is judged by (who is certified, who is out) must be indexed first.
+            end = start
+            while end < len(wanted) and wanted[end][0] == wanted[start][0] and end - start < 512:
+                end += 1
+            part = wanted[start:end]
+            start = end
+            if len(part) > CHECK_INLINE_MAX:
+                checked = await self._offload.run(self._check_all, part)
+            else:
+                checked = self._check_all(part)
+            kept = tuple(item for item in checked if isinstance(item, Checked))
+            for item in checked:
+                if isinstance(item, bytes):
+                    self._actor.forget(item)
+            if kept:
+                await self._actor.mailbox.ask(lambda reply, kept=kept: Submit(kept, source, reply))  # type: ignore[misc]
+
+    def _check_all(self, items: Sequence[tuple[int, bytes]]) -> list[Checked | bytes]:
+        now = int(self._clock.now())
+        checked: list[Checked | bytes] = []
+        for kind, body in items:
+            try:
+                checked.append(self.knowledge.check(kind, body, now=now))
+            except (InvalidObject, DecodeError) as error:
+                log.info("fact refused kind=%d error=%s", kind, error)
+                if error.reason.stable_name not in TRANSIENT:
+                    checked.append(fact_id(kind, body))
+        return checked
+
+    def filter_unknown(self, ids: Sequence[bytes]) -> tuple[bytes, ...]:
+        return tuple(one for one in ids if not self._actor.is_unwanted(one))
+
+    async def load_bodies(self, ids: Sequence[bytes]) -> tuple[tuple[int, bytes], ...]:
+        """Facts by id, as far as they are here."""
+
+        def read(snapshot: object) -> tuple[tuple[int, bytes], ...]:
+            values = (snapshot.get(FACTS, one) for one in ids)  # type: ignore[attr-defined]  # a Snapshot
+            return tuple((value[0], value[1:]) for value in values if value)
+
+        if len(ids) <= CHECK_INLINE_MAX:
+            return self._store.peek(read)
+        return await self._store.read(read)
+
+
+# Refusals that a later fact may cure: fetched again at the next reconciliation.
+TRANSIENT = frozenset({"E-NOT-MEMBER", "E-CERTIFICATE-NOT-YET-VALID", "E-WRONG-DOMAIN"})

@@ -1,0 +1,1072 @@
+"""Records in and out: `put` and `get`, their progress, and what people ask about a record."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import logging
+import os
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import trio
+
+from protocols.codec import encode
+from protocols.crypto import FORMAT, SUITE, sha256
+from protocols.errors import InvalidObject, LadingError, Partial, Reason, Refused, RemoteError, UsageError, Verdict
+from protocols.files.builder import FinishedRecord, RecordBuilder, SealedChunk
+from protocols.files.entries import Attributes, EntryVerifier, colliding_paths
+from protocols.files.hashid import cid_text
+from protocols.files.keys import RecordClass
+from protocols.files.manifest import Manifest, PlannedChunk, open_manifest
+from protocols.files.objects import (
+    Offer,
+    Pin,
+    Statement,
+    Tombstone,
+    make_wrap,
+    sign_offer,
+    sign_pin,
+    sign_statement,
+    sign_tombstone,
+    sign_wrap,
+    unwrap_key,
+)
+from protocols.files.sequences import SequenceDescriptor, check_sequence, sequence_count, sequence_path, sequence_root
+from protocols.files.survive import smallest_kill_set, survives, what_if
+from protocols.gossip.facts import FactKind
+from protocols.identity.attested import Attested
+from protocols.limits import CHUNKS_PER_SEQUENCE, OFFER_LIFETIME_S
+from protocols.signed import Signed
+from protocols.types import ChunkName, Digest, MemberId, PeerId, SequenceRoot, UnixSeconds
+
+from ..bus import Bus
+from ..clock import Clock
+from ..entropy import Entropy
+from ..offload import Offload
+from ..own import MemberKeys, OwnKeys
+from ..sources import READ_BYTES, FileReader, SourceItem, scan
+from ..transport.port import StreamBroken
+from .facts import FactsAccepted, FactsHandle
+from .holdings import HeldSequence, Holdings
+from .knowledge import Knowledge, RecordFacts
+from .peers import PeerConnected, PeerLost, Peers
+from .replication import Replication
+
+log = logging.getLogger(__name__)
+
+EPOCH = 0  # rotated with grants, in a later issue; derivations carry it from the first record on
+STEP_BYTES = 4 * 1024 * 1024  # read, hashed and sealed in one turn of a pool thread, and committed together
+SEQUENCES_SHIPPING_MAX = 4
+SEQUENCES_FETCHING_MAX = 6
+ACK_PATIENCE_S = 30.0
+EAGER_BYTES_MAX = 256 * 1024
+FETCH_ROUNDS = 3
+REMOVE_PATIENCE_S = 10.0
+RESUME_SUFFIX = ".resume"
+PART_SUFFIX = ".part"
+
+Progress = Callable[[Mapping[str, object]], None]
+
+
+def _silent(_: Mapping[str, object]) -> None:
+    """Nobody watches."""
+
+
+@dataclass
+class PutOptions:
+    """What `put` was asked for. replicas: copies wanted, 0 = as the profile says. valid_until_s: 0 = without end."""
+
+    replicas: int = 0
+    ack: str = "quorum"
+    record_class: RecordClass = RecordClass.DEDUP
+    tags: tuple[tuple[str, str], ...] = ()
+    valid_until_s: int = 0
+
+
+class _Pump:
+    """Reads sources and feeds the builder, a step at a time, in a pool thread."""
+
+    def __init__(self, builder: RecordBuilder, items: Sequence[SourceItem]) -> None:
+        self._builder = builder
+        self._items = iter(items)
+        self._reader: FileReader | None = None
+
+    def step(self) -> tuple[list[SealedChunk], int, bool]:
+        """Sealed chunks, plain bytes read, whether all sources are read."""
+        sealed: list[SealedChunk] = []
+        taken = 0
+        while taken < STEP_BYTES:
+            if self._reader is None:
+                item = next(self._items, None)
+                if item is None:
+                    return sealed, taken, True
+                attributes = Attributes(modified_ns=item.mtime_s * 1_000_000_000)
+                self._builder.begin_entry(item.path, item.kind, item.executable, item.target, attributes)  # type: ignore[arg-type]
+                if item.location is None:
+                    sealed += self._builder.end_entry()
+                    continue
+                self._reader = FileReader(item.location)
+            data = self._reader.read(READ_BYTES)
+            if data:
+                taken += len(data)
+                sealed += self._builder.feed(data)
+            else:
+                self._reader.close()
+                self._reader = None
+                sealed += self._builder.end_entry()
+        return sealed, taken, False
+
+    def close(self) -> None:
+        if self._reader is not None:
+            self._reader.close()
+            self._reader = None
+
+
+@dataclass
+class _Running:
+    """A sequence being filled: names and sizes so far."""
+
+    names: list[ChunkName] = field(default_factory=list)
+    sizes: list[int] = field(default_factory=list)
+
+
+class Files:
+    """See the module."""
+
+    def __init__(
+        self,
+        own: OwnKeys,
+        facts: FactsHandle,
+        holdings: Holdings,
+        replication: Replication,
+        peers: Peers,
+        clock: Clock,
+        entropy: Entropy,
+        offload: Offload,
+        bus: Bus,
+    ) -> None:
+        self._own = own
+        self._facts = facts
+        self._holdings = holdings
+        self._replication = replication
+        self._peers = peers
+        self._clock = clock
+        self._entropy = entropy
+        self._offload = offload
+        self._bus = bus
+        replication.attach(self.fetch_sequence)
+
+    @property
+    def knowledge(self) -> Knowledge:
+        return self._facts.knowledge
+
+    def _now(self) -> UnixSeconds:
+        return UnixSeconds(int(self._clock.now()))
+
+    def _member(self) -> MemberKeys:
+        if self._own.member is None:
+            raise Refused(Reason.NO_KEY, "this node is holder-only: it keeps sequences and signs for no member")
+        return self._own.member
+
+    # --- finding a record -------------------------------------------------------------------------------------------
+
+    def find(self, text: str) -> RecordFacts:
+        """A record by its HashID in hex, a unique prefix, or a tag-free CID-less name. Raises NOT_FOUND, UsageError, DELETED."""
+        wanted = text.strip().lower()
+        found = [facts for key, facts in self.knowledge.records.items() if key[1].hex().startswith(wanted)] if wanted else []
+        if not found:
+            raise LadingError(Reason.NOT_FOUND, f"no record begins with {text!r}", hint="lading ls --all")
+        if len(found) > 1:
+            raise UsageError(f"{len(found)} records begin with {text!r}", hint="give more of the id")
+        return found[0]
+
+    def statement_of(self, facts: RecordFacts) -> tuple[Signed, Statement]:
+        """The statement in force. Raises LadingError(DELETED | NOT_FOUND)."""
+        verdict = self.knowledge.verdict(facts)
+        if verdict.statement is not None:
+            return facts.statement(verdict.statement)
+        if verdict.tombstone is not None:
+            raise LadingError(Reason.DELETED, f"record {facts.key[1].hex()[:16]} was deleted by its owner")
+        raise LadingError(Reason.NOT_FOUND, f"nothing in force is known of record {facts.key[1].hex()[:16]}")
+
+    # --- put --------------------------------------------------------------------------------------------------------
+
+    async def put(
+        self,
+        paths: Sequence[Path],
+        options: PutOptions,
+        *,
+        progress: Progress = _silent,
+        body: AsyncIterator[bytes] | None = None,
+        name: str = "stdin",
+    ) -> tuple[dict[str, object], list[str]]:
+        """Publishes a record. Result: the data of INTERFACE's `put` and warnings. Raises Partial(QUORUM_WRITE) naming the record
+        when the copies asked for did not answer in time; what failed before that leaves nothing visible."""
+        member = self._member()
+        began = self._clock.monotonic()
+        builder = RecordBuilder(self._own.owner, member.secrets, options.record_class, EPOCH, self._entropy.token(64), tags=options.tags)
+        put_id = self._entropy.token(16)
+        shipped: dict[int, set[PeerId]] = {}
+        done: list[HeldSequence] = []
+        warnings: list[str] = []
+        chunks_new = bytes_new = bytes_read = 0
+        running = _Running()
+        slots = trio.CapacityLimiter(SEQUENCES_SHIPPING_MAX)
+
+        async def ship(sequence: HeldSequence) -> None:
+            async with slots:
+                shipped[sequence.index] = await self._replication.ship_by_offer(self._offer(put_id, sequence), sequence)
+
+        async def take(sealed: Sequence[SealedChunk], nursery: trio.Nursery) -> None:
+            nonlocal chunks_new, bytes_new
+            for chunk in sealed:
+                running.names.append(chunk.name)
+                running.sizes.append(len(chunk.sealed))
+            new, size = await self._holdings.keep_chunks(put_id, self._now() + OFFER_LIFETIME_S, [(c.name, c.sealed) for c in sealed])
+            chunks_new += new
+            bytes_new += size
+            while len(running.names) >= CHUNKS_PER_SEQUENCE:
+                names, sizes = tuple(running.names[:CHUNKS_PER_SEQUENCE]), tuple(running.sizes[:CHUNKS_PER_SEQUENCE])
+                del running.names[:CHUNKS_PER_SEQUENCE], running.sizes[:CHUNKS_PER_SEQUENCE]
+                sequence = HeldSequence(len(done) + 1, sequence_root(names), names, sizes, ())
+                done.append(sequence)
+                if options.ack != "local":
+                    # Waiting here, not in the queue, is the back-pressure that keeps memory bounded.
+                    async with slots:
+                        pass
+                    nursery.start_soon(ship, sequence)
+
+        async with trio.open_nursery() as nursery:
+            if body is not None:
+                builder.begin_entry(name, "file")
+                async for piece in body:
+                    bytes_read += len(piece)
+                    await take(await self._offload.run(builder.feed, piece), nursery)
+                    progress({"phase": "sealing", "bytes": bytes_read, "sequences": len(done)})
+                await take(builder.end_entry(), nursery)
+            else:
+                items = await self._offload.run(scan, paths)
+                for first, second in colliding_paths(item.path for item in items):
+                    warnings.append(f"{first!r} and {second!r} differ only by case or Unicode form: some systems cannot keep both")
+                total = sum(item.size for item in items)
+                pump = _Pump(builder, items)
+                try:
+                    finished = False
+                    while not finished:
+                        sealed, taken, finished = await self._offload.run(pump.step)
+                        bytes_read += taken
+                        if sealed:
+                            await take(sealed, nursery)
+                        progress({"phase": "sealing", "bytes": bytes_read, "bytes_total": total, "sequences": len(done)})
+                finally:
+                    pump.close()
+            record = await self._offload.run(builder.finish)
+            await take(record.last_chunks, nursery)
+            progress({"phase": "waiting for holders", "waiting_for": "sequences under way"})
+        facts = self.knowledge.records.get((self._own.owner, record.hash_id))
+        existing = None
+        if facts is not None:
+            verdict = self.knowledge.verdict(facts)
+            existing = verdict.statement
+        if existing is not None:
+            assert facts is not None
+            await self._holdings.release_put(put_id)
+            signed, statement = facts.statement(existing)
+            warnings.append("already stored: nothing was sent")
+        else:
+            signed, statement = await self._publish(member, put_id, record, options)
+            facts = self.knowledge.records[(self._own.owner, record.hash_id)]
+        ack_local = self._clock.monotonic()
+        if options.ack != "local" and existing is None:
+            await self._replication.ship_by_statement(signed, statement, shipped, progress)
+        ack_sent = self._clock.monotonic()
+        await self._wait_ack(facts, statement, options.ack, progress, resumed=existing is not None)
+        ended = self._clock.monotonic()
+        data = self.describe_put(facts, statement, record.entry_count, record.content_bytes)
+        data |= {
+            "chunks_new": chunks_new,
+            "bytes_new": bytes_new,
+            "bytes_saved": statement.sealed_bytes - bytes_new if statement.sealed_bytes > bytes_new else 0,
+            "already_stored": existing is not None,
+            "elapsed_ms": {
+                "ack": round((ended - began) * 1000, 1),
+                "local": round((ack_local - began) * 1000, 1),
+                "replicated": round((ack_sent - began) * 1000, 1),
+                "confirmed": None,
+            },
+        }
+        if data["survives"] == 0 and options.ack != "local":
+            warnings.append("survives 0: the loss of one node loses the record; add nodes or ask for more --replicas")
+        return data, warnings
+
+    def _offer(self, put_id: bytes, sequence: HeldSequence) -> Signed:
+        now = self._now()
+        offer = Offer(
+            format=FORMAT,
+            suite=SUITE,
+            network=self._own.network_id,
+            domain=self._own.domain_id,
+            owner=self._own.owner,
+            put_id=put_id,
+            sequence_root=SequenceRoot(sequence.root),
+            chunk_names=sequence.names,
+            sealed_bytes=sum(sequence.sizes),
+            time_s=now,
+            expires_s=UnixSeconds(now + OFFER_LIFETIME_S),
+        )
+        return sign_offer(offer, self._member().signing)
+
+    async def _publish(self, member: MemberKeys, put_id: bytes, record: FinishedRecord, options: PutOptions) -> tuple[Signed, Statement]:
+        """Manifest kept, statement signed and committed, everything referenced: from here on the record exists."""
+        now = self._now()
+        await self._holdings.keep_chunks(put_id, now + OFFER_LIFETIME_S, [(c.name, c.sealed) for c in record.manifest_chunks])
+        before = self.knowledge.records.get((self._own.owner, record.hash_id))
+        following = self.knowledge.next_after(before)
+        statement = record.statement(
+            network=self._own.network_id,
+            domain=self._own.domain_id,
+            seq=following.seq,
+            follows=following.follows,
+            time_s=now,
+            copies_wanted=options.replicas,
+            valid_until_s=UnixSeconds(options.valid_until_s),
+        )
+        signed = sign_statement(statement, member.signing)
+        roots = record.sequence_roots
+        manifest = record.manifest_sequence
+        sequences = [_sequence(0, manifest, roots)]
+        for index, sequence in enumerate(record.sequences, start=1):
+            sequences.append(_sequence(index, sequence, roots))
+        # Bodies are on disk; now what speaks of them: references and our receipt, then the statement as a fact.
+        await self._holdings.adopt(signed, statement, sequences, put_id=put_id)
+        return signed, statement
+
+    async def _wait_ack(self, facts: RecordFacts, statement: Statement, ack: str, progress: Progress, *, resumed: bool = False) -> None:
+        """Until receipts say what was asked for. Raises Partial(QUORUM_WRITE) after ACK_PATIENCE_S without progress."""
+        if ack == "local":
+            return
+        patience_at = self._clock.monotonic() + ACK_PATIENCE_S
+        best = -1
+        with self._bus.subscribe(FactsAccepted, PeerConnected, PeerLost, name="ack") as news:
+            if resumed:
+                self._replication.look_again()
+            while True:
+                have, missing = self._replication.acknowledged(facts, statement, ack)
+                if not missing:
+                    return
+                if have > best:
+                    best, patience_at = have, self._clock.monotonic() + ACK_PATIENCE_S
+                progress({"phase": "waiting for receipts", "holders": have, "waiting_for": list(missing)})
+                left = patience_at - self._clock.monotonic()
+                if left <= 0:
+                    raise Partial(
+                        Reason.QUORUM_WRITE,
+                        f"record {statement.hash_id.hex()[:16]}: stored here, but not on as many other nodes as asked ({ack})",
+                        hint=f"lading put --resume {statement.hash_id.hex()[:16]}   or   lading peers",
+                        record=statement.hash_id.hex(),
+                        waiting_for=list(missing),
+                    )
+                with trio.move_on_after(min(left, 1.0)):
+                    await news.__anext__()
+
+    async def resume_put(self, text: str, ack: str, progress: Progress) -> tuple[dict[str, object], list[str]]:
+        """Waits for a record that exists to reach its copies."""
+        facts = self.find(text)
+        _, statement = self.statement_of(facts)
+        began = self._clock.monotonic()
+        await self._wait_ack(facts, statement, ack, progress, resumed=True)
+        manifest = await self.manifest_of(facts)
+        data = self.describe_put(facts, statement, len(manifest.entries), manifest.head.content_bytes)
+        elapsed = round((self._clock.monotonic() - began) * 1000, 1)
+        return data | {"chunks_new": 0, "already_stored": True, "elapsed_ms": {"ack": elapsed}}, []
+
+    def describe_put(self, facts: RecordFacts, statement: Statement, entries: int, content_bytes: int) -> dict[str, object]:
+        """The facts of INTERFACE's `put` data that are known from receipts."""
+        holders = self._replication.holders(facts)
+        per_node: dict[PeerId, int] = {}
+        for nodes in holders.values():
+            for node in nodes:
+                per_node[node] = per_node.get(node, 0) + 1
+        return {
+            "record": statement.hash_id.hex(),
+            "root": statement.chunks_root.hex(),
+            "bytes": content_bytes,
+            "entries": entries,
+            "chunks": statement.data_chunks + statement.manifest_chunks,
+            "sequences": sequence_count(statement),
+            "holders": [
+                {
+                    "node": self.knowledge.peer_text(node),
+                    "name": self.knowledge.peer_name(node),
+                    "sequences": count,
+                    "receipt": self.knowledge.receipt_of(facts, node),
+                }
+                for node, count in sorted(per_node.items(), key=lambda item: self.knowledge.peer_name(item[0]))
+            ],
+            "survives": self._replication.survives(facts, statement),
+            "opens_without_owner": [member.hex() for member in facts.grantees()],
+            "tx": None,
+            "state": "local",
+        }
+
+    # --- keys -------------------------------------------------------------------------------------------------------
+
+    def record_key(self, facts: RecordFacts, statement: Statement) -> bytes:
+        """The record key: derived by the owner, unwrapped by a grantee. Raises Refused(NO_KEY) for everybody else."""
+        member = self._own.member
+        if member is None:
+            raise Refused(Reason.NO_KEY, "this node is holder-only: it opens no record")
+        if statement.owner == self._own.owner:
+            return member.secrets.record_key(statement.hash_id, statement.epoch)
+        for wrap in facts.wraps_for(self._own.member_id):
+            with contextlib.suppress(InvalidObject):
+                return unwrap_key(wrap, member.hpke, statement.commitment)
+        owner = self.knowledge.owner_name(statement.owner)
+        raise Refused(
+            Reason.NO_KEY,
+            f"record {statement.hash_id.hex()[:16]} of {owner} is not shared with this member",
+            hint=f"ask {owner} for: lading share {statement.hash_id.hex()[:16]} --to {self._own.member_id.hex()[:16]}",
+        )
+
+    async def share(self, text: str, to: MemberId) -> dict[str, object]:
+        """An owner-signed wrap of the record key for one member."""
+        member = self._member()
+        facts = self.find(text)
+        _, statement = self.statement_of(facts)
+        if statement.owner != self._own.owner:
+            raise Refused(Reason.WRONG_OWNER, "only the owner shares a record", hint=f"ask {self.knowledge.owner_name(statement.owner)}")
+        identity = self.knowledge.members().get(to)
+        if identity is None:
+            raise LadingError(Reason.NOT_FOUND, f"member {to.hex()[:16]} is not known here", hint="lading member list")
+        wrap = make_wrap(
+            statement,
+            member.secrets.record_key(statement.hash_id, statement.epoch),
+            grantee=to,
+            recipient=identity.hpke,
+            ephemeral_seed=self._entropy.token(32),
+            time_s=self._now(),
+        )
+        await self._facts.submit_own((FactKind.WRAP, encode(sign_wrap(wrap, member.signing))))
+        return {"record": statement.hash_id.hex(), "to": to.hex(), "name": identity.member}
+
+    # --- get --------------------------------------------------------------------------------------------------------
+
+    async def manifest_of(self, facts: RecordFacts) -> Manifest:
+        """Sequence 0, from this disk or from holders, opened and checked against the statement."""
+        _, statement = self.statement_of(facts)
+        key = self.record_key(facts, statement)
+        names = await self._manifest_names(facts, statement)
+        chunks: dict[int, bytes] = {}
+
+        async def deliver(index: int, data: bytes) -> None:
+            chunks[index] = data
+
+        await self.fetch_sequence(facts, SequenceRoot(sequence_root(names)), dict(enumerate(names)), deliver, set())
+        ordered = [chunks[index] for index in range(len(names))]
+        return await self._offload.run(open_manifest, statement, key, ordered)
+
+    async def _manifest_names(self, facts: RecordFacts, statement: Statement) -> tuple[bytes, ...]:
+        held = await self._holdings.sequence_of(facts.key, 0)
+        if held is not None and statement.manifest_chunks == len(held.names):
+            with contextlib.suppress(InvalidObject):
+                check_sequence(statement, 0, held.names, held.path)
+                return held.names
+        last: LadingError | None = None
+        for peer in self._replication.likely_holders(facts, None):
+            try:
+                client = await self._peers.exchange(peer)
+                described = await client.describe(statement.owner, statement.hash_id, 0)
+                check_sequence(statement, 0, described.names, described.path)
+                return described.names
+            except (StreamBroken, RemoteError, InvalidObject) as error:
+                last = error
+        raise LadingError(
+            Reason.UNREACHABLE,
+            f"no holder of record {statement.hash_id.hex()[:16]} can be reached" + (f" ({last.message})" if last else ""),
+            hint="lading peers   or   lading file status " + statement.hash_id.hex()[:16],
+        )
+
+    async def fetch_sequence(
+        self,
+        facts: RecordFacts,
+        root: SequenceRoot,
+        names: Mapping[int, bytes],
+        deliver: Callable[[int, bytes], Awaitable[None]],
+        sources: set[PeerId],
+    ) -> None:
+        """All wanted chunks of one sequence, this disk first, then holder after holder; each was hashed before it is delivered.
+        Raises LadingError(UNREACHABLE) naming what is missing."""
+        left = dict(names)
+        local = await self._holdings.bodies([ChunkName(left[index]) for index in sorted(left)])
+        for index, data in zip(sorted(left), local, strict=True):
+            if data is not None and await self._offload.run(sha256, data) == names[index]:
+                await deliver(index, data)
+                del left[index]
+        last: LadingError | None = None
+
+        async def take(index: int, data: bytes) -> None:
+            await deliver(index, data)
+            left.pop(index, None)
+
+        for attempt in range(FETCH_ROUNDS):
+            if not left:
+                return
+            for peer in self._replication.likely_holders(facts, root, spread=attempt):
+                if not left:
+                    return
+                try:
+                    client = await self._peers.exchange(peer)
+                    await client.fetch(root, dict(left), take)
+                    sources.add(peer)
+                except RemoteError as error:
+                    last = error
+                    if error.verdict is Verdict.BAN:
+                        await self._peers.drop(peer, str(error), ban=True)
+                except StreamBroken as error:
+                    last = error
+            if left and attempt + 1 < FETCH_ROUNDS:
+                await trio.sleep(1.0 + self._entropy.uniform())  # a holder may be reconnecting
+        if left:
+            raise LadingError(
+                Reason.UNREACHABLE,
+                f"{len(left)} chunks of sequence {root.hex()[:8]} are with nobody who can be reached"
+                + (f" ({last.message})" if last else ""),
+                hint=f"lading file status {facts.key[1].hex()[:16]}",
+            )
+
+    async def get(
+        self,
+        text: str,
+        *,
+        output: Path | None,
+        directory: Path | None,
+        entry: str | None,
+        keep: bool,
+        inline: Callable[[bytes], Awaitable[None]] | None,
+        progress: Progress = _silent,
+    ) -> dict[str, object]:
+        """Fetches, verifies and opens a record into files, or one entry into ``inline``. See INTERFACE, `get`."""
+        began = self._clock.monotonic()
+        facts = self.find(text)
+        _, statement = self.statement_of(facts)
+        progress({"phase": "opening the manifest"})
+        manifest = await self.manifest_of(facts)
+        wanted = tuple(range(len(manifest.entries)))
+        if entry is not None:
+            try:
+                wanted = (manifest.index_of(entry),)
+            except InvalidObject as error:
+                raise LadingError(Reason.NOT_FOUND, f"the record has no entry {entry!r}", hint="lading file status") from error
+        sources: set[PeerId] = set()
+        files = [index for index in wanted if manifest.entries[index].kind == "file"]
+        if inline is not None:
+            if len(files) != 1:
+                raise UsageError(f"{len(files)} files cannot go to one output", hint="name one with --entry")
+            sink: _Sink = _InlineSink(manifest, files[0], inline)
+        else:
+            assert output is not None or directory is not None
+            target = self._target(manifest, wanted, files, statement, output, directory)
+            sink = _FileSink(manifest, wanted, target, self._offload)
+        await sink.open()
+        done = 0
+        total = sum(manifest.entries[index].size for index in files)
+        sequences: dict[int, list[PlannedChunk]] = {}
+        chosen = set(files)
+        for planned in manifest.plan():
+            if chosen.intersection(part.entry_index for part in planned.slices):
+                sequences.setdefault(planned.sequence_index, []).append(planned)
+        sequences = {index: chunks for index, chunks in sequences.items() if not sink.has(index)}
+        roots = [sequence.root for sequence in manifest.sequences]
+
+        async def bring(index: int, slots: trio.CapacityLimiter) -> None:
+            nonlocal done
+            async with slots:
+                planned = {chunk.chunk_index: chunk for chunk in sequences[index]}
+
+                async def deliver(chunk_index: int, data: bytes) -> None:
+                    nonlocal done
+                    chunk = planned[chunk_index]
+                    plain = await self._offload.run(chunk.open, data)
+                    await sink.write(chunk, plain)
+                    done += len(plain)
+                    progress({"phase": "fetching", "bytes": done, "bytes_total": total, "sequences_total": len(roots)})
+                    if keep:
+                        await self._holdings.keep_chunks(statement.hash_id[:16], self._now() + OFFER_LIFETIME_S, [(chunk.name, data)])
+
+                names = {chunk_index: chunk.name for chunk_index, chunk in planned.items()}
+                await self.fetch_sequence(facts, SequenceRoot(roots[index - 1]), names, deliver, sources)
+                await sink.sequence_done(index)
+
+        try:
+            slots = trio.CapacityLimiter(1 if inline is not None else SEQUENCES_FETCHING_MAX)
+            if inline is not None:
+                for index in sorted(sequences):
+                    await bring(index, slots)
+            else:
+                async with trio.open_nursery() as nursery:
+                    for index in sorted(sequences):
+                        async with slots:
+                            pass
+                        nursery.start_soon(bring, index, slots)
+            path = await sink.finish()
+        except BaseException:
+            sink.abort()
+            raise
+        return {
+            "record": statement.hash_id.hex(),
+            "bytes": total,
+            "entries": len(wanted),
+            "sources": sorted(self.knowledge.peer_text(peer) for peer in sources),
+            "path": path,
+            "elapsed_ms": round((self._clock.monotonic() - began) * 1000, 1),
+        }
+
+    def _target(
+        self,
+        manifest: Manifest,
+        wanted: Sequence[int],
+        files: Sequence[int],
+        statement: Statement,
+        output: Path | None,
+        directory: Path | None,
+    ) -> Path:
+        """One file goes to the path itself (or into the folder that it names); everything else becomes a folder."""
+        single = len(wanted) == 1 and len(files) == 1
+        base = Path(manifest.entries[files[0]].path).name if single else statement.hash_id.hex()[:16]
+        if output is None:
+            assert directory is not None
+            return directory / base
+        if single and output.is_dir():
+            return output / base
+        return output
+
+    # --- questions --------------------------------------------------------------------------------------------------
+
+    async def status(self, text: str) -> dict[str, object]:
+        """Want, have and verified of every sequence, side by side."""
+        facts = self.find(text)
+        _, statement = self.statement_of(facts)
+        report = self._replication.report(facts, statement)
+        names: list[dict[str, object]] = []
+        held = await self._holdings.sequences_of(facts.key)
+        for sequence in held:
+            names.append({"sequence": sequence.index, "chunks": [cid_text(ChunkName(name)) for name in sequence.names]})
+        entries: list[dict[str, object]] = []
+        with contextlib.suppress(Refused):
+            manifest = await self.manifest_of(facts)
+            entries = [
+                {"path": entry.path, "kind": entry.kind, "size": entry.size, "digest": entry.digest.hex()} for entry in manifest.entries
+            ]
+        return {
+            "record": statement.hash_id.hex(),
+            "owner": self.knowledge.owner_name(statement.owner),
+            "owner_key": statement.owner.hex(),
+            "class": statement.record_class.value,
+            "seq": statement.seq,
+            "sealed_bytes": statement.sealed_bytes,
+            "entries": entries,
+            "here": names,
+            "opens_without_owner": [member.hex() for member in facts.grantees()],
+            **report,
+        }
+
+    def ls(self, *, everything: bool) -> dict[str, object]:
+        """Own records and those shared with us; with ``everything`` all that this node knows."""
+        rows: list[dict[str, object]] = []
+        for facts in self.knowledge.records.values():
+            verdict = self.knowledge.verdict(facts)
+            if verdict.statement is None:
+                if everything and verdict.tombstone is not None:
+                    rows.append(
+                        {
+                            "record": facts.key[1].hex(),
+                            "owner": self.knowledge.owner_name(facts.key[0]),
+                            "entries": None,
+                            "bytes": None,
+                            "state": "deleted",
+                            "survives": None,
+                            "time": 0,
+                        }
+                    )
+                continue
+            _, statement = facts.statement(verdict.statement)
+            own = statement.owner == self._own.owner
+            if not everything and not own and not facts.wraps_for(self._own.member_id):
+                continue
+            rows.append(
+                {
+                    "record": statement.hash_id.hex(),
+                    "owner": self.knowledge.owner_name(statement.owner),
+                    "entries": None,
+                    "bytes": statement.sealed_bytes,
+                    "state": "conflict" if verdict.conflict else "local",
+                    "survives": self._replication.survives(facts, statement),
+                    "time": statement.time_s,
+                }
+            )
+        rows.sort(key=lambda row: (-int(str(row["time"])), str(row["record"])))
+        return {"records": rows}
+
+    # --- going away -------------------------------------------------------------------------------------------------
+
+    async def remove(self, text: str, act: str, *, dry_run: bool) -> tuple[dict[str, object], list[str]]:
+        """Deletes or erases a record of ours: a tombstone, then a look at which holders have followed it.
+
+        Raises Refused(WRONG_OWNER), LadingError(CONFLICT) when a statement that we did not know of stays in force.
+        """
+        member = self._member()
+        facts = self.find(text)
+        _, statement = self.statement_of(facts)
+        if statement.owner != self._own.owner:
+            raise Refused(Reason.WRONG_OWNER, "only the owner takes a record back", hint="lading file forget drops this node's copy")
+        holders = sorted({peer for nodes in self._replication.holders(facts).values() for peer in nodes})
+        rows = [{"node": self.knowledge.peer_text(peer), "name": self.knowledge.peer_name(peer)} for peer in holders]
+        said = [
+            "the owner could always derive the keys of this record again",
+            "whoever has read the record may have kept what he read",
+        ]
+        if dry_run:
+            return {"record": statement.hash_id.hex(), "act": act, "dry_run": True, "holders": rows}, said
+        following = self.knowledge.next_after(facts)
+        tombstone = Tombstone(
+            format=FORMAT,
+            suite=SUITE,
+            network=self._own.network_id,
+            domain=self._own.domain_id,
+            owner=statement.owner,
+            hash_id=statement.hash_id,
+            c=statement.c,
+            seq=following.seq,
+            follows=following.follows,
+            covers=tuple(Digest(covered) for covered in following.covers),
+            act="erase" if act == "erase" else "delete",
+            time_s=self._now(),
+        )
+        await self._facts.submit_own((FactKind.TOMBSTONE, encode(sign_tombstone(tombstone, member.signing))))
+        verdict = self.knowledge.verdict(facts)
+        if verdict.statement is not None:
+            raise LadingError(
+                Reason.CONFLICT,
+                f"record {statement.hash_id.hex()[:16]} stays: another node of yours published it again meanwhile",
+                hint=f"lading file {act} {statement.hash_id.hex()[:16]} once more takes that back too",
+            )
+        left = await self._wait_gone(facts, holders, act)
+        for row, peer in zip(rows, holders, strict=True):
+            row["state"] = "unconfirmed" if peer in left else ("erased" if act == "erase" else "in trash")
+        warnings = said if act == "erase" else [f"holders keep it in trash for their window, then collect it; {said[1]}"]
+        if left:
+            names = ", ".join(self.knowledge.peer_name(peer) for peer in sorted(left))
+            warnings = [f"not confirmed yet by {names}: they follow when they hear of it", *warnings]
+        return {"record": statement.hash_id.hex(), "act": act, "holders": rows, "unconfirmed": len(left)}, warnings
+
+    async def _wait_gone(self, facts: RecordFacts, holders: Sequence[PeerId], act: str) -> set[PeerId]:
+        """Waits a little for connected holders to follow a tombstone. Result: those that have not said so."""
+        with self._bus.subscribe(FactsAccepted, name="remove") as news, trio.move_on_after(REMOVE_PATIENCE_S):
+            self._replication.look_again()
+            while any(self._peers.is_connected(peer) or peer == self._own.peer_id for peer in self._unfollowed(facts, holders, act)):
+                await news.__anext__()
+        return self._unfollowed(facts, holders, act)
+
+    def _unfollowed(self, facts: RecordFacts, holders: Sequence[PeerId], act: str) -> set[PeerId]:
+        if act == "erase":
+            return {peer for peer in holders if peer not in facts.erasures}
+        promised = {receipt.holder for receipt in facts.receipts.values()}
+        return {peer for peer in holders if peer in promised}
+
+    async def forget(self, text: str, *, dry_run: bool) -> dict[str, object]:
+        """This node hands its duty over, then drops its copy: a pin of our own that says so, and the usual care about surplus copies."""
+        facts = self.find(text)
+        data = await self.pin(facts.key[1].hex(), self._own.peer_id, "out", dry_run=dry_run)
+        return data | {"act": "forget"}
+
+    async def pin(self, text: str, node: PeerId, wish: str, *, dry_run: bool) -> dict[str, object]:
+        """An operator's wish for one node and record, signed by the domain's issuing key or by the node's own member."""
+        facts = self.find(text)
+        data: dict[str, object] = {
+            "record": facts.key[1].hex(),
+            "node": self.knowledge.peer_text(node),
+            "name": self.knowledge.peer_name(node),
+            "wish": wish,
+            "dry_run": dry_run,
+        }
+        if dry_run:
+            return data
+        own = self._own
+        entry = self.knowledge.book.get(node)
+        if own.issuer is not None:
+            key, chain = own.issuer.signing, own.issuer.chain
+        elif own.member is not None and entry is not None and entry.identity.member_id == own.member_id:
+            key, chain = own.member.signing, own.member.chain
+        else:
+            raise Refused(
+                Reason.REFUSED,
+                "only the domain's operator pins on nodes of other members",
+                hint="run it on the node that founded the domain",
+            )
+        before = [pin.seq for _, pin in facts.pins.values() if pin.node == node]
+        pin = Pin(
+            format=FORMAT,
+            suite=SUITE,
+            network=own.network_id,
+            domain=own.domain_id,
+            operator=key.public,
+            node=node,
+            owner=facts.key[0],
+            hash_id=facts.key[1],
+            wish="in" if wish == "in" else "out",
+            seq=max(before, default=0) + 1,
+            time_s=self._now(),
+        )
+        attested = Attested(envelope=sign_pin(pin, key), chain=chain)
+        await self._facts.submit_own((FactKind.PIN, encode(attested)))
+        self._replication.look_again()
+        return data
+
+    def what_if(self, killed: frozenset[PeerId]) -> dict[str, object]:
+        """What every record would be after losing these nodes."""
+        rows = []
+        for facts in self.knowledge.records.values():
+            verdict = self.knowledge.verdict(facts)
+            if verdict.statement is None:
+                continue
+            _, statement = facts.statement(verdict.statement)
+            holders = self._replication.holders(facts)
+            outcome = what_if(holders, killed)
+            known = len(holders) == sequence_count(statement)
+            rows.append(
+                {
+                    "record": statement.hash_id.hex(),
+                    "owner": self.knowledge.owner_name(statement.owner),
+                    "lost_sequences": len(outcome.lost),
+                    "readable": not outcome.lost and known,
+                    "survives": outcome.survives if known else -1,
+                    "smallest_kill_set": [self.knowledge.peer_text(peer) for peer in smallest_kill_set(holders)],
+                    "survives_now": survives(holders) if known else -1,
+                }
+            )
+        return {"killed": sorted(self.knowledge.peer_text(peer) for peer in killed), "records": rows}
+
+
+def _sequence(index: int, sequence: SequenceDescriptor, roots: Sequence[bytes]) -> HeldSequence:
+    names = tuple(ChunkName(name) for name in sequence.names)
+    return HeldSequence(index, sequence.root, names, sequence.sizes, sequence_path(roots, index))
+
+
+class _Sink:
+    """Where opened bytes go."""
+
+    async def open(self) -> None: ...
+
+    def has(self, sequence_index: int) -> bool:
+        """Already there from an earlier, interrupted get."""
+        return False
+
+    async def write(self, chunk: PlannedChunk, plain: bytes | memoryview) -> None:
+        raise NotImplementedError
+
+    async def sequence_done(self, sequence_index: int) -> None: ...
+
+    async def finish(self) -> str:
+        raise NotImplementedError
+
+    def abort(self) -> None: ...
+
+
+class _InlineSink(_Sink):
+    """One entry's bytes, in order, to whoever called."""
+
+    def __init__(self, manifest: Manifest, entry_index: int, output: Callable[[bytes], Awaitable[None]]) -> None:
+        self._manifest = manifest
+        self._entry = entry_index
+        self._output = output
+        self._verifier = EntryVerifier(manifest.entries[entry_index])
+        self._waiting: dict[int, bytes] = {}
+        self._at = 0
+
+    async def open(self) -> None:
+        inline = self._manifest.inline_of(self._entry)
+        if inline:
+            await self._take(0, inline)
+
+    async def write(self, chunk: PlannedChunk, plain: bytes | memoryview) -> None:
+        for part in chunk.slices:
+            if part.entry_index == self._entry:
+                self._waiting[part.entry_offset] = bytes(plain[part.chunk_offset : part.chunk_offset + part.length])
+        while self._at in self._waiting:
+            await self._take(self._at, self._waiting.pop(self._at))
+
+    async def _take(self, offset: int, data: bytes) -> None:
+        self._verifier.add(offset, data)
+        self._at = offset + len(data)
+        await self._output(data)
+
+    async def finish(self) -> str:
+        self._verifier.finish()
+        return "-"
+
+
+class _FileSink(_Sink):
+    """Files under a name that says they are not whole yet; renamed when every digest is right."""
+
+    def __init__(self, manifest: Manifest, wanted: Sequence[int], target: Path, offload: Offload) -> None:
+        self._manifest = manifest
+        self._target = target
+        self._offload = offload
+        self._wanted = wanted
+        self._is_folder = not (len(wanted) == 1 and manifest.entries[wanted[0]].kind == "file")
+        self._part = target.with_name(target.name + PART_SUFFIX)
+        self._resume = target.with_name(target.name + RESUME_SUFFIX)
+        self._verifiers = {index: EntryVerifier(manifest.entries[index]) for index in wanted if manifest.entries[index].kind == "file"}
+        self._done: set[int] = set()
+
+    def _place(self, entry_index: int) -> Path:
+        return self._part / self._manifest.entries[entry_index].path if self._is_folder else self._part
+
+    async def open(self) -> None:
+        await self._offload.run(self._open)
+
+    def _open(self) -> None:
+        try:
+            self._target.parent.mkdir(parents=True, exist_ok=True)
+            if self._target.exists() and (self._target.is_dir() != self._is_folder or (self._is_folder and any(self._target.iterdir()))):
+                raise UsageError(f"{self._target} is in the way", hint="choose another -o PATH")
+            resumed = self._read_resume()
+            if self._is_folder:
+                self._part.mkdir(exist_ok=True)
+            for index in self._wanted:
+                entry = self._manifest.entries[index]
+                place = self._place(index)
+                if self._is_folder:
+                    place.parent.mkdir(parents=True, exist_ok=True)
+                if entry.kind == "folder":
+                    place.mkdir(exist_ok=True)
+                elif entry.kind == "file":
+                    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | (0 if resumed else os.O_TRUNC)
+                    descriptor = os.open(place, flags, 0o777 if entry.executable else 0o666)
+                    try:
+                        os.ftruncate(descriptor, entry.size)
+                        inline = self._manifest.inline_of(index)
+                        if inline:
+                            self._pwrite(descriptor, inline, 0)
+                            self._verifiers[index].add(0, inline)
+                    finally:
+                        os.close(descriptor)
+            if resumed:
+                self._recheck(resumed)
+            self._write_resume()
+        except OSError as error:
+            raise _disk_error(error, self._target) from error
+
+    def _pwrite(self, descriptor: int, data: bytes | memoryview, offset: int) -> None:
+        view = memoryview(data)
+        while view:
+            written = os.pwrite(descriptor, view, offset)
+            view = view[written:]
+            offset += written
+
+    def _read_resume(self) -> set[int]:
+        try:
+            lines = self._resume.read_text().split()
+        except FileNotFoundError:
+            return set()
+        if not lines or lines[0] != self._manifest.statement.chunks_root.hex() or not self._part.exists():
+            return set()
+        return {int(line) for line in lines[1:] if line.isdigit()}
+
+    def _write_resume(self) -> None:
+        text = "\n".join([self._manifest.statement.chunks_root.hex(), *map(str, sorted(self._done))]) + "\n"
+        temporary = self._resume.with_name(self._resume.name + "~")
+        temporary.write_text(text)
+        temporary.replace(self._resume)
+
+    def _recheck(self, claimed: set[int]) -> None:
+        """What an earlier get left behind is believed only after every block of it was hashed again."""
+        parts: dict[int, list[PlannedChunk]] = {}
+        for chunk in self._manifest.plan():
+            if chunk.sequence_index in claimed:
+                parts.setdefault(chunk.sequence_index, []).append(chunk)
+        for index, chunks in sorted(parts.items()):
+            try:
+                for chunk in chunks:
+                    for part in chunk.slices:
+                        if part.entry_index not in self._verifiers:
+                            continue
+                        descriptor = os.open(self._place(part.entry_index), os.O_RDONLY | os.O_NOFOLLOW)
+                        try:
+                            data = os.pread(descriptor, part.length, part.entry_offset)
+                        finally:
+                            os.close(descriptor)
+                        self._verifiers[part.entry_index].add(part.entry_offset, data)
+            except (InvalidObject, OSError):
+                continue
+            self._done.add(index)
+
+    def has(self, sequence_index: int) -> bool:
+        return sequence_index in self._done
+
+    async def write(self, chunk: PlannedChunk, plain: bytes | memoryview) -> None:
+        await self._offload.run(self._write, chunk, plain)
+
+    def _write(self, chunk: PlannedChunk, plain: bytes | memoryview) -> None:
+        view = memoryview(plain)
+        for part in chunk.slices:
+            verifier = self._verifiers.get(part.entry_index)
+            if verifier is None:
+                continue
+            data = view[part.chunk_offset : part.chunk_offset + part.length]
+            verifier.add(part.entry_offset, data)
+            try:
+                descriptor = os.open(self._place(part.entry_index), os.O_WRONLY | os.O_NOFOLLOW)
+                try:
+                    self._pwrite(descriptor, data, part.entry_offset)
+                finally:
+                    os.close(descriptor)
+            except OSError as error:
+                raise _disk_error(error, self._target) from error
+
+    async def sequence_done(self, sequence_index: int) -> None:
+        self._done.add(sequence_index)
+        await self._offload.run(self._write_resume)
+
+    async def finish(self) -> str:
+        await self._offload.run(self._finish)
+        return str(self._target)
+
+    def _finish(self) -> None:
+        for verifier in self._verifiers.values():
+            verifier.finish()
+        try:
+            # Links last: while they are not there, nothing that is written can be led outside by one.
+            for index in self._wanted:
+                entry = self._manifest.entries[index]
+                place = self._place(index)
+                if entry.kind == "file":
+                    with place.open("rb+") as file:
+                        os.fsync(file.fileno())
+                    modified = self._manifest.attributes[index].modified_ns
+                    if modified is not None:
+                        os.utime(place, ns=(modified, modified))
+                elif entry.kind == "symlink":
+                    place.unlink(missing_ok=True)
+                    place.symlink_to(entry.target)
+            if self._is_folder and self._target.is_dir():
+                self._target.rmdir()
+            self._part.replace(self._target)
+            descriptor = os.open(self._target.parent, os.O_RDONLY)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+            self._resume.unlink(missing_ok=True)
+        except OSError as error:
+            raise _disk_error(error, self._target) from error
+
+
+def _disk_error(error: OSError, target: Path) -> LadingError:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return LadingError(
+            Reason.STORE_FULL, f"{target}: no space left on that disk", hint="what was fetched is kept: free space and get again"
+        )
+    return LadingError(Reason.FAILED, f"{target}: {error.strerror}")

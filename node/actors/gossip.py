@@ -1,0 +1,126 @@
+"""One end of `/lading/gossip/1` over a stream: the machine's surroundings."""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from typing import Protocol
+
+import trio
+
+from protocols.effects import Close, Effect, Send
+from protocols.gossip import machine as g
+from protocols.registry import decode_message, encode_message
+from protocols.types import PeerId
+
+from ..clock import Clock
+from ..transport.port import Stream, StreamBroken, StreamEnded
+
+GOSSIP_PROTOCOL = "/lading/gossip/1"
+EVENTS_MAX = 1024
+SENDS_MAX = 256
+
+
+class GossipHost(Protocol):
+    """What a gossip stream needs of the node."""
+
+    def our_set(self) -> tuple[int, bytes]:
+        """Number of facts and sketch."""
+
+    def filter_unknown(self, ids: tuple[bytes, ...]) -> tuple[bytes, ...]: ...
+
+    def bucket_ids(self, bucket: int) -> tuple[bytes, ...]: ...
+
+    async def load_bodies(self, ids: tuple[bytes, ...]) -> tuple[tuple[int, bytes], ...]: ...
+
+    async def deliver(self, peer: PeerId, items_untrusted: tuple[tuple[int, bytes], ...]) -> None: ...
+
+    def life_signs(self) -> tuple[tuple[bytes, int], ...]: ...
+
+    def heard_of(self, peer: PeerId, entries: tuple[tuple[bytes, int], ...], rtt_s: float | None) -> None: ...
+
+
+class GossipEnd:
+    """Runs one stream; ``have_facts`` hands on what was accepted elsewhere (a hint: lost ones are found by reconciling)."""
+
+    def __init__(self, stream: Stream, peer: PeerId, host: GossipHost, clock: Clock) -> None:
+        self.peer = peer
+        self._stream = stream
+        self._host = host
+        self._clock = clock
+        self._machine = g.GossipMachine()
+        self._inbox_send, self._inbox = trio.open_memory_channel[object](EVENTS_MAX)
+        self._out_send, self._out = trio.open_memory_channel[bytes](SENDS_MAX)
+
+    def have_facts(self, ids: tuple[bytes, ...]) -> None:
+        try:
+            self._inbox_send.send_nowait(g.HaveFacts(ids))
+        except (trio.WouldBlock, trio.BrokenResourceError, trio.ClosedResourceError):
+            self._machine.lost_announcements += len(ids)
+
+    async def run(self) -> None:
+        """Until the stream ends or the peer falls silent. Raises RemoteError, DecodeError when the peer breaks a rule."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._read, nursery.cancel_scope)
+            nursery.start_soon(self._write, nursery.cancel_scope)
+            await self._step_all(g.Opened(*self._host.our_set()))
+            while True:
+                wake_at = self._machine.wake_at()
+                event: object = g.Tick()
+                with trio.move_on_after(math.inf if wake_at is None else max(0.0, wake_at - self._clock.monotonic())):
+                    event = await self._inbox.receive()
+                if not await self._step_all(event):
+                    break
+            nursery.cancel_scope.cancel()
+
+    async def _read(self, scope: trio.CancelScope) -> None:
+        try:
+            while True:
+                await self._inbox_send.send(decode_message("gossip", await self._stream.receive()))
+        except (StreamEnded, StreamBroken):
+            scope.cancel()
+
+    async def _write(self, scope: trio.CancelScope) -> None:
+        try:
+            async for frame in self._out:
+                await self._stream.send(frame)
+        except StreamBroken:
+            scope.cancel()
+
+    async def _step_all(self, first: object) -> bool:
+        """False when the machine has closed the conversation."""
+        events = deque([first])
+        while events:
+            for effect in self._machine.step(events.popleft(), self._clock.monotonic()):
+                if isinstance(effect, Close):
+                    return False
+                answer = await self._perform(effect)
+                if answer is not None:
+                    events.append(answer)
+        return True
+
+    async def _perform(self, effect: Effect) -> object | None:
+        match effect:
+            case Send(message):
+                # Two ends that wait for each other to read would stand still for ever: a peer that takes nothing is given up.
+                with trio.move_on_after(g.SILENCE_MAX_S) as patience:
+                    await self._out_send.send(encode_message("gossip", message))
+                if patience.cancelled_caught:
+                    raise StreamBroken(f"the peer takes nothing for {g.SILENCE_MAX_S:.0f} s")
+            case g.FilterUnknown(ids):
+                return g.Unknown(self._host.filter_unknown(ids))
+            case g.LoadBodies(ids):
+                return g.Loaded(await self._host.load_bodies(ids))
+            case g.LoadBucket(bucket):
+                return g.BucketLoaded(bucket, self._host.bucket_ids(bucket))
+            case g.DescribeSet():
+                return g.OurSet(*self._host.our_set())
+            case g.CollectLife():
+                return g.LifeSigns(self._host.life_signs())
+            case g.Deliver(items_untrusted):
+                await self._host.deliver(self.peer, items_untrusted)
+            case g.HeardOf(entries, rtt_s):
+                self._host.heard_of(self.peer, entries, rtt_s)
+            case _:
+                raise AssertionError(effect)
+        return None

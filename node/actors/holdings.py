@@ -1,0 +1,662 @@
+"""What this node holds: chunks under offers, sequences of records, and what it signs for them.
+
+The actor takes sequences in batches: one commit of references, one signature for all receipts of the batch, one fact. It is the
+serving side of the exchange conversation too.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import trio
+
+from protocols.codec import encode
+from protocols.crypto import FORMAT, SUITE, sha256
+from protocols.errors import InvalidObject, LadingError, Reason
+from protocols.exchange import messages as m
+from protocols.files.audit import Range, check_challenge
+from protocols.files.audit import answer as audit_answer
+from protocols.files.holdings import (
+    ErasureReceipt,
+    Hold,
+    Receipt,
+    ReceiptItem,
+    Withdrawal,
+    WithdrawnItem,
+    sign_erasure,
+    sign_hold,
+    sign_receipt,
+    sign_withdrawal,
+)
+from protocols.files.objects import Statement, Tombstone, check_offer_time, open_offer, open_statement, wraps_digest
+from protocols.files.sequences import check_sequence, sequence_count, sequence_root
+from protocols.gossip.facts import FactKind
+from protocols.limits import RECEIPT_ITEMS_MAX, RECEIPT_LIFETIME_S
+from protocols.merkle import check_merkle_path
+from protocols.signed import Signed
+from protocols.types import ChunkName, Digest, HashId, OwnerKey, PeerId, RecordKey, SequenceRoot, StoreId, UnixSeconds
+from storage import chunks, places
+from storage.engine import Snapshot, Write
+from storage.overlay import Overlay
+
+from ..actor import Actor, Reply
+from ..clock import Clock
+from ..own import OwnKeys
+from .exchange import Chunks
+from .facts import FactsHandle
+from .storage import StorageHandle
+
+log = logging.getLogger(__name__)
+
+TAKES_PER_BATCH_MAX = 256
+COLLECT_STEP = 256
+COLLECT_PAUSE_S = 0.05
+COLLECT_INTERVAL_S = 30.0
+SEQUENCES_PER_ADOPTION = 64
+
+
+@dataclass(frozen=True, slots=True)
+class HeldSequence:
+    """One sequence with where it stands. path: under the statement's chunks root, empty while there is no statement."""
+
+    index: int
+    root: bytes
+    names: tuple[ChunkName, ...]
+    sizes: tuple[int, ...]
+    path: tuple[bytes, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Take:
+    """Keep these sequences of a record, whose chunks are on disk; answer with a receipt that covers them all."""
+
+    statement: Statement
+    object_hash: Digest
+    sequences: tuple[HeldSequence, ...]
+    reply: Reply[Signed]
+
+
+class Holdings(Actor[Take]):
+    """See the module. Also implements the exchange's ExchangeHost."""
+
+    def __init__(
+        self,
+        own: OwnKeys,
+        facts: FactsHandle,
+        store: StorageHandle,
+        clock: Clock,
+        *,
+        store_id: StoreId,
+        generation: int,
+        quota_bytes: int,
+        trash_window_s: float,
+    ) -> None:
+        super().__init__("holdings", capacity=1024, batch_max=TAKES_PER_BATCH_MAX)
+        self.store_id = store_id
+        self.generation = generation
+        self.read_only: str = ""
+        """Why nothing new is taken; empty: there is room."""
+        self._own = own
+        self._facts = facts
+        self._store = store
+        self._clock = clock
+        self._quota_bytes = quota_bytes
+        self._trash_window_s = trash_window_s
+        self._batch: list[Take] = []
+        self._counter = 0
+        self._signing = trio.Lock()
+        self._protections: dict[bytes, list[bytes]] = {}
+        self._withheld: set[tuple[RecordKey, bytes]] = set()
+        """Sequences for which no receipt may be signed: a surplus copy is about to be dropped."""
+
+    def _now(self) -> UnixSeconds:
+        return UnixSeconds(int(self._clock.now()))
+
+    async def load(self) -> None:
+        self._counter = max(self._counter, self._facts.knowledge.last_counter(self._own.peer_id))
+
+    def _next_counter(self) -> int:
+        # Above whatever others remember of this store, also when our own database was restored from an old copy: milliseconds
+        # of the clock never come again, and a clock that stands still is helped by the + 1.
+        self._counter = max(self._counter + 1, int(self._clock.now() * 1000))
+        return self._counter
+
+    # --- taking -----------------------------------------------------------------------------------------------------
+
+    def handle(self, message: Take) -> None:
+        self._batch.append(message)
+
+    def keep_failed(self, error: LadingError) -> None:
+        log.error("sequences not taken error=%s", error)
+
+    async def keep(self) -> None:
+        batch, self._batch = self._batch, []
+
+        def commit(snapshot: Snapshot) -> tuple[Sequence[Write], list[str]]:
+            overlay = Overlay(snapshot)
+            problems: list[str] = []
+            for take in batch:
+                problem = ""
+                for sequence in take.sequences:
+                    if chunks.missing(overlay, sequence.names):
+                        problem = f"chunks of sequence {sequence.index} are missing"
+                        break
+                problems.append(problem)
+                if not problem:
+                    for sequence in take.sequences:
+                        overlay.add(_reference_writes(overlay, take.statement, take.object_hash, sequence))
+            return overlay.writes, problems
+
+        problems = await self._store.transact(commit)
+        good = [take for take, problem in zip(batch, problems, strict=True) if not problem]
+        for take, problem in zip(batch, problems, strict=True):
+            if problem:
+                self.refuse(take.reply, InvalidObject(Reason.INTEGRITY, problem))
+        for group in _groups(good):
+            roots: dict[RecordKey, set[bytes]] = {}
+            for take in group:
+                key = (take.statement.owner, take.statement.hash_id)
+                roots.setdefault(key, set()).update(sequence.root for sequence in take.sequences)
+            receipt = await self.sign_receipt_for(roots, hashes={(t.statement.owner, t.statement.hash_id): t for t in group})
+            for take in group:
+                self.answer(take.reply, receipt)
+
+    async def sign_receipt_for(self, roots: dict[RecordKey, set[bytes]], *, hashes: dict[RecordKey, Take] | None = None) -> Signed:
+        """One receipt for sequences that are on this disk, kept as a fact."""
+        knowledge = self._facts.knowledge
+        items = []
+        for (owner, hash_id), its_roots in sorted(roots.items()):
+            facts = knowledge.records.get((owner, hash_id))
+            newest = knowledge.verdict(facts).newest if facts is not None else None
+            if newest is not None:
+                seq, object_hash = newest.value.seq, newest.object_hash
+            else:
+                assert hashes is not None
+                take = hashes[(owner, hash_id)]
+                seq, object_hash = take.statement.seq, take.object_hash
+            wraps = facts.wraps_digest() if facts is not None else _no_wraps()
+            items.append(
+                ReceiptItem(
+                    owner=owner,
+                    hash_id=hash_id,
+                    seq=seq,
+                    object_hash=object_hash,
+                    wraps=wraps,
+                    sequence_roots=tuple(sorted(SequenceRoot(root) for root in its_roots)),
+                )
+            )
+        async with self._signing:
+            now = self._now()
+            receipt = Receipt(
+                format=FORMAT,
+                suite=SUITE,
+                network=self._own.network_id,
+                holder=self._own.peer_id,
+                store_id=self.store_id,
+                generation=self.generation,
+                counter=self._next_counter(),
+                from_s=now,
+                until_s=UnixSeconds(now + RECEIPT_LIFETIME_S),
+                items=tuple(items),
+            )
+            signed = sign_receipt(receipt, self._own.node)
+            await self._facts.submit_own((FactKind.RECEIPT, encode(signed)))
+        return signed
+
+    async def withdraw(self, key: RecordKey, roots: Sequence[bytes]) -> None:
+        """Says that these sequences are not, or soon not, held here any more."""
+        if not roots:
+            return
+        async with self._signing:
+            withdrawal = Withdrawal(
+                format=FORMAT,
+                suite=SUITE,
+                network=self._own.network_id,
+                holder=self._own.peer_id,
+                store_id=self.store_id,
+                generation=self.generation,
+                counter=self._next_counter(),
+                time_s=self._now(),
+                items=(WithdrawnItem(owner=key[0], hash_id=key[1], sequence_roots=tuple(sorted(SequenceRoot(r) for r in set(roots)))),),
+            )
+            await self._facts.submit_own((FactKind.WITHDRAWAL, encode(sign_withdrawal(withdrawal, self._own.node))))
+
+    # --- our own records --------------------------------------------------------------------------------------------
+
+    async def keep_chunks(self, put_id: bytes, expires: int, bodies: Sequence[tuple[ChunkName, bytes]]) -> tuple[int, int]:
+        """Chunks of a put on this disk, protected until it is published. Result: how many were new, and their bytes."""
+        if not bodies:
+            return 0, 0
+        batches = self._protections.setdefault(put_id, [])
+        protection_id = put_id + len(batches).to_bytes(4, "big")
+        batches.append(protection_id)
+        protection = chunks.Protection(self._own.owner, protection_id, UnixSeconds(expires))
+        now = self._now()
+
+        def fn(snapshot: Snapshot) -> tuple[Sequence[Write], tuple[int, int]]:
+            sizes = {name: len(body) for name, body in bodies}
+            new = chunks.missing(snapshot, [name for name, _ in bodies])
+            return chunks.keep(snapshot, bodies, protection, now=now), (len(new), sum(sizes[name] for name in new))
+
+        return await self._store.transact(fn)
+
+    async def adopt(self, signed: Signed, statement: Statement, sequences: Sequence[HeldSequence], *, put_id: bytes) -> None:
+        """The record exists: its sequences are referenced, then the statement and our receipt become facts."""
+        for start in range(0, len(sequences), SEQUENCES_PER_ADOPTION):
+            part = sequences[start : start + SEQUENCES_PER_ADOPTION]
+
+            def fn(snapshot: Snapshot, part: Sequence[HeldSequence] = part) -> tuple[Sequence[Write], None]:
+                overlay = Overlay(snapshot)
+                for sequence in part:
+                    overlay.add(_reference_writes(overlay, statement, signed.object_hash, sequence))
+                return overlay.writes, None
+
+            await self._store.transact(fn)
+        await self._facts.submit_own((FactKind.STATEMENT, encode(signed)))
+        for start in range(0, len(sequences), RECEIPT_ITEMS_MAX):
+            part = sequences[start : start + RECEIPT_ITEMS_MAX]
+            await self.mailbox.ask(lambda reply, part=part: Take(statement, signed.object_hash, tuple(part), reply))  # type: ignore[misc]
+        await self.release_put(put_id)
+
+    async def release_put(self, put_id: bytes) -> None:
+        """The put is over: its protections go; what is referenced stays."""
+        ids = self._protections.pop(put_id, [])
+
+        def fn(snapshot: Snapshot) -> tuple[Sequence[Write], None]:
+            overlay = Overlay(snapshot)
+            for one in ids:
+                overlay.add(chunks.unprotect(overlay, self._own.owner, one))
+            return overlay.writes, None
+
+        if ids:
+            await self._store.transact(fn)
+
+    async def bodies(self, names: Sequence[ChunkName]) -> list[bytes | None]:
+        """Sealed bytes of chunks by name; None where there is none. Not hashed here."""
+        return await self._store.read(lambda snapshot: [chunks.get(snapshot, name) for name in names])
+
+    async def sequence_of(self, key: RecordKey, index: int) -> HeldSequence | None:
+        """One sequence of a record as this node has kept it."""
+        return await self._store.read(lambda snapshot: _held(snapshot, key, index))
+
+    async def sequences_of(self, key: RecordKey) -> list[HeldSequence]:
+        """All sequences of a record that this node keeps, by index."""
+
+        def fn(snapshot: Snapshot) -> list[HeldSequence]:
+            found = (_held(snapshot, key, index) for index, _ in places.places(snapshot, *key))
+            return [sequence for sequence in found if sequence is not None]
+
+        return await self._store.read(fn)
+
+    async def all_held(self) -> list[tuple[RecordKey, bytes, Digest, bool]]:
+        """(record, sequence root, statement, in trash) of everything that this node refers to."""
+
+        def fn(snapshot: Snapshot) -> list[tuple[RecordKey, bytes, Digest, bool]]:
+            return [
+                ((held.owner, held.hash_id), held.sequence_root, held.object_hash, held.trash_until is not None)
+                for held in chunks.sequences(snapshot)
+            ]
+
+        return await self._store.read(fn)
+
+    # --- serving the exchange ---------------------------------------------------------------------------------------
+
+    async def check_place(self, peer: PeerId, place: m.Place) -> tuple[int, ...]:
+        """Indexes of the chunks that are missing here. Raises LadingError with the reason of a refusal."""
+        if self.read_only:
+            raise LadingError(Reason.FULL, self.read_only)
+        names = tuple(ChunkName(name) for name in place.names)
+        if sequence_root(names) != place.root:
+            raise InvalidObject(Reason.INTEGRITY, "the chunk names are not those of the sequence root")
+        owner = await self._authority(peer, place, names)
+        size = sum(place.sizes)
+
+        def fn(snapshot: Snapshot) -> tuple[tuple[bool, ...], int]:
+            return chunks.has_many(snapshot, names), chunks.owner_bytes(snapshot, owner)
+
+        present, held_bytes = await self._store.read(fn)
+        if held_bytes + size > self._quota_bytes:
+            raise LadingError(Reason.QUOTA, f"quota of this owner: {max(0, self._quota_bytes - held_bytes)} bytes left, {size} wanted")
+        return tuple(index for index, there in enumerate(present) if not there)
+
+    async def _authority(self, peer: PeerId, place: m.Place, names: tuple[ChunkName, ...]) -> OwnerKey:
+        knowledge = self._facts.knowledge
+        if isinstance(place.authority, m.ByOffer):
+            offer = open_offer(place.authority.offer, self._own.network_id)
+            check_offer_time(offer, self._now())
+            if offer.sequence_root != place.root or offer.chunk_names != names:
+                raise InvalidObject(Reason.INTEGRITY, "the offer is for another sequence")
+            if not knowledge.is_known_owner(offer.owner):
+                raise InvalidObject(Reason.NOT_MEMBER, "the offer's owner is no member that is known here")
+            return offer.owner
+        statement = open_statement(place.authority.statement, self._own.network_id)
+        if place.authority.count != sequence_count(statement):
+            raise InvalidObject(Reason.INTEGRITY, f"{place.authority.count} sequences, the statement says {sequence_count(statement)}")
+        check_sequence(statement, place.authority.index, names, place.authority.path)
+        await self._learn(peer, place.authority.statement, statement)
+        return statement.owner
+
+    async def _learn(self, peer: PeerId, signed: Signed, statement: Statement) -> None:
+        """Keeps the statement as a fact, and refuses what is deleted or out of force."""
+        knowledge = self._facts.knowledge
+        if not knowledge.is_known_owner(statement.owner):
+            raise InvalidObject(Reason.NOT_MEMBER, "the statement's owner is no member that is known here")
+        await self._facts.submit([(FactKind.STATEMENT, encode(signed))], peer)
+        facts = knowledge.records.get((statement.owner, statement.hash_id))
+        if facts is None or signed.object_hash not in facts.objects:
+            raise InvalidObject(Reason.REFUSED, "the statement was not taken")
+        verdict = knowledge.verdict(facts)
+        if signed.object_hash not in verdict.readable:
+            if verdict.tombstone is not None:
+                raise InvalidObject(Reason.DELETED, "its owner has deleted this record")
+            raise InvalidObject(Reason.STALE, "a newer statement is in force")
+        if self._own.peer_id in facts.pinned("out"):
+            raise InvalidObject(Reason.PINNED_OUT, "the operator wants this record not to be held here")
+
+    def _protection(self, place: m.Place) -> chunks.Protection:
+        if isinstance(place.authority, m.ByOffer):
+            offer = open_offer(place.authority.offer, self._own.network_id)
+            return chunks.Protection(offer.owner, b"offer" + place.root, offer.expires_s)
+        statement = open_statement(place.authority.statement, self._own.network_id)
+        return chunks.Protection(statement.owner, b"place" + place.root, UnixSeconds(self._now() + 3600))
+
+    async def store(self, peer: PeerId, place: m.Place, index: int, name: bytes, data: bytes) -> None:
+        """One chunk that hashes to its name. Durable when this returns."""
+        protection = self._protection(place)
+        names = tuple(ChunkName(one) for one in place.names)
+        now = self._now()
+
+        def fn(snapshot: Snapshot) -> tuple[Sequence[Write], None]:
+            overlay = Overlay(snapshot)
+            # The whole sequence at once: one protection value is written once, not once for each chunk.
+            overlay.add(chunks.protect(overlay, protection, names))
+            overlay.add(chunks.keep(overlay, [(ChunkName(name), data)], None, now=now))
+            return overlay.writes, None
+
+        await self._store.transact(fn)
+
+    async def commit(self, peer: PeerId, place: m.Place) -> Signed:
+        """The whole sequence is on disk: a hold for an offer, a receipt for a statement."""
+        names = tuple(ChunkName(name) for name in place.names)
+        if isinstance(place.authority, m.ByOffer):
+            offer = open_offer(place.authority.offer, self._own.network_id)
+            protection = self._protection(place)
+
+            def fn(snapshot: Snapshot) -> tuple[Sequence[Write], None]:
+                overlay = Overlay(snapshot)
+                overlay.add(chunks.protect(overlay, protection, names))
+                overlay.add(places.put_offered(offer.owner, SequenceRoot(place.root), names, place.sizes, offer.expires_s))
+                return overlay.writes, None
+
+            await self._store.transact(fn)
+            hold = Hold(
+                format=FORMAT,
+                suite=SUITE,
+                network=self._own.network_id,
+                offer=place.authority.offer.object_hash,
+                sequence_root=SequenceRoot(place.root),
+                holder=self._own.peer_id,
+                store_id=self.store_id,
+                generation=self.generation,
+                until_s=offer.expires_s,
+            )
+            return sign_hold(hold, self._own.node)
+        statement = open_statement(place.authority.statement, self._own.network_id)
+        sequence = HeldSequence(place.authority.index, place.root, names, place.sizes, place.authority.path)
+        object_hash = place.authority.statement.object_hash
+        return await self.mailbox.ask(lambda reply: Take(statement, object_hash, (sequence,), reply))
+
+    async def load_chunks(self, root: bytes, indexes: tuple[int, ...]) -> Chunks:
+        """Chunks of a sequence by root; None where there are none."""
+
+        def fn(snapshot: Snapshot) -> Chunks:
+            for owner, hash_id, _ in places.records_of_root(snapshot, SequenceRoot(root)):
+                held = chunks.sequence(snapshot, owner, hash_id, SequenceRoot(root))
+                if held is not None:
+                    return tuple((index, chunks.get(snapshot, held.names[index]) if index < len(held.names) else None) for index in indexes)
+            return tuple((index, None) for index in indexes)
+
+        return await self._store.read(fn)
+
+    def withhold(self, key: RecordKey, root: bytes, *, on: bool) -> None:
+        """While on, no receipt is signed for this sequence: its copy is about to be dropped (repair.SurplusDrop)."""
+        if on:
+            self._withheld.add((key, root))
+        else:
+            self._withheld.discard((key, root))
+
+    async def confirm(self, peer: PeerId, message: m.Confirm) -> m.Confirmed:
+        """Turns holds into receipts, as far as the chunks are here; for what is held already a receipt signed now."""
+        statement = open_statement(message.statement, self._own.network_id)
+        if message.count != sequence_count(statement) or len(message.items) > RECEIPT_ITEMS_MAX:
+            raise InvalidObject(Reason.INTEGRITY, "another number of sequences than the statement says")
+        await self._learn(peer, message.statement, statement)
+        for index, root, path in message.items:
+            check_merkle_path(statement.chunks_root, root, index=index, leaf_count=message.count, path=path)
+
+        def fn(snapshot: Snapshot) -> tuple[list[HeldSequence], list[int]]:
+            found: list[HeldSequence] = []
+            missing: list[int] = []
+            for index, root, path in message.items:
+                offered = places.get_offered(snapshot, statement.owner, SequenceRoot(root))
+                held = chunks.sequence(snapshot, statement.owner, statement.hash_id, SequenceRoot(root))
+                if ((statement.owner, statement.hash_id), root) in self._withheld:
+                    missing.append(index)
+                elif offered is None and held is not None and held.trash_until is None and not chunks.missing(snapshot, held.names):
+                    place = places.get_place(snapshot, statement.owner, statement.hash_id, index)
+                    sizes = place.sizes if place is not None else ()
+                    found.append(HeldSequence(index, root, held.names, sizes, path))
+                elif offered is None or chunks.missing(snapshot, offered[0]):
+                    missing.append(index)
+                else:
+                    found.append(HeldSequence(index, root, offered[0], offered[1], path))
+            return found, missing
+
+        found, missing = await self._store.read(fn)
+        receipt: Signed | None = None
+        if found:
+            object_hash = message.statement.object_hash
+            taken: Signed = await self.mailbox.ask(lambda reply: Take(statement, object_hash, tuple(found), reply))
+            receipt = taken
+        return m.Confirmed(message.request, receipt, tuple(missing))
+
+    async def describe(self, peer: PeerId, message: m.Describe) -> m.Described:
+        """Names, sizes and place of one sequence. Raises LadingError(NOT_FOUND | DELETED)."""
+        key = (OwnerKey(message.owner), HashId(message.hash_id))
+        facts = self._facts.knowledge.records.get(key)
+        if facts is not None and self._facts.knowledge.verdict(facts).tombstone is not None:
+            raise LadingError(Reason.DELETED, "its owner has deleted this record")
+        held = await self.sequence_of(key, message.index)
+        if held is None:
+            raise LadingError(Reason.NOT_FOUND, "this node does not hold that sequence")
+        place = await self._store.read(lambda snapshot: places.get_place(snapshot, *key, message.index))
+        assert place is not None
+        return m.Described(message.request, held.names, held.sizes, message.index, place.count, held.path)
+
+    async def audit(self, peer: PeerId, message: m.Audit) -> bytes:
+        """SHA-256(nonce | ranges) over chunks on this disk. Raises LadingError(NOT_FOUND | INTEGRITY)."""
+        ranges = tuple(Range(name=name, offset=offset, length=length) for name, offset, length in message.ranges)
+        check_challenge(message.nonce, ranges)
+
+        def read_all(snapshot: Snapshot) -> bytes:
+            def read(name: bytes, offset: int, length: int) -> bytes:
+                body = chunks.get(snapshot, ChunkName(name))
+                if body is None:
+                    raise LadingError(Reason.NOT_FOUND, "this node does not hold that chunk")
+                return body[offset : offset + length]
+
+            return audit_answer(message.nonce, ranges, read)
+
+        return await self._store.read(read_all)
+
+    # --- letting go -------------------------------------------------------------------------------------------------
+
+    async def drop(self, key: RecordKey, root: bytes) -> None:
+        """Our copy of one sequence goes; the receipt was withdrawn before."""
+
+        def fn(snapshot: Snapshot) -> tuple[Sequence[Write], None]:
+            overlay = Overlay(snapshot)
+            overlay.add(chunks.release(overlay, *key, SequenceRoot(root)))
+            overlay.add(places.drop_place(overlay, *key, SequenceRoot(root)))
+            return overlay.writes, None
+
+        await self._store.transact(fn)
+
+    async def bury(self, key: RecordKey, tombstone: Tombstone, object_hash: Digest) -> None:
+        """A tombstone is in force: withdraw, then move to trash (delete) or erase at once with an erasure receipt (erase)."""
+        held = await self._store.read(
+            lambda snapshot: [held for held in chunks.sequences(snapshot, owner=key[0], hash_id=key[1]) if held.trash_until is None]
+        )
+        if not held:
+            return
+        await self.withdraw(key, [one.sequence_root for one in held])
+        if tombstone.act == "erase":
+            await self._erase(key, object_hash)
+            return
+        until = UnixSeconds(int(self._now() + self._trash_window_s))
+        while await self._store.transact(lambda snapshot: _counted(chunks.trash(snapshot, *key, until=until))):
+            pass
+
+    async def _erase(self, key: RecordKey, object_hash: Digest) -> None:
+        names, kept = await self._store.read(
+            lambda snapshot: (
+                {name for held in chunks.sequences(snapshot, owner=key[0], hash_id=key[1]) for name in held.names},
+                chunks.shared_names(snapshot, *key),
+            )
+        )
+        while await self._store.transact(lambda snapshot: _counted(chunks.erase(snapshot, *key))):
+            pass
+        while await self._store.transact(lambda snapshot: _counted(places.drop_places(snapshot, *key, limit=COLLECT_STEP))):
+            pass
+        erasure = ErasureReceipt(
+            format=FORMAT,
+            suite=SUITE,
+            network=self._own.network_id,
+            holder=self._own.peer_id,
+            store_id=self.store_id,
+            owner=key[0],
+            hash_id=key[1],
+            tombstone=object_hash,
+            chunks_erased=len(names) - len(set(kept) & names),
+            chunks_kept=tuple(sorted(kept)),
+            time_s=self._now(),
+        )
+        await self._facts.submit_own((FactKind.ERASURE, encode(sign_erasure(erasure, self._own.node))))
+
+    async def restore(self, key: RecordKey) -> bool:
+        """Takes a record's sequences out of trash. True when there were any."""
+        some = False
+        while await self._store.transact(lambda snapshot: _counted(chunks.restore_from_trash(snapshot, *key))):
+            some = True
+        return some
+
+    async def collect_loop(self) -> None:
+        """Takes away what nobody wants any more, in small steps with pauses between."""
+        while True:
+            now = self._now()
+            try:
+                more = 1
+                while more:
+                    more = await self._store.transact(lambda snapshot, now=now: _counted(chunks.collect(snapshot, now, COLLECT_STEP)))  # type: ignore[misc]
+                    await trio.sleep(COLLECT_PAUSE_S)  # let others commit between two steps
+                await self._store.transact(
+                    lambda snapshot, now=now: (places.expired_offers(snapshot, now, limit=COLLECT_STEP), None)  # type: ignore[misc]
+                )
+            except LadingError as error:
+                log.error("collection failed error=%s", error)
+            await trio.sleep(COLLECT_INTERVAL_S)
+
+    # --- checking ---------------------------------------------------------------------------------------------------
+
+    async def verify_sequence(self, key: RecordKey, root: bytes) -> tuple[int, ...]:
+        """Reads a sequence back and hashes it. Result: indexes of chunks that are missing or not what their names say; damaged ones
+        are put aside, so that repair fetches them anew."""
+        now = self._now()
+
+        def look(snapshot: Snapshot) -> tuple[list[int], list[tuple[ChunkName, Digest]]]:
+            held = chunks.sequence(snapshot, *key, SequenceRoot(root))
+            bad: list[int] = []
+            damaged: list[tuple[ChunkName, Digest]] = []
+            for index, name in enumerate(held.names if held is not None else ()):
+                body = chunks.get(snapshot, name)
+                if body is None:
+                    bad.append(index)
+                elif bytes(found := sha256(body)) != bytes(name):
+                    bad.append(index)
+                    damaged.append((name, found))
+            return bad, damaged
+
+        bad, damaged = await self._store.read(look)
+        for name, found in damaged:
+            await self._store.transact(
+                lambda snapshot, name=name, found=found: (chunks.quarantine(snapshot, name, found_hash=found, now=now), None)  # type: ignore[misc]
+            )
+        return tuple(bad)
+
+    async def put_back(self, bodies: Sequence[tuple[ChunkName, bytes]]) -> None:
+        """Chunks that a reference here wants and that were fetched anew."""
+        now = self._now()
+        await self._store.transact(lambda snapshot: (chunks.keep(snapshot, bodies, None, now=now), None))
+
+    # The exchange asks for ``load``, which an actor needs for its own start.
+    def as_host(self) -> HostView:
+        return HostView(self)
+
+
+class HostView:
+    """The exchange's view of the holdings."""
+
+    def __init__(self, holdings: Holdings) -> None:
+        self.check_place = holdings.check_place
+        self.store = holdings.store
+        self.commit = holdings.commit
+        self.load = holdings.load_chunks
+        self.confirm = holdings.confirm
+        self.describe = holdings.describe
+        self.audit = holdings.audit
+
+
+def _counted(writes: Sequence[Write]) -> tuple[Sequence[Write], int]:
+    return writes, len(writes)
+
+
+def _no_wraps() -> Digest:
+    return wraps_digest(())
+
+
+def _reference_writes(snapshot: Snapshot, statement: Statement, object_hash: Digest, sequence: HeldSequence) -> list[Write]:
+    overlay = Overlay(snapshot)
+    owner, hash_id, root = statement.owner, statement.hash_id, SequenceRoot(sequence.root)
+    overlay.add(chunks.reference(overlay, owner, hash_id, root, sequence.names, object_hash=object_hash))
+    count = sequence_count(statement)
+    overlay.add(places.put_place(owner, hash_id, sequence.index, root, sequence.sizes, count, sequence.path))
+    overlay.add(places.drop_offered(owner, root))
+    overlay.add(chunks.unprotect(overlay, owner, b"offer" + root))
+    overlay.add(chunks.unprotect(overlay, owner, b"place" + root))
+    return overlay.writes
+
+
+def _held(snapshot: Snapshot, key: RecordKey, index: int) -> HeldSequence | None:
+    place = places.get_place(snapshot, *key, index)
+    if place is None:
+        return None
+    held = chunks.sequence(snapshot, *key, SequenceRoot(place.root))
+    if held is None or held.trash_until is not None:
+        return None
+    return HeldSequence(index, place.root, held.names, place.sizes, place.path)
+
+
+def _groups(takes: Sequence[Take]) -> list[list[Take]]:
+    """Takes in groups of at most RECEIPT_ITEMS_MAX sequences, one receipt each."""
+    groups: list[list[Take]] = []
+    room = 0
+    for take in takes:
+        size = len(take.sequences)
+        if not groups or size > room:
+            groups.append([])
+            room = RECEIPT_ITEMS_MAX
+        groups[-1].append(take)
+        room -= size
+    return groups

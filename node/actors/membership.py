@@ -1,0 +1,495 @@
+"""Who belongs: proving peers, tickets, admissions, announcements, revocations and fences. Owns no state of its own: all of it is facts."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Callable
+
+import trio
+
+from protocols.auth import machine as a
+from protocols.codec import encode
+from protocols.crypto import FORMAT, SUITE
+from protocols.effects import Close, Send
+from protocols.errors import LadingError, Reason, Refused, RemoteError, UsageError
+from protocols.gossip.facts import FactKind
+from protocols.identity.announce import sign_announcement
+from protocols.identity.certificates import NodeIdentity
+from protocols.identity.fences import sign_fence
+from protocols.identity.networks import join_preshared_key
+from protocols.identity.revocation import RevocationKind, sign_revocation
+from protocols.identity.tickets import (
+    ROLE_MEMBER,
+    ROLE_NODE,
+    Address,
+    Ticket,
+    TicketStatus,
+    TicketTerms,
+    encode_ticket,
+    ticket_cancelled,
+    ticket_opened,
+    token_hash,
+)
+from protocols.join import machine as j
+from protocols.join.decision import Declined, Desk, Dowry, decide_join
+from protocols.join.messages import JoinAnswer, JoinRefusal, JoinRequest
+from protocols.limits import ADDRESSES_PER_NODE_MAX, TICKETS_OPEN_MAX
+from protocols.registry import decode_message, encode_message
+from protocols.types import MemberId, PeerId, UnixSeconds
+
+from ..bus import Bus
+from ..clock import Clock
+from ..entropy import Entropy
+from ..own import OwnKeys
+from ..services import AUTH, JOIN
+from ..transport.port import Connection, PresharedKey, StreamBroken, StreamEnded, Transport
+from .facts import FactsAccepted, FactsHandle
+from .knowledge import Knowledge
+from .peers import Peers
+
+log = logging.getLogger(__name__)
+
+VERSION_MIN = 1
+VERSION_MAX = 1
+FEATURES: tuple[str, ...] = ()
+ANNOUNCE_INTERVAL_S = 3600.0
+# What an invitation grants by default: enough for a family of machines, little enough that one member cannot fill everybody's disk.
+NODES_PER_MEMBER = 16
+WEIGHT_PER_MEMBER = 1600
+WEIGHT_PER_NODE = 100
+MEMBER_LIFETIME_S = 2 * 365 * 86400
+NODE_LIFETIME_S = 365 * 86400
+JOIN_LINGER_S = 10.0
+
+
+class Membership:
+    """See the module."""
+
+    def __init__(
+        self,
+        own: OwnKeys,
+        facts: FactsHandle,
+        transport: Transport,
+        clock: Clock,
+        entropy: Entropy,
+        bus: Bus,
+        *,
+        store: Callable[[], tuple[bytes, int, int, bool]],
+    ) -> None:
+        """store: id and generation of our chunk store, free bytes, whether it refuses new sequences."""
+        self.own = own
+        self._facts = facts
+        self._transport = transport
+        self._clock = clock
+        self._entropy = entropy
+        self._bus = bus
+        self._store = store
+        self.addresses: tuple[str, ...] = ()
+        self._announce_now = trio.Event()
+        self._said: tuple[object, ...] = ()
+        self._peers: Peers | None = None
+        self.alerts: dict[str, str] = {}
+        self.member_keys = b""
+        """Encoded key file of our member, given to its further full nodes; empty: none are let in."""
+
+    def attach(self, peers: Peers) -> None:
+        """Whom to tell of revocations and new addresses."""
+        self._peers = peers
+
+    @property
+    def knowledge(self) -> Knowledge:
+        return self._facts.knowledge
+
+    def now(self) -> UnixSeconds:
+        return UnixSeconds(int(self._clock.now()))
+
+    # --- proving ----------------------------------------------------------------------------------------------------
+
+    async def prove(self, connection: Connection, expected: PeerId | None) -> NodeIdentity:
+        """Runs `auth` on the first stream of a connection. Keeps what was learnt on the way, whatever becomes of it.
+        Raises RemoteError with the reason; FENCE when the connection stands under an old fence and must be dialled anew."""
+        if connection.outbound:
+            stream = await connection.open_stream(AUTH)
+        else:
+            stream = await connection.accept_stream()
+            if stream.protocol != AUTH:
+                raise RemoteError(Reason.OUT_OF_ORDER, f"{stream.protocol} before {AUTH}")
+        machine = a.AuthMachine(
+            role=a.AuthRole.INITIATOR if connection.outbound else a.AuthRole.RESPONDER,
+            network=self.own.network_id,
+            chain=self.own.node_chain,
+            key=self.own.node,
+            roots=self.own.roots,
+            revocations=self.knowledge.revocations,
+            fences=self.knowledge.fences,
+            connection_fence=connection.preshared_key.id,
+            version_min=VERSION_MIN,
+            version_max=VERSION_MAX,
+            features=FEATURES,
+            nonce=self._entropy.token(32),
+            handshake_hash=connection.handshake_hash,
+            peer_id=connection.remote,
+            now=self.now(),
+        )
+        proven: a.Proven | None = None
+        failed: a.Failed | None = None
+        effects = machine.start(self._clock.monotonic())
+        while True:
+            for effect in effects:
+                match effect:
+                    case Send(message):
+                        await stream.send(encode_message("auth", message))
+                    case a.LearnedRevocations(revocations):
+                        await self._facts.submit([(FactKind.REVOCATION, encode(one.attested)) for one in revocations], connection.remote)
+                    case a.LearnedFences(fences):
+                        await self._facts.submit([(FactKind.FENCE, encode(one.known)) for one in fences], connection.remote)
+                    case a.Proven():
+                        proven = effect
+                    case a.Failed():
+                        failed = effect
+                    case Close():
+                        pass
+                    case _:
+                        raise AssertionError(effect)
+            if proven is not None or failed is not None:
+                break
+            wake_at = machine.wake_at()
+            event: object = a.Tick()
+            with trio.move_on_after(max(0.0, (wake_at or self._clock.monotonic()) - self._clock.monotonic())):
+                try:
+                    event = decode_message("auth", await stream.receive())
+                except (StreamEnded, StreamBroken):
+                    event = a.Ended()
+            effects = machine.step(event, self._clock.monotonic())
+        with contextlib.suppress(StreamBroken):
+            await stream.finish()
+        if failed is not None:
+            raise RemoteError(failed.reason, failed.text)
+        assert proven is not None
+        if not proven.current:
+            raise RemoteError(Reason.FENCE, "the connection stands under an old fence; dialling anew")
+        return proven.identity
+
+    # --- keys of the fence ------------------------------------------------------------------------------------------
+
+    def dial_keys(self) -> tuple[PresharedKey, ...]:
+        """Fences to dial with, newest first."""
+        return tuple(PresharedKey("fence", key.id, key.psk) for key in self.knowledge.fences.psk(self.own.network_id))
+
+    def refresh_keys(self) -> None:
+        """Tells the transport whom to let through: all fences, then open tickets."""
+        tickets = [
+            PresharedKey("join", state.ticket_id, join_preshared_key(state.terms.join_secret, self.own.network_id))
+            for state in self.knowledge.tickets.answered(self.now())
+            if state.terms is not None
+        ]
+        self._transport.set_preshared_keys((*self.dial_keys(), *tickets[:TICKETS_OPEN_MAX]))
+
+    # --- life -------------------------------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Announces this node, keeps the fence's keys current, drops who was revoked."""
+        self.refresh_keys()
+        with self._bus.subscribe(FactsAccepted, name="membership") as accepted:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._announce_loop)
+                async for fact in accepted:
+                    if fact.kinds & {FactKind.FENCE, FactKind.TICKET_STATE, FactKind.REVOCATION}:
+                        self.refresh_keys()
+                    if FactKind.REVOCATION in fact.kinds:
+                        await self._drop_revoked()
+                    if fact.kinds & {FactKind.ANNOUNCEMENT, FactKind.FENCE}:
+                        self.peers_now.wake()
+
+    @property
+    def peers_now(self) -> Peers:
+        assert self._peers is not None
+        return self._peers
+
+    async def _drop_revoked(self) -> None:
+        for session in list(self.peers_now.sessions.values()):
+            if self.knowledge.revocations.is_revoked(session.identity.path):
+                log.warning("peer revoked peer=%s member=%s", session.peer.hex()[-8:], session.identity.member)
+                await self.peers_now.drop(session.peer, "revoked")
+
+    async def _announce_loop(self) -> None:
+        while True:
+            await self.announce()
+            self._announce_now = trio.Event()
+            with trio.move_on_after(ANNOUNCE_INTERVAL_S):
+                await self._announce_now.wait()
+
+    def announce_soon(self) -> None:
+        """Something that others should know of this node has changed."""
+        store_id, generation, _, refuses = self._store()
+        if (self.addresses, store_id, generation, refuses) != self._said:
+            self._announce_now.set()
+
+    async def announce(self) -> None:
+        """Signs and spreads where this node is and what it has room for."""
+        store_id, generation, free_bytes, refuses = self._store()
+        self._said = (self.addresses, store_id, generation, refuses)
+        before = self.knowledge.book.get(self.own.peer_id)
+        # Above what others may remember of us even when our own database is gone: the time in milliseconds never comes again.
+        counter = max(int(self._clock.now() * 1000), before.value.counter + 1 if before is not None else 0)
+        signed = sign_announcement(
+            self.own.node,
+            self.own.network_id,
+            peer_id=self.own.peer_id,
+            addresses=self.addresses[:ADDRESSES_PER_NODE_MAX],
+            chain=self.own.node_chain,
+            counter=counter,
+            store_id=store_id,
+            store_generation=generation,
+            free_bytes=free_bytes,
+            refuses=refuses,
+            version=VERSION_MAX,
+        )
+        await self._facts.submit_own((FactKind.ANNOUNCEMENT, encode(signed)))
+
+    # --- tickets ----------------------------------------------------------------------------------------------------
+
+    async def invite(self, *, node: bool, holder_only: bool, expires_s: int) -> dict[str, object]:
+        """A new ticket. Raises Refused when this node may not let anybody in."""
+        own, now = self.own, self.now()
+        if node:
+            if own.member is None:
+                raise Refused(Reason.REFUSED, "a holder-only node cannot invite further nodes", hint="run it on the member's own node")
+            key, chain = own.member.signing, own.member.chain
+        else:
+            if own.issuer is None:
+                raise Refused(Reason.REFUSED, "this node holds no issuing key", hint="run `lading invite` on a node that founded or issues")
+            key, chain = own.issuer.signing, own.issuer.chain
+        open_now = sum(state.is_open(now) for state in self.knowledge.tickets.states)
+        if open_now >= TICKETS_OPEN_MAX:
+            raise Refused(Reason.FULL, f"{open_now} tickets are open, at most {TICKETS_OPEN_MAX}", hint="lading invite --list, --cancel")
+        ticket_id, join_secret, token = self._entropy.token(16), self._entropy.token(32), self._entropy.token(16)
+        addresses = [Address(own.peer_id, address) for address in self.addresses]
+        for peer, others in self.knowledge.addresses().items():
+            if peer != own.peer_id:
+                addresses.extend(Address(peer, address) for address in others[:2])
+        ticket = Ticket(
+            format=FORMAT,
+            suite=SUITE,
+            network_id=own.network_id,
+            addresses=tuple(addresses[:ADDRESSES_PER_NODE_MAX]),
+            domain_id=own.domain_id,
+            issuer_chain=chain,
+            ticket_id=ticket_id,
+            join_secret=join_secret,
+            token=token,
+            expires=now + expires_s,
+            role=ROLE_NODE if node else ROLE_MEMBER,
+            holder_only=holder_only,
+        )
+        terms = TicketTerms(
+            token_hash=token_hash(token),
+            join_secret=join_secret,
+            expires=now + expires_s,
+            role=ticket.role,
+            holder_only=holder_only,
+            member_id=own.member_id if node else b"",
+            nodes_max=NODES_PER_MEMBER,
+            weight_total_max=WEIGHT_PER_MEMBER,
+            weight=WEIGHT_PER_NODE,
+        )
+        event = ticket_opened(key, chain, own.network_id, domain_id=own.domain_id, time=now, ticket_id=ticket_id, terms=terms)
+        await self._facts.submit_own((FactKind.TICKET_STATE, encode(event)))
+        return {"ticket": encode_ticket(ticket), "id": ticket_id.hex(), "expires": now + expires_s, "role": ticket.role}
+
+    def tickets(self) -> list[dict[str, object]]:
+        """All tickets this node knows of, newest end first."""
+        now = self.now()
+        rows: list[dict[str, object]] = []
+        for state in sorted(self.knowledge.tickets.states, key=lambda state: -state.latest):
+            expired = state.terms is not None and now > state.terms.expires
+            status = "expired" if expired and state.status is TicketStatus.OPEN else state.status.value
+            rows.append(
+                {
+                    "id": state.ticket_id.hex(),
+                    "status": status,
+                    "role": state.terms.role if state.terms else "",
+                    "expires": state.terms.expires if state.terms else 0,
+                    "alert": bool(state.rivals),
+                }
+            )
+        return rows
+
+    async def cancel_ticket(self, text: str) -> dict[str, object]:
+        """Ends an open ticket, named by its id or a unique prefix."""
+        found = [state for state in self.knowledge.tickets.states if state.ticket_id.hex().startswith(text.lower())]
+        if not text or len(found) != 1:
+            raise LadingError(Reason.NOT_FOUND, f"{len(found)} tickets begin with {text!r}", hint="lading invite --list")
+        state = found[0]
+        if state.status is TicketStatus.USED:
+            raise Refused(Reason.TICKET_USED, "this ticket has been used", hint="lading member revoke MEMBER puts the newcomer out again")
+        own = self.own
+        if own.issuer is not None:
+            key, chain = own.issuer.signing, own.issuer.chain
+        elif own.member is not None:
+            key, chain = own.member.signing, own.member.chain
+        else:
+            raise Refused(Reason.REFUSED, "a holder-only node cannot cancel tickets")
+        event = ticket_cancelled(key, chain, own.network_id, domain_id=own.domain_id, time=self.now(), ticket_id=state.ticket_id)
+        await self._facts.submit_own((FactKind.TICKET_STATE, encode(event)))
+        return {"id": state.ticket_id.hex(), "status": "cancelled"}
+
+    # --- members ----------------------------------------------------------------------------------------------------
+
+    def members(self) -> list[dict[str, object]]:
+        """Every member with a node in the address book, revoked ones included."""
+        rows: dict[MemberId, dict[str, object]] = {}
+        for entry in self.knowledge.book.entries:
+            identity = entry.identity
+            row = rows.setdefault(
+                identity.member_id,
+                {
+                    "member": identity.member_id.hex(),
+                    "name": identity.member,
+                    "domain": identity.domain,
+                    "owner": identity.owner.hex(),
+                    "nodes": [],
+                    "revoked": self.knowledge.revocations.is_revoked(identity.path),
+                    "not_after": identity.not_after,
+                },
+            )
+            nodes = row["nodes"]
+            assert isinstance(nodes, list)
+            nodes.append({"node": identity.host, "peer_id": identity.peer_id.hex()})
+        return sorted(rows.values(), key=lambda row: str(row["name"]))
+
+    def member_named(self, text: str) -> MemberId:
+        """A member by id, unique prefix of it, or name. Raises LadingError(NOT_FOUND), UsageError when it is not unique."""
+        known = self.knowledge.members()
+        exact = [member for member in known if member.hex() == text.lower()]
+        found = exact or [m for m, identity in known.items() if m.hex().startswith(text.lower()) or identity.member == text]
+        if not text or not found:
+            raise LadingError(Reason.NOT_FOUND, f"no member is called {text!r}", hint="lading member list")
+        if len(found) > 1:
+            raise UsageError(f"{len(found)} members match {text!r}", hint="give more of the id: lading member list")
+        return found[0]
+
+    async def revoke(self, text: str, cause: str) -> dict[str, object]:
+        """Puts a member out: a revocation, then a new fence that it does not know. Raises Refused on a node that may not."""
+        own = self.own
+        if own.issuer is None:
+            raise Refused(Reason.REFUSED, "this node holds no issuing key", hint="run it on a node that founded or issues")
+        member = self.member_named(text)
+        if member == own.member_id:
+            raise Refused(Reason.REFUSED, "a member cannot put itself out", hint="run it on another issuing node")
+        now = self.now()
+        entry = sign_revocation(
+            own.issuer.signing,
+            own.issuer.chain,
+            own.network_id,
+            domain_id=own.domain_id,
+            kind=RevocationKind.MEMBER,
+            subject=member,
+            time=now,
+            reason=cause,
+        )
+        # First out, then the new secret: whoever is still connected would hear it.
+        await self._facts.submit_own((FactKind.REVOCATION, encode(entry)))
+        await self._drop_revoked()
+        await self.rotate_fence()
+        return {"member": member.hex(), "revoked": now, "fence": self.knowledge.fences.next_number() - 1}
+
+    async def rotate_fence(self) -> None:
+        """A new fence under the next number."""
+        own = self.own
+        assert own.issuer is not None
+        fence = sign_fence(
+            own.issuer.signing,
+            own.issuer.chain,
+            own.network_id,
+            domain_id=own.domain_id,
+            number=self.knowledge.fences.next_number(),
+            time=self.now(),
+            secret=self._entropy.token(32),
+        )
+        await self._facts.submit_own((FactKind.FENCE, encode(fence)))
+
+    # --- joining ----------------------------------------------------------------------------------------------------
+
+    async def serve_join(self, connection: Connection) -> None:
+        """A newcomer with a ticket: names the issuers, passes the request to one (here: to our own desk), brings the answer back."""
+        stream = await connection.accept_stream()
+        if stream.protocol != JOIN:
+            raise RemoteError(Reason.OUT_OF_ORDER, f"{stream.protocol} where {JOIN} was due")
+        desks = self._desks()
+        root = self.own.roots[self.own.domain_id]
+        state = self.knowledge.tickets.get(connection.preshared_key.id)
+        is_node = state is not None and state.terms is not None and state.terms.role == ROLE_NODE
+        chains = [desk.chain for desk in desks if (len(desk.chain) == 2) == is_node]
+        machine = j.RelayMachine(ticket_id=connection.preshared_key.id, root=root, chains=chains, now_s=self._clock.monotonic())
+        done = False
+        while not done:
+            wake_at = machine.wake_at()
+            if wake_at is None:
+                break
+            event: object = j.Tick()
+            with trio.move_on_after(max(0.0, wake_at - self._clock.monotonic())):
+                try:
+                    event = decode_message("join", await stream.receive())
+                except (StreamEnded, StreamBroken):
+                    event = j.Ended()
+            pending = [event]
+            while pending:
+                for effect in machine.step(pending.pop(0), self._clock.monotonic()):
+                    match effect:
+                        case Send(message):
+                            await stream.send(encode_message("join", message))
+                        case j.AskIssuer(issuer_key, request):
+                            pending.append(j.IssuerAnswered(await self._decide(issuer_key, request)))
+                        case Close():
+                            done = True
+                        case _:
+                            raise AssertionError(effect)
+        with contextlib.suppress(StreamBroken):
+            await stream.finish()
+            # The newcomer closes when it has read: closing first could cost it the answer.
+            with trio.move_on_after(JOIN_LINGER_S):
+                await connection.closed.wait()
+
+    def _desks(self) -> list[Desk]:
+        own = self.own
+        root = own.roots[own.domain_id]
+        desks: list[Desk] = []
+        if own.issuer is not None:
+            desks.append(
+                Desk(own.issuer.signing, own.issuer.hpke, own.issuer.chain, own.network_id, own.domain_id, root, MEMBER_LIFETIME_S)
+            )
+        if own.member is not None:
+            desks.append(Desk(own.member.signing, own.member.hpke, own.member.chain, own.network_id, own.domain_id, root, NODE_LIFETIME_S))
+        return desks
+
+    async def _decide(self, issuer_key: bytes, request: JoinRequest) -> JoinAnswer | JoinRefusal:
+        desk = next((desk for desk in self._desks() if desk.hpke.public == issuer_key), None)
+        if desk is None:
+            return JoinRefusal(Reason.UNREACHABLE.stable_name, "this node is not that issuer; ask one of those it named")
+        dowry = Dowry(
+            fences=self.knowledge.fences,
+            revocations=self.knowledge.revocations,
+            roots=tuple(self.own.roots[domain] for domain in sorted(self.own.roots)),
+            address_book=tuple(entry.signed for entry in self.knowledge.book.entries),
+            member_keys=self.member_keys,
+        )
+        decided = decide_join(
+            self.knowledge.tickets.get(request.ticket_id),
+            request,
+            desk=desk,
+            dowry=dowry,
+            now=self.now(),
+            serial=self._entropy.token(16),
+            ephemeral_seed=self._entropy.token(32),
+        )
+        if isinstance(decided, Declined):
+            if decided.alert:
+                log.warning("a used ticket was tried by another key ticket=%s", request.ticket_id.hex()[:8])
+                self.alerts["ticket-reused"] = f"ticket {request.ticket_id.hex()[:8]} was tried by another key after it was used"
+            return decided.refusal
+        if decided.event is not None:
+            # Durable before the answer leaves: a certificate that nobody remembers giving must not exist.
+            await self._facts.submit_own((FactKind.TICKET_STATE, encode(decided.event)))
+        return decided.answer

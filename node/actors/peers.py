@@ -1,0 +1,363 @@
+"""Who is connected. Dials everybody in the address book, keeps one connection per pair, notices who is gone.
+
+The one dialler of the node: all addresses of a peer in turn, each with its own time-out; back-off with jitter; every fence it knows, newest
+first. Of two connections between one pair both ends keep the one that the smaller peer id dialled.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import trio
+
+from protocols.errors import DecodeError, LadingError, Reason, RemoteError, Verdict
+from protocols.identity.certificates import NodeIdentity
+from protocols.limits import AUTH_TIMEOUT_S
+from protocols.types import PeerId
+
+from ..bus import Bus
+from ..clock import Clock
+from ..entropy import Entropy
+from ..services import BY_PROTOCOL, EXCHANGE, GOSSIP, Standing
+from ..supervisor import run_contained
+from ..transport.port import Connection, DialFailed, PresharedKey, Stream, StreamBroken, Transport
+from .exchange import ExchangeClient, ExchangeHost, serve_exchange
+from .gossip import GossipEnd, GossipHost
+
+log = logging.getLogger(__name__)
+
+DIAL_TIMEOUT_S = 5.0  # one address: connect and handshake; a LAN answers in milliseconds, a satellite link in under two seconds
+DIALS_AT_ONCE_MAX = 16
+BACKOFF_S_MIN = 0.5
+BACKOFF_S_MAX = 30.0
+# The side with the larger peer id waits this long before it dials, so that pairs rarely dial each other at the same moment.
+POLITENESS_S = 1.0
+DIAL_SCAN_S = 0.5
+SESSIONS_UNPROVEN_MAX = 128
+BAN_S = 600.0
+STREAM_OPEN_TIMEOUT_S = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class PeerConnected:
+    """A proven peer has a session now."""
+
+    peer: PeerId
+
+
+@dataclass(frozen=True, slots=True)
+class PeerLost:
+    """Its last session ended."""
+
+    peer: PeerId
+    why: str
+
+
+@dataclass(eq=False)
+class Session:
+    """One proven connection and its long-lived streams."""
+
+    connection: Connection
+    identity: NodeIdentity
+    since: float
+    gossip: GossipEnd | None = None
+    exchange: ExchangeClient | None = None
+    exchange_lock: trio.Lock = field(default_factory=trio.Lock)
+    nursery: trio.Nursery | None = None
+    rtt_s: float | None = None
+
+    @property
+    def peer(self) -> PeerId:
+        return self.identity.peer_id
+
+
+@dataclass
+class _Dialling:
+    attempts: int = 0
+    next_at: float = 0.0
+    under_way: bool = False
+    last_error: str = ""
+
+
+class PeersHost(Protocol):
+    """What the peers actor needs of the node around it."""
+
+    async def prove(self, connection: Connection, expected: PeerId | None) -> NodeIdentity:
+        """Runs `auth`. Raises LadingError."""
+
+    async def serve_join(self, connection: Connection) -> None: ...
+
+    def dial_keys(self) -> Sequence[PresharedKey]:
+        """Fences to try when dialling, newest first."""
+
+    def address_book(self) -> Mapping[PeerId, tuple[str, ...]]:
+        """Certified nodes and where they say they are; revoked ones left out."""
+
+
+class Peers:
+    """See the module."""
+
+    def __init__(
+        self,
+        transport: Transport,
+        clock: Clock,
+        entropy: Entropy,
+        bus: Bus,
+        host: PeersHost,
+        exchange_host: ExchangeHost,
+        gossip_host: Callable[[], GossipHost],
+    ) -> None:
+        self.transport = transport
+        self.sessions: dict[PeerId, Session] = {}
+        self.hints: dict[PeerId, tuple[str, ...]] = {}
+        """Addresses from discovery and static configuration; they add to the address book."""
+        self.last_sign: dict[PeerId, float] = {}
+        """When a sign of life of a node was last had, directly or by gossip; monotonic seconds."""
+        self._clock = clock
+        self._entropy = entropy
+        self._bus = bus
+        self._host = host
+        self._exchange_host = exchange_host
+        self._gossip_host = gossip_host
+        self._dialling: dict[PeerId, _Dialling] = {}
+        self._banned: dict[PeerId, float] = {}
+        self._wake = trio.Event()
+        self._dial_slots = trio.CapacityLimiter(DIALS_AT_ONCE_MAX)
+        self._unproven = 0
+
+    # --- what others ask --------------------------------------------------------------------------------------------
+
+    def is_connected(self, peer: PeerId) -> bool:
+        return peer in self.sessions
+
+    def note_sign(self, peer: PeerId, age_s: float = 0.0) -> None:
+        """A sign of life of ``peer``, so old."""
+        at = self._clock.monotonic() - age_s
+        if at > self.last_sign.get(peer, float("-inf")):
+            self.last_sign[peer] = at
+
+    def silence_s(self, peer: PeerId) -> float:
+        """Seconds since the last sign of life; infinite if there never was one."""
+        if peer in self.sessions or peer == self.transport.peer_id:
+            return 0.0
+        return self._clock.monotonic() - self.last_sign.get(peer, float("-inf"))
+
+    def wake(self) -> None:
+        """Something about addresses or fences changed: look again now."""
+        for dialling in self._dialling.values():
+            dialling.next_at = min(dialling.next_at, self._clock.monotonic() + BACKOFF_S_MIN)
+        self._wake.set()
+
+    def announce(self, ids: tuple[bytes, ...], *, but: PeerId | None = None) -> None:
+        """Tells every gossip stream, except the one to ``but``, of facts accepted here."""
+        for session in list(self.sessions.values()):
+            if session.gossip is not None and session.peer != but:
+                session.gossip.have_facts(ids)
+
+    async def exchange(self, peer: PeerId) -> ExchangeClient:
+        """The asking side of an exchange stream to a connected peer, opened on first use. Raises StreamBroken."""
+        session = self.sessions.get(peer)
+        if session is None or session.nursery is None:
+            raise StreamBroken("not connected to this peer")
+        async with session.exchange_lock:
+            client = session.exchange
+            if client is None or client.broken is not None:
+                with trio.move_on_after(STREAM_OPEN_TIMEOUT_S) as patience:
+                    stream = await session.connection.open_stream(EXCHANGE)
+                if patience.cancelled_caught:
+                    raise StreamBroken("the peer did not take a new stream in time")
+                client = session.exchange = ExchangeClient(stream, peer, self._clock)
+                session.nursery.start_soon(self._contain, session, client.run)
+            return client
+
+    async def drop(self, peer: PeerId, why: str, *, ban: bool = False) -> None:
+        """Ends the peer's session; banned ones are not dialled or let in for BAN_S."""
+        if ban:
+            self._banned[peer] = self._clock.monotonic() + BAN_S
+        session = self.sessions.get(peer)
+        if session is not None:
+            await session.connection.close(why)
+
+    # --- life -------------------------------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._dial_loop, nursery)
+            while True:
+                connection = await self.transport.accept()
+                if self._unproven >= SESSIONS_UNPROVEN_MAX:
+                    nursery.start_soon(connection.close, "too many unproven connections")
+                    continue
+                nursery.start_soon(self._run_connection, connection, None)
+
+    async def _dial_loop(self, nursery: trio.Nursery) -> None:
+        while True:
+            now = self._clock.monotonic()
+            for peer, addresses in self._targets().items():
+                if peer in self.sessions or self._banned.get(peer, 0.0) > now:
+                    continue
+                dialling = self._dialling.get(peer)
+                if dialling is None:
+                    polite = POLITENESS_S if self.transport.peer_id > peer else 0.0
+                    dialling = self._dialling[peer] = _Dialling(next_at=now + polite * (0.5 + self._entropy.uniform()))
+                if not dialling.under_way and dialling.next_at <= now:
+                    dialling.under_way = True
+                    nursery.start_soon(self._dial, peer, addresses, dialling)
+            self._wake = trio.Event()
+            with trio.move_on_after(DIAL_SCAN_S):
+                await self._wake.wait()
+
+    def _targets(self) -> dict[PeerId, tuple[str, ...]]:
+        targets = dict(self._host.address_book())
+        for peer, addresses in self.hints.items():
+            targets[peer] = tuple(dict.fromkeys((*addresses, *targets.get(peer, ()))))
+        targets.pop(self.transport.peer_id, None)
+        return targets
+
+    async def _dial(self, peer: PeerId, addresses: Sequence[str], dialling: _Dialling) -> None:
+        try:
+            async with self._dial_slots:
+                connection = await self._dial_any(peer, addresses, dialling)
+            if connection is not None:
+                await self._run_connection(connection, peer)
+        finally:
+            dialling.under_way = False
+            if peer in self.sessions:
+                dialling.attempts = 0
+            pause = min(BACKOFF_S_MAX, BACKOFF_S_MIN * 2 ** min(dialling.attempts, 10))
+            dialling.attempts += 1
+            dialling.next_at = self._clock.monotonic() + pause * (0.5 + self._entropy.uniform())
+
+    async def _dial_any(self, peer: PeerId, addresses: Sequence[str], dialling: _Dialling) -> Connection | None:
+        for address in addresses:
+            for key in self._host.dial_keys():
+                if peer in self.sessions:
+                    return None
+                try:
+                    with trio.fail_after(DIAL_TIMEOUT_S):
+                        return await self.transport.dial(address, peer, key)
+                except trio.TooSlowError:
+                    dialling.last_error = f"{address}: no answer for {DIAL_TIMEOUT_S:.0f} s"
+                    break
+                except DialFailed as error:
+                    dialling.last_error = f"{address}: {error.message}"
+                    if error.reason is not Reason.FENCE:
+                        break
+        log.debug("dial failed peer=%s error=%s", peer.hex()[-8:], dialling.last_error)
+        return None
+
+    def dial_error(self, peer: PeerId) -> str:
+        """Why the last dial failed, for `peers` and `doctor`."""
+        dialling = self._dialling.get(peer)
+        return dialling.last_error if dialling is not None else ""
+
+    async def _run_connection(self, connection: Connection, expected: PeerId | None) -> None:
+        """One connection's whole life. Errors of the peer end it; broken invariants of ours go up."""
+        why = "closed"
+        errors = await run_contained(lambda: self._prove_and_serve(connection, expected))
+        for error in errors:
+            why = str(error)
+            if isinstance(error, RemoteError) and error.verdict is Verdict.BAN:
+                self._banned[connection.remote] = self._clock.monotonic() + BAN_S
+                log.warning("peer banned peer=%s why=%s", connection.remote.hex()[-8:], why)
+            elif not isinstance(error, LadingError | trio.Cancelled):
+                log.error("session failed peer=%s", connection.remote.hex()[-8:], exc_info=error)
+        with trio.CancelScope(shield=True):
+            await connection.close(why)
+
+    async def _prove_and_serve(self, connection: Connection, expected: PeerId | None) -> None:
+        if self._banned.get(connection.remote, 0.0) > self._clock.monotonic():
+            return
+        self._unproven += 1
+        try:
+            if connection.preshared_key.kind == "join":
+                with trio.move_on_after(AUTH_TIMEOUT_S * 3):
+                    await self._host.serve_join(connection)
+                return
+            with trio.move_on_after(AUTH_TIMEOUT_S) as patience:
+                identity = await self._host.prove(connection, expected)
+            if patience.cancelled_caught:
+                raise RemoteError(Reason.TIMEOUT, f"not proven within {AUTH_TIMEOUT_S:.0f} s")
+        finally:
+            self._unproven -= 1
+        session = Session(connection, identity, self._clock.monotonic())
+        if not await self._register(session):
+            return
+        why = "closed"
+        try:
+            await self._serve(session)
+        except BaseException as error:
+            why = str(error)
+            raise
+        finally:
+            self.note_sign(session.peer)
+            if self.sessions.get(session.peer) is session:
+                del self.sessions[session.peer]
+                self._bus.publish(PeerLost(session.peer, why))
+                self._wake.set()
+
+    async def _register(self, session: Session) -> bool:
+        """False: the other connection of this pair stays. Both ends come to the same answer."""
+        old = self.sessions.get(session.peer)
+        if old is not None and not old.connection.closed.is_set():
+            small_dialled = (self.transport.peer_id < session.peer) == session.connection.outbound
+            old_small_dialled = (self.transport.peer_id < session.peer) == old.connection.outbound
+            if old_small_dialled and not small_dialled:
+                return False
+        self.sessions[session.peer] = session
+        self.note_sign(session.peer)
+        if old is not None:
+            await old.connection.close("another connection of this pair stays")
+        else:
+            self._bus.publish(PeerConnected(session.peer))
+        return True
+
+    async def _serve(self, session: Session) -> None:
+        """Its streams until the connection ends. Whatever ends badly on one stream ends the connection: it would not heal."""
+        counts: dict[str, int] = {}
+        async with trio.open_nursery() as nursery:
+            session.nursery = nursery
+            if session.connection.outbound:
+                stream = await session.connection.open_stream(GOSSIP)
+                nursery.start_soon(self._run_gossip, session, stream)
+            while True:
+                try:
+                    stream = await session.connection.accept_stream()
+                except StreamBroken:
+                    nursery.cancel_scope.cancel()
+                    return
+                service = BY_PROTOCOL.get(stream.protocol)
+                if service is None or service.standing is not Standing.PROVEN or counts.get(stream.protocol, 0) >= service.streams_max:
+                    stream.reset()
+                    continue
+                counts[stream.protocol] = counts.get(stream.protocol, 0) + 1
+                nursery.start_soon(self._serve_stream, session, stream, counts)
+
+    async def _serve_stream(self, session: Session, stream: Stream, counts: dict[str, int]) -> None:
+        try:
+            if stream.protocol == GOSSIP:
+                await self._run_gossip(session, stream)
+            elif stream.protocol == EXCHANGE:
+                await serve_exchange(stream, session.peer, self._exchange_host, self._clock)
+            else:
+                stream.reset()
+        except (DecodeError, RemoteError):
+            stream.reset()
+            raise
+        finally:
+            counts[stream.protocol] -= 1
+
+    async def _run_gossip(self, session: Session, stream: Stream) -> None:
+        """The gossip stream is the connection's pulse: when it ends, so does the connection."""
+        session.gossip = GossipEnd(stream, session.peer, self._gossip_host(), self._clock)
+        try:
+            await session.gossip.run()
+        finally:
+            session.gossip = None
+        raise StreamBroken("the gossip stream ended")
+
+    async def _contain(self, session: Session, run: Callable[[], Awaitable[None]]) -> None:
+        await run()

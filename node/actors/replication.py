@@ -1,0 +1,681 @@
+"""Want against have: ships sequences, repairs, buries, audits, drops surplus. Level-triggered: looks at what is, not at what happened.
+
+Receipts are the fact, placement is the wish (RECORDS, Places). Each node looks only at sequences that it holds itself; the first live
+holder in rendezvous order has the duty to copy.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+
+import trio
+
+from protocols.codec import encode
+from protocols.errors import InvalidObject, LadingError, Reason, RemoteError, Verdict
+from protocols.exchange import messages as m
+from protocols.files.audit import challenge, check_answer
+from protocols.files.holdings import open_receipt
+from protocols.files.objects import Statement, Tombstone
+from protocols.files.placement import copies_of_sequence, copies_wanted, wanted_holders
+from protocols.files.receipts import quorum
+from protocols.files.repair import (
+    AskReceipts,
+    Copy,
+    DropCopy,
+    DropState,
+    ReceiptAnswered,
+    RepairView,
+    SequenceView,
+    SignReceipt,
+    SignWithdrawal,
+    SurplusDrop,
+    Tick,
+    Weighed,
+    plan,
+)
+from protocols.files.sequences import SequenceDescriptor, sequence_count
+from protocols.files.survive import survives as survives_of
+from protocols.gossip.facts import FactKind
+from protocols.signed import Signed
+from protocols.types import ChunkName, PeerId, RecordKey, SequenceRoot
+
+from ..bus import Bus
+from ..clock import Clock
+from ..entropy import Entropy
+from ..own import OwnKeys
+from ..transport.port import StreamBroken
+from .exchange import Chunks
+from .facts import FactsAccepted, FactsHandle
+from .holdings import HeldSequence, Holdings
+from .knowledge import Knowledge, RecordFacts
+from .peers import PeerConnected, PeerLost, Peers
+
+log = logging.getLogger(__name__)
+
+LOOK_INTERVAL_S = 5.0
+LOOK_PAUSE_S = 0.2  # hints that come together are looked at together
+COPIES_AT_ONCE_MAX = 4
+COPY_RETRY_S = 5.0
+AUDIT_INTERVAL_S = 120.0
+DISTRUST_S = 86400.0
+SURPLUS_WAIT_S = 20.0
+EAGER_BYTES_MAX = 256 * 1024
+CONFIRM_ITEMS_MAX = 512
+TARGETS_AT_ONCE_MAX = 16
+
+Progress = Callable[[Mapping[str, object]], None]
+
+
+FetchSequence = Callable[
+    [RecordFacts, SequenceRoot, Mapping[int, bytes], Callable[[int, bytes], Awaitable[None]], set[PeerId]], Awaitable[None]
+]
+
+
+def mark_of(key: RecordKey, sequence: HeldSequence) -> tuple[RecordKey, bytes]:
+    """What a sequence of a record is remembered by here."""
+    return key, sequence.root
+
+
+class Replication:
+    """See the module."""
+
+    def __init__(
+        self,
+        own: OwnKeys,
+        facts: FactsHandle,
+        holdings: Holdings,
+        peers: Peers,
+        clock: Clock,
+        entropy: Entropy,
+        bus: Bus,
+        *,
+        repair_grace_s: float,
+        repair_bytes_per_s: float,
+        copies_all: bool,
+        scrub_period_s: float,
+    ) -> None:
+        self._own = own
+        self._facts = facts
+        self._holdings = holdings
+        self._peers = peers
+        self._clock = clock
+        self._entropy = entropy
+        self._bus = bus
+        self._grace_s = repair_grace_s
+        self._rate = repair_bytes_per_s
+        self._copies_all = copies_all
+        self._scrub_period_s = scrub_period_s
+        self._started_at = clock.monotonic()
+        self._look = trio.Event()
+        self._copying: dict[tuple[bytes, PeerId], float] = {}
+        """(sequence root, target) -> not before when the next attempt may begin; infinite while one runs."""
+        self._missing_since: dict[tuple[RecordKey, bytes], float] = {}
+        self._budget_bytes = 0.0
+        self._budget_at = clock.monotonic()
+        self._refused: dict[tuple[bytes, PeerId], float] = {}
+        self._dropping: dict[tuple[RecordKey, bytes], SurplusDrop] = {}
+        self._fetch: FetchSequence | None = None
+        self.alerts: dict[str, str] = {}
+        self.copied_bytes = 0
+
+    @property
+    def knowledge(self) -> Knowledge:
+        return self._facts.knowledge
+
+    # --- views ------------------------------------------------------------------------------------------------------
+
+    def _now(self) -> int:
+        return int(self._clock.now())
+
+    def gone(self) -> frozenset[PeerId]:
+        """Certified nodes of which nobody has had a sign of life for the grace time."""
+        since_start = self._clock.monotonic() - self._started_at
+        return frozenset(
+            peer
+            for peer in self.knowledge.certified(self._now())
+            if min(self._peers.silence_s(peer), since_start) >= self._grace_s
+            and not self._peers.is_connected(peer)
+            and peer != self._own.peer_id
+        )
+
+    def holders(self, facts: RecordFacts) -> Mapping[SequenceRoot, frozenset[PeerId]]:
+        """Counting receipts of a record, nodes that are gone left out."""
+        return self.knowledge.counting(facts, now=self._now(), gone=self.gone())
+
+    def copies(self, statement: Statement) -> int:
+        nodes = sum(not c.refuses and c.weight > 0 for c in self.knowledge.candidates(self._now()))
+        return copies_wanted(statement, nodes, self._copies_all)
+
+    def wanted(self, facts: RecordFacts, statement: Statement, index: int, root: SequenceRoot) -> tuple[PeerId, ...]:
+        """Who should hold a sequence now: nodes that are gone, refuse or are pinned out are skipped."""
+        gone = self.gone()
+        now = self._clock.monotonic()
+        candidates = [
+            c
+            for c in self.knowledge.candidates(self._now())
+            if c.peer not in gone and self._refused.get((root, c.peer), float("-inf")) < now
+        ]
+        return wanted_holders(
+            statement.owner,
+            root,
+            candidates,
+            copies=copies_of_sequence(index, self.copies(statement)),
+            pins_in=facts.pinned("in"),
+            pins_out=facts.pinned("out"),
+        )
+
+    def acknowledged(self, facts: RecordFacts, statement: Statement, ack: str) -> tuple[int, tuple[str, ...]]:
+        """(receipts that count, what is still missing in words) for an ack level."""
+        counted = self.holders(facts)
+        count = sequence_count(statement)
+        have = sum(len(nodes) for nodes in counted.values())
+        if len(counted) < count:
+            return have, (f"{count - len(counted)} of {count} sequences have no receipt",)
+        own = self._own.peer_id
+        if ack == "quorum":
+            others = [c for c in self.knowledge.candidates(self._now()) if c.peer != own and c.weight > 0]
+            needed = quorum(copies_wanted=self.copies(statement), other_holder_nodes=len(others))
+            short = [root for root, nodes in counted.items() if len(nodes - {own}) < needed]
+            if short:
+                return have, (f"{len(short)} of {count} sequences on fewer than {needed} other nodes",)
+            return have, ()
+        copies = self.copies(statement)
+        nodes = len([c for c in self.knowledge.candidates(self._now()) if c.weight > 0 and not c.refuses])
+        short = [root for root, holders in counted.items() if len(holders) < min(copies, max(nodes, copies if nodes < copies else 0))]
+        if short:
+            return have, (f"{len(short)} of {count} sequences on fewer than {copies} nodes",)
+        return have, ()
+
+    def survives(self, facts: RecordFacts, statement: Statement) -> int:
+        """Number of arbitrary losses that the record survives now; -1 when a sequence has no copy that is known."""
+        counted = self.holders(facts)
+        if len(counted) < sequence_count(statement):
+            return -1
+        return survives_of(counted)
+
+    def likely_holders(self, facts: RecordFacts, root: SequenceRoot | None, *, spread: int = 0) -> list[PeerId]:
+        """Connected nodes that may have a sequence, those with receipts first, in an order that differs from call to call."""
+        counted = self.knowledge.counting(facts, now=self._now())
+        have = counted.get(root, frozenset()) if root is not None else frozenset(p for nodes in counted.values() for p in nodes)
+        connected = [peer for peer in sorted(self._peers.sessions) if peer != self._own.peer_id]
+        first = [peer for peer in connected if peer in have]
+        rest = [peer for peer in connected if peer not in have]
+        if first:
+            turn = (int.from_bytes(root[:2], "big") if root is not None else 0) + spread
+            first = first[turn % len(first) :] + first[: turn % len(first)]
+        return first + rest
+
+    def report(self, facts: RecordFacts, statement: Statement) -> dict[str, object]:
+        """Want, have and verified, for `file status`."""
+        counted = self.holders(facts)
+        gone = self.gone()
+        count = sequence_count(statement)
+        copies = self.copies(statement)
+        sequences: list[dict[str, object]] = []
+        for root, nodes in sorted(counted.items()):
+            sequences.append(
+                {
+                    "root": root.hex(),
+                    "have": len(nodes),
+                    "holders": [self.knowledge.peer_name(peer) for peer in sorted(nodes, key=self.knowledge.peer_name)],
+                }
+            )
+        live = min((len(nodes) for nodes in counted.values()), default=0) if len(counted) >= count else 0
+        per_node: dict[PeerId, int] = {}
+        verified: dict[PeerId, int] = {}
+        for receipt in facts.receipts.values():
+            verified[receipt.holder] = max(verified.get(receipt.holder, 0), receipt.from_s)
+        for nodes in self.knowledge.counting(facts, now=self._now()).values():
+            for peer in nodes:
+                per_node[peer] = per_node.get(peer, 0) + 1
+        return {
+            "sequences": count,
+            "want": copies,
+            "copies_live": live,
+            "survives": self.survives(facts, statement),
+            "holders": [
+                {
+                    "node": self.knowledge.peer_text(peer),
+                    "name": self.knowledge.peer_name(peer),
+                    "have": number,
+                    "verified": verified.get(peer, 0),
+                    "gone": peer in gone,
+                    "connected": self._peers.is_connected(peer) or peer == self._own.peer_id,
+                }
+                for peer, number in sorted(per_node.items(), key=lambda item: self.knowledge.peer_name(item[0]))
+            ],
+            "sequence_list": sequences,
+            "pinned_in": [self.knowledge.peer_name(peer) for peer in facts.pinned("in")],
+            "pinned_out": [self.knowledge.peer_name(peer) for peer in facts.pinned("out")],
+        }
+
+    # --- shipping ---------------------------------------------------------------------------------------------------
+
+    def _loader(self, sequence: HeldSequence) -> Callable[[bytes, tuple[int, ...]], object]:
+        async def load(root: bytes, indexes: tuple[int, ...]) -> Chunks:
+            bodies = await self._holdings.bodies([sequence.names[index] for index in indexes])
+            return tuple(zip(indexes, bodies, strict=True))
+
+        return load
+
+    async def _place(self, peer: PeerId, place: m.Place, sequence: HeldSequence) -> Signed | None:
+        """Has a sequence kept by one node. None when it did not work out; a refusal is remembered for a while."""
+        eager: tuple[bytes, ...] = ()
+        if place.eager:
+            bodies = await self._holdings.bodies(sequence.names)
+            if any(body is None for body in bodies):
+                return None
+            eager = tuple(body for body in bodies if body is not None)
+        try:
+            client = await self._peers.exchange(peer)
+            answer, sent = await client.place(place, self._loader(sequence), eager)  # type: ignore[arg-type]  # a Loader
+            self.copied_bytes += sent
+            return answer
+        except RemoteError as error:
+            if error.reason in (Reason.FULL, Reason.QUOTA, Reason.PINNED_OUT):
+                self._refused[(sequence.root, peer)] = self._clock.monotonic() + 60.0
+                self.alerts[f"refused-{peer.hex()[-8:]}"] = f"{self.knowledge.peer_name(peer)} refuses: {error.message}"
+            if error.verdict is Verdict.BAN:
+                await self._peers.drop(peer, str(error), ban=True)
+            log.info("sequence not placed peer=%s root=%s error=%s", self.knowledge.peer_name(peer), sequence.root.hex()[:8], error)
+        except StreamBroken as error:
+            log.debug("sequence not placed peer=%s error=%s", self.knowledge.peer_name(peer), error)
+        return None
+
+    async def ship_by_offer(self, offer: Signed, sequence: HeldSequence) -> set[PeerId]:
+        """Sends a sequence of a running put to those who should hold it. Result: who took it."""
+        candidates = [c for c in self.knowledge.candidates(self._now()) if self._peers.is_connected(c.peer) or c.peer == self._own.peer_id]
+        copies = 3 if not self._copies_all or len(candidates) > 5 else len(candidates)
+        targets = wanted_holders(self._own.owner, SequenceRoot(sequence.root), candidates, copies=copies)
+        took: set[PeerId] = set()
+        place = m.Place(0, sequence.root, sequence.names, sequence.sizes, m.ByOffer(offer))
+
+        async def send(peer: PeerId) -> None:
+            if await self._place(peer, place, sequence) is not None:
+                took.add(peer)
+
+        async with trio.open_nursery() as nursery:
+            for peer in targets:
+                if peer != self._own.peer_id:
+                    nursery.start_soon(send, peer)
+        return took
+
+    async def ship_by_statement(self, signed: Signed, statement: Statement, shipped: Mapping[int, set[PeerId]], progress: Progress) -> None:
+        """The statement is made: confirms what was offered and places the rest, at every wanted holder at once."""
+        key = (statement.owner, statement.hash_id)
+        facts = self.knowledge.records[key]
+        count = sequence_count(statement)
+        held = {sequence.index: sequence for sequence in await self._holdings.sequences_of(key)}
+        confirm: dict[PeerId, list[HeldSequence]] = {}
+        place: dict[PeerId, list[HeldSequence]] = {}
+        for index, sequence in sorted(held.items()):
+            took = shipped.get(index, set())
+            for peer in took:
+                confirm.setdefault(peer, []).append(sequence)
+            for peer in self.wanted(facts, statement, index, SequenceRoot(sequence.root)):
+                if peer != self._own.peer_id and peer not in took and self._peers.is_connected(peer):
+                    place.setdefault(peer, []).append(sequence)
+
+        async def at(peer: PeerId) -> None:
+            again = place.get(peer, [])
+            todo = confirm.get(peer, [])
+            for start in range(0, len(todo), CONFIRM_ITEMS_MAX):
+                part = todo[start : start + CONFIRM_ITEMS_MAX]
+                try:
+                    client = await self._peers.exchange(peer)
+                    answer = await client.confirm(signed, count, tuple((s.index, s.root, s.path) for s in part))
+                except (RemoteError, StreamBroken) as error:
+                    log.info("holds not confirmed peer=%s error=%s", self.knowledge.peer_name(peer), error)
+                    again = [*again, *part]
+                    continue
+                if answer.receipt is not None:
+                    await self._facts.submit([(FactKind.RECEIPT, encode(answer.receipt))], peer)
+                again = [*again, *(sequence for sequence in part if sequence.index in answer.missing)]
+            async with trio.open_nursery() as nursery:
+                for sequence in again:
+                    nursery.start_soon(self._place_stated, peer, signed, count, sequence)
+
+        async with trio.open_nursery() as nursery:
+            for peer in sorted({*confirm, *place}):
+                nursery.start_soon(at, peer)
+
+    async def _place_stated(self, peer: PeerId, signed: Signed, count: int, sequence: HeldSequence) -> bool:
+        eager = sum(sequence.sizes) <= EAGER_BYTES_MAX
+        authority = m.ByStatement(signed, sequence.index, count, sequence.path)
+        place = m.Place(0, sequence.root, sequence.names, sequence.sizes, authority, eager)
+        answer = await self._place(peer, place, sequence)
+        if answer is None:
+            return False
+        await self._facts.submit([(FactKind.RECEIPT, encode(answer))], peer)
+        return True
+
+    # --- life -------------------------------------------------------------------------------------------------------
+
+    def look_again(self) -> None:
+        """Something may have changed: look soon."""
+        self._look.set()
+
+    async def run(self) -> None:
+        """Looks whenever something is heard, and from time to time."""
+        await self._reconcile_start()
+        with self._bus.subscribe(FactsAccepted, PeerConnected, PeerLost, name="replication") as news:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._holdings.collect_loop)
+                nursery.start_soon(self._scrub_loop)
+                nursery.start_soon(self._audit_loop)
+
+                async def listen() -> None:
+                    async for fact in news:
+                        if not isinstance(fact, FactsAccepted) or fact.kinds - {FactKind.TICKET_STATE}:
+                            self._look.set()
+
+                nursery.start_soon(listen)
+                while True:
+                    await self._look_once(nursery)
+                    with trio.move_on_after(min(LOOK_INTERVAL_S, max(0.5, self._grace_s / 2))):
+                        await self._look.wait()
+                    await trio.sleep(LOOK_PAUSE_S)
+                    self._look = trio.Event()
+
+    async def _reconcile_start(self) -> None:
+        """References without a statement go: a put was cut between the two environments."""
+        for key, root, object_hash, in_trash in await self._holdings.all_held():
+            facts = self.knowledge.records.get(key)
+            if in_trash or (facts is not None and object_hash in facts.objects):
+                continue
+            if facts is None or not facts.objects:
+                log.info("sequence without a statement dropped root=%s", root.hex()[:8])
+                await self._holdings.drop(key, root)
+
+    async def _look_once(self, nursery: trio.Nursery) -> None:
+        held = await self._holdings.all_held()
+        by_record: dict[RecordKey, list[tuple[bytes, bool]]] = {}
+        for key, root, _, in_trash in held:
+            by_record.setdefault(key, []).append((root, in_trash))
+        now_s = self._clock.monotonic()
+        views: list[SequenceView] = []
+        sequences: dict[tuple[RecordKey, bytes], tuple[RecordFacts, HeldSequence]] = {}
+        gone = self.gone()
+        live = frozenset({*self._peers.sessions, self._own.peer_id})
+        own = self._own.peer_id
+        unreceipted: dict[RecordKey, set[bytes]] = {}
+        # A node that has just come back presents what it has before it decides that anything is too much.
+        settled = now_s - self._started_at > max(self._grace_s, SURPLUS_WAIT_S)
+        for key, roots in sorted(by_record.items()):
+            facts = self.knowledge.records.get(key)
+            if facts is None:
+                continue
+            verdict = self.knowledge.verdict(facts)
+            if verdict.statement is None:
+                if verdict.tombstone is not None and isinstance(verdict.tombstone.value, Tombstone):
+                    await self._holdings.bury(key, verdict.tombstone.value, verdict.tombstone.object_hash)
+                continue
+            if any(in_trash for _, in_trash in roots) and await self._holdings.restore(key):
+                log.warning("record restored from trash record=%s", key[1].hex()[:8])
+            _, statement = facts.statement(verdict.statement)
+            counted = self.knowledge.counting(facts, now=self._now(), gone=gone)
+            for sequence in await self._holdings.sequences_of(key):
+                root = SequenceRoot(sequence.root)
+                wanted = self.wanted(facts, statement, sequence.index, root)
+                counting = counted.get(root, frozenset())
+                if own not in counting and mark_of(key, sequence) not in self._dropping:
+                    unreceipted.setdefault(key, set()).add(root)
+                missing = [peer for peer in wanted if peer not in counting]
+                mark = (key, sequence.root)
+                if missing:
+                    self._missing_since.setdefault(mark, now_s)
+                else:
+                    self._missing_since.pop(mark, None)
+                sequences[mark] = (facts, sequence)
+                if settled:
+                    await self._weigh(facts, sequence, wanted, counting, nursery)
+                views.append(
+                    SequenceView(
+                        owner=statement.owner,
+                        hash_id=statement.hash_id,
+                        sequence_root=root,
+                        sealed_bytes=sum(sequence.sizes),
+                        wanted=wanted,
+                        counting=counting,
+                        live=live,
+                        copying=frozenset(p for (r, p), until in self._copying.items() if r == root and until > now_s),
+                        missing_since_s=self._missing_since.get(mark),
+                    )
+                )
+        for key, its_roots in sorted(unreceipted.items()):
+            await self._receipt_again(key, its_roots)
+        self._missing_since = {mark: at for mark, at in self._missing_since.items() if mark in sequences}
+        budget = self._refill(now_s)
+        running = sum(until == float("inf") for until in self._copying.values())
+        view = RepairView(
+            us=own,
+            now_s=now_s,
+            sequences=tuple(views),
+            budget_bytes=int(budget),
+            budget_copies=max(0, COPIES_AT_ONCE_MAX - running),
+            hysteresis_s=min(2.0, self._grace_s),
+        )
+        for copy in plan(view):
+            facts, sequence = sequences[((copy.owner, copy.hash_id), copy.sequence_root)]
+            self._copying[(copy.sequence_root, copy.target)] = float("inf")
+            self._budget_bytes -= copy.sealed_bytes
+            nursery.start_soon(self._copy, copy, facts, sequence)
+        self._copying = {mark: until for mark, until in self._copying.items() if until > now_s}
+
+    def _refill(self, now_s: float) -> float:
+        """Repair budget: a bucket of two seconds, but never below one sequence, so that a low cap only slows repair down."""
+        burst = max(2 * self._rate, 64 * 1024 * 1024)
+        self._budget_bytes = min(burst, self._budget_bytes + (now_s - self._budget_at) * self._rate)
+        if self._budget_at == self._started_at:
+            self._budget_bytes = burst
+        self._budget_at = now_s
+        return max(0.0, self._budget_bytes)
+
+    async def _receipt_again(self, key: RecordKey, roots: set[bytes]) -> None:
+        """We hold these, but nothing of ours counts for them: read back, heal what is damaged, then sign anew."""
+        good = set()
+        for root in sorted(roots):
+            if not await self._holdings.verify_sequence(key, root) or await self.heal(key, root):
+                good.add(root)
+        if good:
+            await self._holdings.sign_receipt_for({key: good})
+
+    # --- checking ---------------------------------------------------------------------------------------------------
+
+    def attach(self, fetch: FetchSequence) -> None:
+        """How chunks are fetched from other holders."""
+        self._fetch = fetch
+
+    async def heal(self, key: RecordKey, root: bytes) -> bool:
+        """Fetches what is missing or damaged of one of our sequences from other holders. True when it is whole again."""
+        facts = self.knowledge.records.get(key)
+        assert self._fetch is not None
+        if facts is None:
+            return False
+        name = root.hex()[:8]
+        for sequence in await self._holdings.sequences_of(key):
+            if sequence.root != root:
+                continue
+            bodies = await self._holdings.bodies(sequence.names)
+            wanted = {index: sequence.names[index] for index, body in enumerate(bodies) if body is None}
+
+            async def deliver(index: int, data: bytes, names: Mapping[int, ChunkName] = wanted) -> None:
+                await self._holdings.put_back([(names[index], data)])
+
+            try:
+                await self._fetch(facts, SequenceRoot(root), wanted, deliver, set())
+            except LadingError as error:
+                self.alerts[f"damaged-{name}"] = f"sequence {name} is damaged here and no other holder has it: {error.message}"
+                log.error("sequence damaged and not healed root=%s error=%s", name, error)
+                return False
+            whole = not await self._holdings.verify_sequence(key, root)
+            if whole:
+                self.alerts.pop(f"damaged-{name}", None)
+                log.warning("sequence healed root=%s chunks=%d", name, len(wanted))
+            return whole
+        return False
+
+    async def check(self, *, sample: float, repair: bool, progress: Progress) -> dict[str, object]:
+        """Reads back a share of what is held here and hashes it; damaged sequences are withdrawn at once, and healed if asked."""
+        held = [(key, root) for key, root, _, in_trash in await self._holdings.all_held() if not in_trash]
+        chosen = [item for item in held if sample >= 1 or self._entropy.uniform() < sample]
+        damaged: list[str] = []
+        healed = 0
+        for number, (key, root) in enumerate(chosen):
+            progress({"phase": "reading back", "sequences": number, "sequences_total": len(chosen)})
+            if await self._holdings.verify_sequence(key, root):
+                damaged.append(root.hex())
+                await self._holdings.withdraw(key, [root])
+                if repair and await self.heal(key, root):
+                    healed += 1
+                    await self._holdings.sign_receipt_for({key: {root}})
+        return {"checked": len(chosen), "held": len(held), "damaged": len(damaged), "healed": healed, "sequences": damaged}
+
+    async def _scrub_loop(self) -> None:
+        """Reads everything back once in a scrub period, and renews the receipts of what was whole."""
+        while True:
+            held = [(key, root) for key, root, _, in_trash in await self._holdings.all_held() if not in_trash]
+            pause = self._scrub_period_s / max(1, len(held))
+            await trio.sleep(min(pause, self._scrub_period_s))
+            for key, root in held:
+                if await self._holdings.verify_sequence(key, root):
+                    await self._holdings.withdraw(key, [root])
+                    if not await self.heal(key, root):
+                        continue
+                if (key, root) not in self._dropping:
+                    await self._holdings.sign_receipt_for({key: {root}})
+                await trio.sleep(pause)
+
+    async def _audit_loop(self) -> None:
+        """Asks a holder now and then to prove a sequence that we hold too. A wrong answer takes it out of our placement for a day."""
+        while True:
+            await trio.sleep(AUDIT_INTERVAL_S * (0.5 + self._entropy.uniform()))
+            held = [(key, root) for key, root, _, in_trash in await self._holdings.all_held() if not in_trash]
+            if not held:
+                continue
+            key, root = held[int(self._entropy.uniform() * len(held)) % len(held)]
+            facts = self.knowledge.records.get(key)
+            if facts is None:
+                continue
+            others = [p for p in sorted(self.holders(facts).get(SequenceRoot(root), ())) if self._peers.is_connected(p)]
+            if others:
+                await self.audit(key, root, others[int(self._entropy.uniform() * len(others)) % len(others)])
+
+    async def audit(self, key: RecordKey, root: bytes, peer: PeerId) -> bool:
+        """Whether a holder proved that it has a sequence. Late or missing answers count as no proof of guilt: True."""
+        sequence = next((s for s in await self._holdings.sequences_of(key) if s.root == root), None)
+        if sequence is None:
+            return True
+        bodies = dict(zip(sequence.names, await self._holdings.bodies(sequence.names), strict=True))
+        if any(body is None for body in bodies.values()):
+            return True
+        nonce = self._entropy.token(32)
+        ranges = challenge(nonce, SequenceDescriptor(root=sequence.root, names=sequence.names, sizes=sequence.sizes))
+
+        def read(name: bytes, offset: int, length: int) -> bytes:
+            return (bodies[ChunkName(name)] or b"")[offset : offset + length]
+
+        name = self.knowledge.peer_name(peer)
+        try:
+            client = await self._peers.exchange(peer)
+            answered = await client.audit(nonce, tuple((one.name, one.offset, one.length) for one in ranges))
+            check_answer(nonce, ranges, read, answered)
+        except StreamBroken:
+            return True
+        except RemoteError as error:
+            if error.reason not in (Reason.NOT_FOUND, Reason.INTEGRITY):
+                return True
+            self._distrust(root, peer, f"{name} says it holds a sequence and cannot show it: {error.message}")
+            return False
+        except InvalidObject:
+            self._distrust(root, peer, f"{name} answered an audit with something else than the bytes")
+            return False
+        return True
+
+    def _distrust(self, root: bytes, peer: PeerId, text: str) -> None:
+        self._refused[(root, peer)] = self._clock.monotonic() + DISTRUST_S
+        self.alerts[f"audit-{peer.hex()[-8:]}"] = text
+        log.warning("audit failed peer=%s root=%s", self.knowledge.peer_name(peer), root.hex()[:8])
+        self._look.set()
+
+    # --- surplus ----------------------------------------------------------------------------------------------------
+
+    async def _weigh(
+        self, facts: RecordFacts, sequence: HeldSequence, wanted: tuple[PeerId, ...], counting: frozenset[PeerId], nursery: trio.Nursery
+    ) -> None:
+        """Our copy of one sequence, held against placement: a surplus one goes by the careful way of repair.SurplusDrop."""
+        mark = (facts.key, sequence.root)
+        machine = self._dropping.get(mark)
+        if machine is None:
+            if self._own.peer_id in wanted or not wanted:
+                return
+            machine = self._dropping[mark] = SurplusDrop(self._own.peer_id)
+        await self._drop_step(machine, Weighed(frozenset(wanted), counting - {self._own.peer_id}), facts, sequence, nursery)
+        if machine.state is DropState.WITHDRAWN:
+            await self._drop_step(machine, Tick(), facts, sequence, nursery)
+
+    async def _drop_step(
+        self, machine: SurplusDrop, event: object, facts: RecordFacts, sequence: HeldSequence, nursery: trio.Nursery
+    ) -> None:
+        mark = (facts.key, sequence.root)
+        for effect in machine.step(event, self._clock.monotonic()):
+            match effect:
+                case SignWithdrawal():
+                    self._holdings.withhold(*mark, on=True)
+                    await self._holdings.withdraw(facts.key, [sequence.root])
+                case AskReceipts(holders, number):
+                    for holder in holders:
+                        nursery.start_soon(self._ask_receipt, machine, holder, number, facts, sequence, nursery)
+                case SignReceipt():
+                    self._holdings.withhold(*mark, on=False)
+                    await self._holdings.sign_receipt_for({facts.key: {sequence.root}})
+                case DropCopy():
+                    await self._holdings.drop(facts.key, sequence.root)
+                    self._holdings.withhold(*mark, on=False)
+                    self._dropping.pop(mark, None)
+                    log.info("surplus copy dropped root=%s", sequence.root.hex()[:8])
+                case _:
+                    raise AssertionError(effect)
+
+    async def _ask_receipt(
+        self, machine: SurplusDrop, holder: PeerId, number: int, facts: RecordFacts, sequence: HeldSequence, nursery: trio.Nursery
+    ) -> None:
+        verdict = self.knowledge.verdict(facts)
+        if verdict.statement is None:
+            return
+        signed, statement = facts.statement(verdict.statement)
+        try:
+            client = await self._peers.exchange(holder)
+            answer = await client.confirm(signed, sequence_count(statement), ((sequence.index, sequence.root, sequence.path),))
+        except (RemoteError, StreamBroken) as error:
+            log.debug("no fresh receipt from=%s error=%s", self.knowledge.peer_name(holder), error)
+            return
+        if answer.receipt is None or answer.missing:
+            return
+        await self._facts.submit([(FactKind.RECEIPT, encode(answer.receipt))], holder)
+        receipt = open_receipt(answer.receipt, self._own.network_id)
+        if receipt.holder == holder and any(sequence.root in item.sequence_roots for item in receipt.items):
+            await self._drop_step(machine, ReceiptAnswered(holder, number), facts, sequence, nursery)
+
+    async def _copy(self, copy: Copy, facts: RecordFacts, sequence: HeldSequence) -> None:
+        mark = (bytes(copy.sequence_root), copy.target)
+        ok = False
+        try:
+            verdict = self.knowledge.verdict(facts)
+            if verdict.statement is None:
+                return  # gone on purpose meanwhile
+            signed, statement = facts.statement(verdict.statement)
+            ok = await self._place_stated(copy.target, signed, sequence_count(statement), sequence)
+            if ok:
+                log.info(
+                    "sequence copied record=%s index=%d to=%s",
+                    copy.hash_id.hex()[:8],
+                    sequence.index,
+                    self.knowledge.peer_name(copy.target),
+                )
+        except LadingError as error:
+            log.info("copy failed to=%s error=%s", self.knowledge.peer_name(copy.target), error)
+        finally:
+            self._copying[mark] = self._clock.monotonic() + (0.0 if ok else COPY_RETRY_S)
+            self._look.set()

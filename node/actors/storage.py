@@ -1,0 +1,130 @@
+"""The storage actor: one writer per environment, many transactions to a commit.
+
+A transaction is a function from a snapshot to (writes, result). It runs in the environment's writer thread, sees what earlier
+transactions of the same batch will write, and is answered when all of that is durable.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TypeVar, cast
+
+from protocols.errors import LadingError, LocalError, StoreFull
+from storage.engine import Engine, Put, Snapshot, Write
+from storage.overlay import Overlay
+
+from ..actor import Actor, Reply
+from ..offload import Offload
+
+T = TypeVar("T")
+Transaction = Callable[[Snapshot], tuple[Sequence[Write], T]]
+
+# About 4 MiB to a durable commit is the sweet spot of the disk (docs/decisions/0002).
+COMMIT_BYTES = 4 * 1024 * 1024
+TRANSACTIONS_PER_BATCH_MAX = 256
+MAILBOX_TRANSACTIONS_MAX = 512
+
+
+@dataclass(frozen=True, slots=True)
+class Transact:
+    """Run and commit ``fn``; answer with its result."""
+
+    fn: Callable[[Snapshot], tuple[Sequence[Write], object]]
+    reply: Reply[object]
+
+
+class StorageActor(Actor[Transact]):
+    """Owns the writing side of one engine."""
+
+    def __init__(self, engine: Engine, offload: Offload) -> None:
+        super().__init__(f"storage-{engine.env.value}", capacity=MAILBOX_TRANSACTIONS_MAX, batch_max=TRANSACTIONS_PER_BATCH_MAX)
+        self.engine = engine
+        self.commits = 0
+        self._offload = offload
+        self._batch: list[Transact] = []
+
+    def handle(self, message: Transact) -> None:
+        self._batch.append(message)
+
+    async def keep(self) -> None:
+        batch, self._batch = self._batch, []
+        outcomes = await self._offload.run(self._commit, batch, lane=self.engine.env.value)
+        for message, outcome in zip(batch, outcomes, strict=True):
+            if isinstance(outcome, LadingError):
+                self.refuse(message.reply, outcome)
+            else:
+                self.answer(message.reply, outcome)
+
+    def _commit(self, batch: Sequence[Transact]) -> list[object]:
+        """In the writer thread. One outcome for each: its result, or the LadingError that it (or its commit) met."""
+        outcomes: list[object] = []
+        start = 0
+        while start < len(batch):
+            taken = self._commit_some(batch[start:], outcomes)
+            start += taken
+        return outcomes
+
+    def _commit_some(self, batch: Sequence[Transact], outcomes: list[object]) -> int:
+        results: list[object] = []
+        size = 0
+        with self.engine.snapshot() as snapshot:
+            overlay = Overlay(snapshot)
+            for message in batch:
+                try:
+                    writes, result = message.fn(overlay)
+                except LocalError:
+                    raise
+                except LadingError as error:
+                    results.append(error)
+                    continue
+                overlay.add(writes)
+                results.append(result)
+                size += sum(len(write.value) + 64 for write in writes if isinstance(write, Put))
+                if size >= COMMIT_BYTES:
+                    break
+        if overlay.writes:
+            try:
+                self.engine.write(overlay.writes)
+                self.commits += 1
+            except StoreFull as error:
+                if len(results) > 1:  # who asks for little, or only deletes, must not suffer from who asks for much
+                    for message in batch[: len(results)]:
+                        self._commit_some([message], outcomes)
+                    return len(results)
+                results = [error]
+            except LadingError as error:
+                results = [error] * len(results)
+        outcomes.extend(results)
+        return len(results)
+
+
+class StorageHandle:
+    """What others hold of an environment: ``transact`` to write, ``read`` for work in a pool thread, ``peek`` for a few keys at once."""
+
+    def __init__(self, actor: StorageActor, offload: Offload) -> None:
+        self._actor = actor
+        self._offload = offload
+        self.engine = actor.engine
+
+    async def transact(self, fn: Transaction[T]) -> T:
+        """Result of ``fn``, durable. Raises StoreFull, StoreDamaged, ActorGone, or what ``fn`` raised."""
+        return cast(T, await self._actor.mailbox.ask(lambda reply: Transact(fn, reply)))
+
+    async def write(self, writes: Sequence[Write]) -> None:
+        """Durable when this returns."""
+        await self._actor.mailbox.ask(lambda reply: Transact(lambda _: (writes, None), reply))
+
+    async def read(self, fn: Callable[[Snapshot], T]) -> T:
+        """``fn`` over a snapshot, in a pool thread: for bodies and scans."""
+
+        def run() -> T:
+            with self.engine.snapshot() as snapshot:
+                return fn(snapshot)
+
+        return await self._offload.run(run)
+
+    def peek(self, fn: Callable[[Snapshot], T]) -> T:
+        """``fn`` over a snapshot, here and now: for a few small values."""
+        with self.engine.snapshot() as snapshot:
+            return fn(snapshot)

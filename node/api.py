@@ -1,0 +1,383 @@
+"""What a program can ask of a running node. The command line, the examples and later front ends use only this."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from pathlib import Path
+from typing import cast
+
+import trio
+
+from protocols.errors import LadingError, Reason, Refused, UsageError
+from protocols.files.keys import RecordClass
+from protocols.identity.announce import CheckedAnnouncement
+from protocols.identity.peers import peer_id_text
+from protocols.limits import TICKET_LIFETIME_S
+from protocols.types import PeerId
+
+from .actors.facts import FactsAccepted
+from .actors.files import PutOptions
+from .actors.peers import PeerConnected, PeerLost
+from .http.contract import Answer
+from .wiring import Node
+
+Progress = Callable[[Mapping[str, object]], None]
+Output = Callable[[bytes], Awaitable[None]]
+Args = Mapping[str, object]
+
+ACK_LEVELS = ("local", "quorum", "full")
+EXPIRES_S_MAX = 30 * 86400
+NODE_PREFIX_CHARS_MIN = 6
+
+
+def iso(seconds: float) -> str:
+    """ISO-8601 UTC, whole seconds; empty for 0."""
+    if not seconds:
+        return ""
+    return datetime.datetime.fromtimestamp(int(seconds), datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def seconds_of(text: str) -> int:
+    """Unix seconds of an ISO-8601 time. Raises UsageError."""
+    try:
+        found = datetime.datetime.fromisoformat(text)
+    except ValueError as error:
+        raise UsageError(f"{text!r} is no ISO-8601 time", hint="like 2027-01-31T00:00:00Z") from error
+    if found.tzinfo is None:
+        found = found.replace(tzinfo=datetime.UTC)
+    return int(found.timestamp())
+
+
+class NodeApi:
+    """Implements http.contract.Dispatcher over one Node."""
+
+    def __init__(self, node: Node) -> None:
+        self.node = node
+        self._operations: Mapping[str, Callable[..., Awaitable[Answer]]] = {
+            "status": self._status,
+            "peers": self._peers,
+            "doctor": self._doctor,
+            "stop": self._stop,
+            "invite": self._invite,
+            "invite.list": self._invite_list,
+            "invite.cancel": self._invite_cancel,
+            "member.list": self._member_list,
+            "member.renew": self._member_renew,
+            "member.revoke": self._member_revoke,
+            "put": self._put,
+            "get": self._get,
+            "ls": self._ls,
+            "file.status": self._file_status,
+            "file.forget": self._file_forget,
+            "file.delete": self._file_delete,
+            "file.erase": self._file_erase,
+            "file.pin": self._file_pin,
+            "file.unpin": self._file_unpin,
+            "what-if": self._what_if,
+            "share": self._share,
+            "check": self._check,
+            "watch": self._watch,
+        }
+
+    async def call(
+        self,
+        operation: str,
+        args: Args,
+        *,
+        body: AsyncIterator[bytes] | None,
+        progress: Progress,
+        output: Output | None,
+    ) -> Answer:
+        """See Dispatcher. Raises LadingError."""
+        handler = self._operations.get(operation)
+        if handler is None:
+            raise LadingError(Reason.NOT_FOUND, f"this node does not know the operation {operation!r}")
+        return await handler(args, body=body, progress=progress, output=output)
+
+    # --- the node ---------------------------------------------------------------------------------------------------
+
+    def _alerts(self) -> list[str]:
+        node = self.node
+        alerts = [*node.replication.alerts.values(), *node.membership.alerts.values()]
+        left = node.own.identity.not_after - node.world.clock.now()
+        if left < 30 * 86400:
+            alerts.append(f"this node's certificate ends {iso(node.own.identity.not_after)}; renew: lading member renew")
+        return alerts
+
+    def _peer_rows(self) -> list[dict[str, object]]:
+        node = self.node
+        rows: list[dict[str, object]] = []
+        now = node.world.clock.monotonic()
+        for peer, entry in sorted(
+            ((PeerId(entry.value.peer_id), entry) for entry in node.knowledge.book.entries), key=lambda item: item[1].identity.host
+        ):
+            if peer == node.own.peer_id:
+                continue
+            session = node.peers.sessions.get(peer)
+            rows.append(
+                {
+                    "node": entry.identity.host,
+                    "member": entry.identity.member,
+                    "member_id": entry.identity.member_id.hex(),
+                    "peer_id": peer_id_text(peer),
+                    "addresses": list(entry.value.addresses),
+                    "connected": session is not None,
+                    "path": session.connection.path.value if session is not None else None,
+                    "rtt_ms": round(session.rtt_s * 1000, 2) if session is not None and session.rtt_s is not None else None,
+                    "since": iso(node.world.clock.now() - (now - session.since)) if session is not None else None,
+                    "revoked": node.knowledge.revocations.is_revoked(entry.identity.path),
+                    "last_error": "" if session is not None else node.peers.dial_error(peer),
+                }
+            )
+        return rows
+
+    async def _status(self, args: Args, **_: object) -> Answer:
+        node = self.node
+        usage = node.world.chunks.usage()
+        identity = node.own.identity
+        data = {
+            "node": identity.host,
+            "peer_id": peer_id_text(node.own.peer_id),
+            "member": node.own.member_id.hex(),
+            "member_name": identity.member,
+            "domain": identity.domain,
+            "listen": list(node.listen),
+            "peers": self._peer_rows(),
+            "ledger": {},
+            "records": len(cast(Sequence[object], node.files.ls(everything=False)["records"])),
+            "store": {
+                "bytes": usage.bytes_used,
+                "budget": usage.bytes_budget,
+                "free": max(0, min(usage.bytes_budget - usage.bytes_used, usage.bytes_disk_free)),
+            },
+            "alerts": self._alerts(),
+            "started": iso(node.started_at),
+        }
+        return Answer(data)
+
+    async def _peers(self, args: Args, **_: object) -> Answer:
+        return Answer({"peers": self._peer_rows()})
+
+    async def _doctor(self, args: Args, **_: object) -> Answer:
+        node = self.node
+        checks: list[dict[str, object]] = []
+
+        def add(name: str, ok: bool, text: str, hint: str = "") -> None:
+            checks.append({"name": name, "level": "ok" if ok else "warn", "message": text, "hint": "" if ok else hint})
+
+        rows = self._peer_rows()
+        up = sum(bool(row["connected"]) for row in rows)
+        add("peers", not rows or up > 0, f"{up} of {len(rows)} known nodes connected", "lading peers shows why each is not")
+        usage = node.world.chunks.usage()
+        free = min(usage.bytes_budget - usage.bytes_used, usage.bytes_disk_free)
+        add("store", not node.holdings.read_only, f"{max(0, free)} bytes free", "free space or raise store_budget_bytes")
+        days = int((node.own.identity.not_after - node.world.clock.now()) / 86400)
+        add("certificate", days > 30, f"valid for {days} more days", "lading member renew")
+        weak = [
+            row
+            for row in cast(Sequence[Mapping[str, object]], node.files.ls(everything=False)["records"])
+            if isinstance(row["survives"], int) and row["survives"] < 1
+        ]
+        add("records", not weak, f"{len(weak)} records would not survive the loss of one node", "add nodes, or wait for repair")
+        fence = node.knowledge.fences.greatest()
+        add("fence", fence is not None, f"fence {fence.value.number}" if fence is not None else "no fence is known", "join again")
+        for text in self._alerts():
+            add("alert", False, text)
+        return Answer({"checks": checks, "healthy": all(check["level"] == "ok" for check in checks)})
+
+    async def _stop(self, args: Args, **_: object) -> Answer:
+        self.node.stop()
+        return Answer({"stopping": True})
+
+    # --- membership -------------------------------------------------------------------------------------------------
+
+    async def _invite(self, args: Args, **_: object) -> Answer:
+        role = str(args.get("role") or "member")
+        node = bool(args.get("node"))
+        if role not in ("member", "holder", "full"):
+            raise UsageError(f"--role {role!r}: member, holder or full wanted")
+        expires_s = int(cast(int, args.get("expires_s") or TICKET_LIFETIME_S))
+        if not 0 < expires_s <= EXPIRES_S_MAX:
+            raise UsageError(f"a ticket for {expires_s} s, at most {EXPIRES_S_MAX} wanted")
+        data = await self.node.membership.invite(node=node, holder_only=role != "full", expires_s=expires_s)
+        return Answer(data | {"expires": iso(cast(int, data["expires"]))})
+
+    async def _invite_list(self, args: Args, **_: object) -> Answer:
+        rows = [row | {"expires": iso(cast(int, row["expires"]))} for row in self.node.membership.tickets()]
+        return Answer({"tickets": rows})
+
+    async def _invite_cancel(self, args: Args, **_: object) -> Answer:
+        return Answer(await self.node.membership.cancel_ticket(str(args["id"])))
+
+    async def _member_list(self, args: Args, **_: object) -> Answer:
+        rows = [row | {"not_after": iso(cast(int, row["not_after"]))} for row in self.node.membership.members()]
+        return Answer({"members": rows})
+
+    async def _member_renew(self, args: Args, **_: object) -> Answer:
+        raise Refused(
+            Reason.REFUSED,
+            "renewal of certificates is not offered by this version",
+            hint="certificates of nodes last a year, of members two; lading status warns 30 days before",
+        )
+
+    async def _member_revoke(self, args: Args, **_: object) -> Answer:
+        member = self.node.membership.member_named(str(args["member"]))
+        if args.get("dry_run"):
+            identity = self.node.knowledge.members()[member]
+            nodes = [row for row in self._peer_rows() if row["member_id"] == member.hex()]
+            return Answer({"member": member.hex(), "name": identity.member, "nodes": nodes, "dry_run": True})
+        return Answer(await self.node.membership.revoke(str(args["member"]), str(args.get("cause") or "")))
+
+    # --- records ----------------------------------------------------------------------------------------------------
+
+    async def _put(self, args: Args, *, body: AsyncIterator[bytes] | None, progress: Progress, **_: object) -> Answer:
+        ack = str(args.get("ack") or self.node.config.ack)
+        if ack not in ACK_LEVELS:
+            raise UsageError(f"--ack {ack!r}: {', '.join(ACK_LEVELS)} wanted")
+        if args.get("resume"):
+            data, warnings = await self.node.files.resume_put(str(args["resume"]), ack, progress)
+            return Answer(data, warnings)
+        paths = [Path(path) for path in cast(Sequence[str], args["paths"])]
+        stdin = [str(path) for path in paths] == ["-"]
+        if not paths or (any(not path.is_absolute() for path in paths) and not stdin):
+            raise UsageError("put needs absolute paths")
+        record_class = str(args.get("class") or "dedup")
+        if record_class not in ("dedup", "confidential"):
+            raise UsageError(f"--class {record_class!r}: dedup or confidential wanted")
+        if args.get("dry_run"):
+            return await self._put_dry(paths)
+        valid_until = args.get("valid_until")
+        options = PutOptions(
+            replicas=int(cast(int, args.get("replicas") or 0)),
+            ack=ack,
+            record_class=RecordClass(record_class),
+            tags=tuple(sorted(cast(Mapping[str, str], args.get("tag") or {}).items())),
+            valid_until_s=seconds_of(str(valid_until)) if valid_until else 0,
+        )
+        data, warnings = await self.node.files.put(
+            paths, options, progress=progress, body=body if stdin else None, name=str(args.get("name") or "stdin")
+        )
+        return Answer(data, warnings)
+
+    async def _put_dry(self, paths: Sequence[Path]) -> Answer:
+        from .sources import scan
+
+        items = await self.node.world.offload.run(scan, paths)
+        return Answer({"dry_run": True, "entries": len(items), "bytes": sum(item.size for item in items), "holders": []})
+
+    async def _get(self, args: Args, *, progress: Progress, output: Output | None, **_: object) -> Answer:
+        inline = bool(args.get("inline"))
+        entry = args.get("entry")
+        target, directory = args.get("output"), args.get("directory")
+        if inline and output is None:
+            raise UsageError("inline bytes were asked for, and there is nowhere to send them")
+        for path in (target, directory):
+            if path is not None and not Path(str(path)).is_absolute():
+                raise UsageError("get needs absolute paths")
+        data = await self.node.files.get(
+            str(args["record"]),
+            output=Path(str(target)) if target else None,
+            directory=Path(str(directory)) if directory else None,
+            entry=str(entry) if entry else None,
+            keep=bool(args.get("keep")),
+            inline=output if inline else None,
+            progress=progress,
+        )
+        return Answer(data)
+
+    async def _ls(self, args: Args, **_: object) -> Answer:
+        data = self.node.files.ls(everything=bool(args.get("all")))
+        rows = [row | {"time": iso(cast(int, row["time"]))} for row in cast(Sequence[dict[str, object]], data["records"])]
+        return Answer({"records": rows})
+
+    async def _file_status(self, args: Args, **_: object) -> Answer:
+        data = await self.node.files.status(str(args["record"]))
+        holders = [row | {"verified": iso(cast(int, row["verified"]))} for row in cast(Sequence[dict[str, object]], data["holders"])]
+        return Answer(data | {"holders": holders})
+
+    async def _file_forget(self, args: Args, **_: object) -> Answer:
+        return Answer(await self.node.files.forget(str(args["record"]), dry_run=bool(args.get("dry_run"))))
+
+    async def _file_delete(self, args: Args, **_: object) -> Answer:
+        data, warnings = await self.node.files.remove(str(args["record"]), "delete", dry_run=bool(args.get("dry_run")))
+        return Answer(data, warnings)
+
+    async def _file_erase(self, args: Args, *, progress: Progress, **_: object) -> Answer:
+        data, warnings = await self.node.files.remove(str(args["record"]), "erase", dry_run=bool(args.get("dry_run")))
+        return Answer(data, warnings)
+
+    async def _file_pin(self, args: Args, **_: object) -> Answer:
+        return Answer(await self.node.files.pin(str(args["record"]), self._node(str(args["on"])), "in", dry_run=bool(args.get("dry_run"))))
+
+    async def _file_unpin(self, args: Args, **_: object) -> Answer:
+        return Answer(await self.node.files.pin(str(args["record"]), self._node(str(args["on"])), "out", dry_run=bool(args.get("dry_run"))))
+
+    async def _what_if(self, args: Args, **_: object) -> Answer:
+        killed = frozenset(self._node(name) for name in cast(Sequence[str], args["kill"]))
+        return Answer(self.node.files.what_if(killed))
+
+    async def _share(self, args: Args, **_: object) -> Answer:
+        member = self.node.membership.member_named(str(args["to"]))
+        return Answer(await self.node.files.share(str(args["record"]), member))
+
+    async def _check(self, args: Args, *, progress: Progress, **_: object) -> Answer:
+        sample = 1.0 if args.get("all") else float(cast(float, args.get("sample") or 0.05))
+        if not 0 < sample <= 1:
+            raise UsageError(f"--sample {sample}: above 0 and at most 1 wanted")
+        data = await self.node.replication.check(sample=sample, repair=bool(args.get("repair")), progress=progress)
+        if data["damaged"] and not args.get("repair"):
+            raise LadingError(
+                Reason.INTEGRITY,
+                f"{data['damaged']} of {data['checked']} sequences are damaged here",
+                hint="lading check --all --repair",
+                **data,
+            )
+        return Answer(data)
+
+    def _node(self, text: str) -> PeerId:
+        """A node by name, id, or unique prefix or ending of its id. Raises NOT_FOUND, UsageError."""
+        node = self.node
+        found = [
+            PeerId(entry.value.peer_id)
+            for entry in node.knowledge.book.entries
+            if text in (entry.identity.host, f"{entry.identity.member}/{entry.identity.host}", entry.identity.member)
+            or (
+                len(text) >= 4
+                and (peer_id_text(PeerId(entry.value.peer_id)).startswith(text) or peer_id_text(PeerId(entry.value.peer_id)).endswith(text))
+            )
+        ]
+        if not found:
+            raise LadingError(Reason.NOT_FOUND, f"no node is called {text!r}", hint="lading peers")
+        if len(found) > 1:
+            raise UsageError(f"{len(found)} nodes are called {text!r}", hint="give the peer id: lading peers --json")
+        return found[0]
+
+    # --- events -----------------------------------------------------------------------------------------------------
+
+    async def _watch(self, args: Args, *, progress: Progress, **_: object) -> Answer:
+        """Events as they happen, until the caller leaves or the node stops."""
+        node = self.node
+        known = set(node.knowledge.records)
+        with node.bus.subscribe(FactsAccepted, PeerConnected, PeerLost, name="watch") as news:
+            async for fact in news:
+                now = iso(node.world.clock.now())
+                match fact:
+                    case PeerConnected(peer):
+                        progress({"event": "peer connected", "node": node.knowledge.peer_name(peer), "time": now})
+                    case PeerLost(peer, why):
+                        progress({"event": "peer lost", "node": node.knowledge.peer_name(peer), "why": why, "time": now})
+                    case FactsAccepted():
+                        for key in sorted(set(node.knowledge.records) - known):
+                            known.add(key)
+                            owner = node.knowledge.owner_name(key[0])
+                            progress({"event": "record", "record": key[1].hex(), "owner": owner, "state": "local", "time": now})
+        await trio.lowlevel.checkpoint()
+        return Answer({})
+
+
+def _is_called(text: str, entry: CheckedAnnouncement) -> bool:
+    identity = entry.identity
+    peer = peer_id_text(PeerId(entry.value.peer_id))
+    by_id = len(text) >= NODE_PREFIX_CHARS_MIN and (peer.startswith(text) or peer.endswith(text))
+    return by_id or text in (identity.host, identity.member, f"{identity.member}/{identity.host}")

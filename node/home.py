@@ -1,0 +1,527 @@
+"""The home directory: made by `init`, `join` or `testnet`; its keys opened at every start. Synchronous but for joining."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from protocols.codec import encode
+from protocols.crypto import HpkePrivateKey, SigningKey
+from protocols.errors import InvalidObject, LadingError, Reason, UsageError
+from protocols.files.keys import OwnerSecrets
+from protocols.gossip.facts import FactKind, fact_id
+from protocols.identity.certificates import (
+    chain_validity,
+    fingerprint,
+    is_name,
+    make_issuer,
+    make_member,
+    make_node,
+    make_root,
+    verify_chain,
+)
+from protocols.identity.fences import sign_fence
+from protocols.identity.keyfiles import (
+    IssuerKey,
+    MemberKey,
+    NetworkKey,
+    NodeKey,
+    is_protected,
+    key_file,
+    open_key_file,
+    seal_key_file,
+)
+from protocols.identity.kit import domain_root, kit_text, recovery_kit
+from protocols.identity.members import member_id
+from protocols.identity.networks import Network, network_id
+from protocols.identity.peers import peer_id_of, peer_id_text
+from protocols.types import MemberId
+from storage.engine import Env, Put
+from storage.lmdb_engine import LmdbEngine
+from storage.migrations import migrate
+from storage.tables import FACTS
+
+from . import config
+from .clock import SystemClock
+from .entropy import Entropy, SystemEntropy
+from .own import IssuerKeys, MemberKeys, OwnKeys
+
+IDENTITY_FOLDER = "identity"
+LEDGER_FOLDER = "ledger.lmdb"
+CHUNKS_FOLDER = "chunks.lmdb"
+WRITTEN_BY = "lading 0.1.0"
+
+ROOT_LIFETIME_S = 20 * 365 * 86400
+ISSUER_LIFETIME_S = 10 * 365 * 86400
+MEMBER_LIFETIME_S = 2 * 365 * 86400
+NODE_LIFETIME_S = 365 * 86400
+# Boards without a clock battery boot a little in the past; a certificate made by a neighbour must hold at once.
+NOT_BEFORE_MARGIN_S = 300
+FOUNDER_NODES_MAX = 64
+FOUNDER_WEIGHT_MAX = 6400
+NODE_WEIGHT = 100
+LEDGER_BUDGET_BYTES = 16 * 1024**3
+LEDGER_RESERVE_BYTES = 8 * 1024**2
+
+Passphrase = bytes | None | Callable[[], bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class Founding:
+    """What exists while a domain is being founded or others are let in by hand: never written as a whole."""
+
+    root_seed: bytes
+    root: bytes
+    issuer: IssuerKey
+    network: NetworkKey
+
+
+# --- writing ------------------------------------------------------------------------------------------------------
+
+
+def _prepare(home: Path) -> None:
+    """A folder that is empty or new. Raises LadingError(CONFLICT) when it already is a home."""
+    if (home / config.FILE_NAME).exists() or (home / IDENTITY_FOLDER).exists():
+        raise LadingError(Reason.CONFLICT, f"{home} already is the home of a node", hint="choose another --home")
+    try:
+        home.mkdir(parents=True, exist_ok=True, mode=0o700)
+        (home / IDENTITY_FOLDER).mkdir(mode=0o700)
+        for folder in ("logs", "backup"):
+            (home / folder).mkdir(exist_ok=True, mode=0o700)
+    except OSError as error:
+        raise LadingError(Reason.FAILED, f"{home} cannot be made: {error.strerror}") from error
+    migrate(home, written_by=WRITTEN_BY)
+
+
+def _write_key(
+    home: Path, name: str, content: IssuerKey | MemberKey | NodeKey | NetworkKey, passphrase: bytes | None, entropy: Entropy
+) -> None:
+    data = seal_key_file(key_file(content), passphrase, salt=entropy.token(16), nonce=entropy.token(12))
+    _write_private(home / IDENTITY_FOLDER / f"{name}.key", data)
+
+
+def _write_private(path: Path, data: bytes) -> None:
+    """Mode 0600, whole or not at all, durable."""
+    part = path.with_name(path.name + ".part")
+    descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    part.replace(path)
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def _write_config(home: Path, *, name: str, country: str, listen: Sequence[str], extra: Mapping[str, object]) -> None:
+    path = home / config.FILE_NAME
+    for key, value in {"name": name, "country": country, "listen": tuple(listen), **extra}.items():
+        if value not in ("", ()):
+            config.set_key(path, key, value)
+
+
+def _host_label(name: str) -> str:
+    label = name or socket.gethostname() or "node"
+    return label if is_name(label) else "node"
+
+
+def found_domain(domain: str, entropy: Entropy, now: int) -> Founding:
+    """Root, issuer, network and its first fence. Raises UsageError for a name that cannot stand in a certificate."""
+    if not is_name(domain):
+        raise UsageError(f"--domain {domain!r}: 1 to 64 bytes of printable text wanted")
+    root_key = SigningKey(entropy.token(32))
+    begins = now - NOT_BEFORE_MARGIN_S
+    root = make_root(root_key, domain, serial=entropy.token(16), not_before=begins, not_after=begins + ROOT_LIFETIME_S)
+    issuer_seed, issuer_hpke = entropy.token(32), entropy.token(32)
+    issuer_key = SigningKey(issuer_seed)
+    issuer = make_issuer(
+        root_key,
+        root,
+        issuer_public=issuer_key.public,
+        hpke_public=HpkePrivateKey(issuer_hpke).public,
+        serial=entropy.token(16),
+        not_before=begins,
+        not_after=begins + ISSUER_LIFETIME_S,
+    )
+    domain_id = fingerprint(root)
+    identifier = network_id(domain_id, entropy.token(32))
+    fence = sign_fence(issuer_key, (issuer,), identifier, domain_id=domain_id, number=1, time=now, secret=entropy.token(32))
+    network = NetworkKey(id=identifier, name=domain, roots=(root,), fences=(fence,))
+    return Founding(root_key.seed, root, IssuerKey(seed=issuer_seed, hpke_seed=issuer_hpke, chain=(issuer,)), network)
+
+
+def certify_member(founding: Founding, name: str, entropy: Entropy, now: int, *, nodes_max: int, weight_max: int) -> MemberKey:
+    """A new member with its secrets, certified by the issuer."""
+    if not is_name(name):
+        raise UsageError(f"--name {name!r}: 1 to 64 bytes of printable text wanted")
+    seed, hpke_seed, root_secret, salt = (entropy.token(32) for _ in range(4))
+    real_id = name.encode()
+    begins = now - NOT_BEFORE_MARGIN_S
+    certificate = make_member(
+        SigningKey(founding.issuer.seed),
+        founding.issuer.chain[0],
+        member_id=member_id(real_id, salt),
+        signing_public=SigningKey(seed).public,
+        hpke_public=HpkePrivateKey(hpke_seed).public,
+        name=name,
+        nodes_max=nodes_max,
+        weight_total_max=weight_max,
+        serial=entropy.token(16),
+        not_before=begins,
+        not_after=begins + MEMBER_LIFETIME_S,
+    )
+    chain = (certificate, *founding.issuer.chain)
+    return MemberKey(seed=seed, hpke_seed=hpke_seed, root_secret=root_secret, real_id=real_id, salt=salt, chain=chain)
+
+
+def certify_node(member: MemberKey, host: str, entropy: Entropy, now: int, *, seed: bytes | None = None) -> NodeKey:
+    """A new node of a member."""
+    seed = seed or entropy.token(32)
+    key = SigningKey(seed)
+    begins = now - NOT_BEFORE_MARGIN_S
+    certificate = make_node(
+        SigningKey(member.seed),
+        member.chain[0],
+        peer_id=peer_id_of(key.public),
+        node_public=key.public,
+        host_label=host,
+        weight=NODE_WEIGHT,
+        holder_only=False,
+        serial=entropy.token(16),
+        not_before=begins,
+        not_after=begins + NODE_LIFETIME_S,
+    )
+    return NodeKey(seed=seed, chain=(certificate, *member.chain))
+
+
+def _kit(founding: Founding | None, network: NetworkKey, member: MemberKey, name: str) -> str:
+    return kit_text(
+        recovery_kit(
+            network_id=network.id,
+            domain=domain_root(founding.root_seed, founding.root) if founding is not None else None,
+            member_name=name,
+            member_seed=member.seed,
+            hpke_seed=member.hpke_seed,
+            root_secret=member.root_secret,
+            real_id=member.real_id,
+            salt=member.salt,
+        )
+    )
+
+
+def init_home(
+    home: Path,
+    *,
+    domain: str,
+    name: str | None,
+    country: str | None,
+    listen: Sequence[str],
+    network_ticket: str | None,
+    passphrase: bytes | None,
+) -> dict[str, object]:
+    """A new home that founds a domain, and with it a network. Result: ids, and the recovery kit, which is nowhere else.
+
+    Raises UsageError, Refused, LadingError(CONFLICT) when there is a home already.
+    """
+    if network_ticket is not None:
+        raise LadingError(
+            Reason.REFUSED,
+            "a second domain in an existing network comes with cross-domain access",
+            hint="found a network of its own: lading init --domain NAME",
+        )
+    entropy, now = SystemEntropy(), int(SystemClock().now())
+    founding = found_domain(domain, entropy, now)
+    label = _host_label(name or "")
+    member = certify_member(founding, name or domain, entropy, now, nodes_max=FOUNDER_NODES_MAX, weight_max=FOUNDER_WEIGHT_MAX)
+    node = certify_node(member, label, entropy, now)
+    _prepare(home)
+    _write_key(home, "issuer", founding.issuer, passphrase, entropy)
+    _write_key(home, "member", member, passphrase, entropy)
+    _write_key(home, "node", node, passphrase, entropy)
+    _write_key(home, "network", founding.network, passphrase, entropy)
+    _write_config(home, name=label, country=country or "", listen=listen, extra={})
+    own = open_home(home, passphrase)
+    return {
+        "home": str(home),
+        "node": label,
+        "peer_id": peer_id_text(own.peer_id),
+        "member": own.member_id.hex(),
+        "domain": domain,
+        "domain_id": own.domain_id.hex(),
+        "network": own.network_id.hex(),
+        "protected": passphrase is not None,
+        "recovery_kit": _kit(founding, founding.network, member, name or domain),
+    }
+
+
+def write_joined(
+    home: Path,
+    *,
+    network: NetworkKey,
+    member: MemberKey | None,
+    node: NodeKey,
+    name: str,
+    listen: Sequence[str],
+    passphrase: bytes | None,
+    facts: Sequence[tuple[int, bytes]],
+    entropy: Entropy,
+    extra: Mapping[str, object] | None = None,
+) -> None:
+    """A home from what an admission brought; facts: (kind, body) known from the start (address book, revocations)."""
+    _prepare(home)
+    if member is not None:
+        _write_key(home, "member", member, passphrase, entropy)
+    _write_key(home, "node", node, passphrase, entropy)
+    _write_key(home, "network", network, passphrase, entropy)
+    _write_config(home, name=name, country="", listen=listen, extra=extra or {})
+    with_ledger(home, facts)
+
+
+def with_ledger(home: Path, facts: Sequence[tuple[int, bytes]]) -> None:
+    """Puts facts into a home's database while no node runs on it."""
+    if not facts:
+        return
+    engine = LmdbEngine(home / LEDGER_FOLDER, Env.LEDGER, budget_bytes=LEDGER_BUDGET_BYTES, reserve_bytes=LEDGER_RESERVE_BYTES)
+    try:
+        engine.write([Put(FACTS, fact_id(kind, body), bytes([kind]) + body) for kind, body in facts])
+    finally:
+        engine.close()
+
+
+def join_home(
+    home: Path,
+    ticket: str,
+    *,
+    name: str | None,
+    listen: Sequence[str],
+    passphrase: bytes | None,
+    on_progress: Callable[[Mapping[str, object]], None],
+) -> dict[str, object]:
+    """Comes in with a ticket. Keys are made here; what others get to know is public halves. Raises what the domain answered."""
+    from .joining import join  # a runtime that other commands on a home do not need
+
+    if (home / config.FILE_NAME).exists():
+        raise LadingError(Reason.CONFLICT, f"{home} already is the home of a node", hint="choose another --home")
+    return join(home, ticket, name=name, listen=listen, passphrase=passphrase, on_progress=on_progress)
+
+
+# --- opening ------------------------------------------------------------------------------------------------------
+
+
+def _read_key(home: Path, name: str, passphrase: Passphrase) -> IssuerKey | MemberKey | NodeKey | NetworkKey | None:
+    path = home / IDENTITY_FOLDER / f"{name}.key"
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise LadingError(Reason.FAILED, f"{path}: {error.strerror}") from error
+    secret = passphrase() if callable(passphrase) and is_protected(data) else passphrase
+    assert not callable(secret) or not is_protected(data)
+    content = open_key_file(data, None if callable(secret) else secret).content
+    assert isinstance(content, IssuerKey | MemberKey | NodeKey | NetworkKey)
+    return content
+
+
+def _asked_once(passphrase: Passphrase) -> Passphrase:
+    """A prompt that is answered once serves all key files."""
+    if not callable(passphrase):
+        return passphrase
+    answers: list[bytes] = []
+
+    def ask() -> bytes:
+        if not answers:
+            answers.append(passphrase())
+        return answers[0]
+
+    return ask
+
+
+def open_home(home: Path, passphrase: Passphrase) -> OwnKeys:
+    """The node's keys. passphrase: the passphrase, None, or a function that is asked when a file turns out to be protected.
+
+    Raises LadingError(NOT_INITIALISED), InvalidObject(WRONG_PASSPHRASE | INTEGRITY | BAD_CERTIFICATE).
+    """
+    passphrase = _asked_once(passphrase)
+    node = _read_key(home, "node", passphrase)
+    network = _read_key(home, "network", passphrase)
+    if node is None or network is None:
+        raise LadingError(
+            Reason.NOT_INITIALISED, f"{home} is not the home of a node", hint="lading init --domain NAME   or   lading join TICKET"
+        )
+    if not isinstance(node, NodeKey) or not isinstance(network, NetworkKey):
+        raise InvalidObject(Reason.INTEGRITY, "the key files are not what their names say")
+    member = _read_key(home, "member", passphrase)
+    issuer = _read_key(home, "issuer", passphrase)
+    roots = {fingerprint(root): root for root in network.roots}
+    # Starting never depends on the validity of a certificate: whoever is expired still serves what it holds and can renew.
+    identity = verify_chain(node.chain, roots, now=_issued_at(node), revocations=None)
+    return OwnKeys(
+        network=Network(format=1, suite=1, id=network.id, name=network.name),
+        domain_id=identity.domain_id,
+        roots=roots,
+        node=SigningKey(node.seed),
+        node_chain=node.chain,
+        identity=identity,
+        member=_member_keys(member),
+        issuer=_issuer_keys(issuer),
+        fences=network.fences,
+    )
+
+
+def _issued_at(node: NodeKey) -> int:
+    """A time at which the chain was valid: now, or if it has ended the last second of it."""
+    not_before, not_after = chain_validity(node.chain)
+    return max(not_before, min(int(SystemClock().now()), not_after))
+
+
+def _member_keys(member: object) -> MemberKeys | None:
+    if not isinstance(member, MemberKey):
+        return None
+    return MemberKeys(SigningKey(member.seed), HpkePrivateKey(member.hpke_seed), OwnerSecrets(member.root_secret), member.chain)
+
+
+def _issuer_keys(issuer: object) -> IssuerKeys | None:
+    if not isinstance(issuer, IssuerKey):
+        return None
+    return IssuerKeys(SigningKey(issuer.seed), HpkePrivateKey(issuer.hpke_seed), issuer.chain)
+
+
+def member_key_file(home: Path, passphrase: Passphrase) -> MemberKey | None:
+    """The member's key file, for an admission of its further node."""
+    member = _read_key(home, "member", _asked_once(passphrase))
+    return member if isinstance(member, MemberKey) else None
+
+
+# --- keys as a file -----------------------------------------------------------------------------------------------
+
+
+def export_keys(home: Path, target: Path, *, passphrase: Passphrase) -> dict[str, object]:
+    """The member's keys as one file under the same protection. Raises LadingError(NOT_FOUND) on a holder-only node."""
+    source = home / IDENTITY_FOLDER / "member.key"
+    if not source.exists():
+        raise LadingError(Reason.NOT_FOUND, "this home has no member's keys", hint="export them on the member's full node")
+    _read_key(home, "member", _asked_once(passphrase))  # what cannot be opened is no backup
+    try:
+        _write_private(target, source.read_bytes())
+    except OSError as error:
+        raise LadingError(Reason.FAILED, f"{target}: {error.strerror}") from error
+    return {"file": str(target), "protected": is_protected(target.read_bytes())}
+
+
+def import_keys(home: Path, source: Path, *, passphrase: Passphrase) -> dict[str, object]:
+    """A member's keys from a file into this home. Raises LadingError(CONFLICT) when other ones are there."""
+    data = source.read_bytes()
+    secret = _asked_once(passphrase)
+    opened = open_key_file(data, secret() if callable(secret) and is_protected(data) else None if callable(secret) else secret)
+    if not isinstance(opened.content, MemberKey):
+        raise InvalidObject(Reason.INTEGRITY, f"{source} holds no member's keys")
+    target = home / IDENTITY_FOLDER / "member.key"
+    if target.exists() and target.read_bytes() != data:
+        raise LadingError(Reason.CONFLICT, "this home has a member's keys already", hint="use a new home")
+    if not (home / IDENTITY_FOLDER).is_dir():
+        raise LadingError(Reason.NOT_INITIALISED, f"{home} is not the home of a node", hint="lading join TICKET first")
+    _write_private(target, data)
+    member = opened.content
+    return {"file": str(source), "member": MemberId(member_id(member.real_id, member.salt)).hex()}
+
+
+# --- a network on one machine -------------------------------------------------------------------------------------
+
+
+def make_testnet(
+    count: int, directory: Path, *, names: Sequence[str] | None = None, folders: Sequence[str] | None = None
+) -> dict[str, object]:
+    """Homes of one domain founded by the first, each node its own member, loopback ports chosen free, no passphrase; and start.sh."""
+    if not 1 <= count <= 100:
+        raise UsageError(f"{count} nodes, 1 to 100 wanted")
+    entropy, now = SystemEntropy(), int(SystemClock().now())
+    chosen = [(names or ())[i] if names else f"n{i + 1}" for i in range(count)]
+    places = [directory / (folders[i] if folders else f"n{i + 1}") for i in range(count)]
+    founding = found_domain("testnet", entropy, now)
+    ports = _free_ports(count)
+    nodes: list[NodeKey] = []
+    members: list[MemberKey] = []
+    for name in chosen:
+        member = certify_member(founding, name, entropy, now, nodes_max=FOUNDER_NODES_MAX, weight_max=FOUNDER_WEIGHT_MAX)
+        members.append(member)
+        nodes.append(certify_node(member, name, entropy, now))
+    peers = [
+        f"/ip4/127.0.0.1/tcp/{port}/p2p/{peer_id_text(peer_id_of(SigningKey(node.seed).public))}"
+        for port, node in zip(ports, nodes, strict=True)
+    ]
+    rows: list[dict[str, object]] = []
+    for index, (home, name) in enumerate(zip(places, chosen, strict=True)):
+        # Everybody knows the founder, and the founder nobody: the rest is told by announcements.
+        extra: dict[str, object] = {"mdns": False, "static_peers": (peers[0],) if index else ()}
+        listen = (f"/ip4/127.0.0.1/tcp/{ports[index]}",)
+        write_joined(
+            home,
+            network=founding.network,
+            member=members[index],
+            node=nodes[index],
+            name=name,
+            listen=listen,
+            passphrase=None,
+            facts=(),
+            entropy=entropy,
+            extra=extra,
+        )
+        if index == 0:
+            _write_key(home, "issuer", founding.issuer, None, entropy)
+        rows.append({"node": name, "home": str(home), "listen": list(listen), "member": _id_of(members[index]).hex()})
+    script = directory / "start.sh"
+    script.write_text(_start_script(places))
+    script.chmod(0o755)
+    return {"directory": str(directory), "nodes": rows, "start": str(script)}
+
+
+def _id_of(member: MemberKey) -> MemberId:
+    return member_id(member.real_id, member.salt)
+
+
+def _free_ports(count: int) -> list[int]:
+    """Ports that were free a moment ago, all different."""
+    sockets = [socket.socket() for _ in range(count)]
+    try:
+        for one in sockets:
+            one.bind(("127.0.0.1", 0))
+        return [int(one.getsockname()[1]) for one in sockets]
+    finally:
+        for one in sockets:
+            one.close()
+
+
+def _start_script(homes: Sequence[Path]) -> str:
+    names = " ".join(f'"{home.resolve()}"' for home in homes)
+    return f"""#!/bin/sh
+# Starts all nodes of this test network and returns when every one is ready. Stop them with: lading --home HOME stop
+set -eu
+for home in {names}; do
+    lading --home "$home" start --json >"$home/logs/start.out" 2>"$home/logs/start.err" </dev/null &
+done
+for home in {names}; do
+    tries=0
+    until grep -q '"ready": *true' "$home/logs/start.out" 2>/dev/null; do
+        tries=$((tries + 1))
+        if [ "$tries" -gt 300 ]; then
+            echo "$home did not become ready:" >&2
+            tail -n 20 "$home/logs/start.err" >&2
+            exit 7
+        fi
+        sleep 0.1
+    done
+    echo "$home ready"
+done
+"""
+
+
+def first_facts(own: OwnKeys) -> tuple[tuple[FactKind, bytes], ...]:
+    """What a home knows before its database does: the fences of its key file."""
+    return tuple((FactKind.FENCE, encode(fence)) for fence in own.fences)

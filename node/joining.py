@@ -1,0 +1,217 @@
+"""`lading join`: one short life of a transport, with a ticket's join secret as the fence."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import trio
+
+from protocols.codec import encode
+from protocols.crypto import HpkePrivateKey, SigningKey
+from protocols.effects import Close, Send
+from protocols.errors import DecodeError, LadingError, Reason, RemoteError
+from protocols.gossip.facts import FactKind
+from protocols.identity.keyfiles import MemberKey, NetworkKey, NodeKey, decode_key_file
+from protocols.identity.members import member_id
+from protocols.identity.peers import peer_id_text
+from protocols.identity.tickets import ROLE_MEMBER, Ticket, decode_ticket, ticket_preshared_key
+from protocols.join import machine as j
+from protocols.limits import JOIN_ATTEMPTS_MAX
+from protocols.registry import decode_message, encode_message
+from protocols.types import MemberId, NetworkId, PeerId
+
+from .clock import Clock, SystemClock
+from .entropy import Entropy, SystemEntropy
+from .home import certify_node, open_home, write_joined
+from .services import JOIN
+from .transport.port import DialFailed, PresharedKey, StreamBroken, StreamEnded, Transport
+
+DIAL_TIMEOUT_S = 10.0
+# Keys of an attempt whose answer was lost: the same ticket with the same keys gets the same certificate again.
+PENDING_SUFFIX = ".joining"
+
+Progress = Callable[[Mapping[str, object]], None]
+
+
+def join(
+    home: Path, text: str, *, name: str | None, listen: Sequence[str], passphrase: bytes | None, on_progress: Progress
+) -> dict[str, object]:
+    """Makes ``home`` with what the ticket's domain gives. Raises LadingError with the domain's reason."""
+    from .transport.libp2p.transport import Libp2pTransport  # the wire is loaded only by those who use it
+
+    entropy, clock = SystemEntropy(), SystemClock()
+    try:
+        ticket = decode_ticket(text)
+    except DecodeError as error:
+        raise LadingError(error.reason, error.message, hint="ask for a new one: lading invite") from error
+    if int(clock.now()) > ticket.expires:
+        raise LadingError(Reason.TICKET_EXPIRED, "this ticket has expired", hint="ask for a new one: lading invite")
+    label = name or "node"
+    keys = _pending_keys(home, ticket, entropy)
+    transport = Libp2pTransport(keys.node_seed, NetworkId(ticket.network_id), [])
+
+    async def main() -> j.Joined:
+        return await ask_to_join(transport, ticket, keys, label, entropy, clock, on_progress)
+
+    joined = trio.run(main)
+    data = write_admitted(home, ticket, joined, keys, label, listen, passphrase, entropy, int(clock.now()))
+    keys.forget()
+    return data
+
+
+class PendingKeys:
+    """Keys made for one attempt, on disk until it has worked. member: signing, HPKE, root secret, salt."""
+
+    def __init__(self, path: Path | None, seeds: Sequence[bytes]) -> None:
+        self.path = path
+        self.node_seed, self.hpke_seed, self.member_seed, self.root_secret, self.salt = seeds
+
+    def forget(self) -> None:
+        if self.path is not None:
+            self.path.unlink(missing_ok=True)
+
+
+def _pending_keys(home: Path, ticket: Ticket, entropy: Entropy) -> PendingKeys:
+    """The keys of an earlier attempt with this ticket, else new ones, written down before anything is sent."""
+    path = home.with_name(home.name + PENDING_SUFFIX)
+    try:
+        data = path.read_bytes()
+        if data[:16] == ticket.ticket_id and len(data) == 16 + 5 * 32:
+            return PendingKeys(path, [data[16 + 32 * i : 48 + 32 * i] for i in range(5)])
+    except FileNotFoundError:
+        pass
+    seeds = [entropy.token(32) for _ in range(5)]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.touch(mode=0o600)
+    path.write_bytes(ticket.ticket_id + b"".join(seeds))
+    return PendingKeys(path, seeds)
+
+
+async def ask_to_join(
+    transport: Transport, ticket: Ticket, keys: PendingKeys, label: str, entropy: Entropy, clock: Clock, progress: Progress
+) -> j.Joined:
+    """Dials the ticket's addresses one after the other until one answers. Raises LadingError."""
+    last = LadingError(Reason.UNREACHABLE, "the ticket names no address")
+    is_member = ticket.role == ROLE_MEMBER
+    key = SigningKey(keys.member_seed if is_member else keys.node_seed)
+    psk = PresharedKey("join", ticket.ticket_id, ticket_preshared_key(ticket))
+    async with trio.open_nursery() as nursery:
+        await nursery.start(transport.run)
+        for address in ticket.addresses:
+            progress({"phase": "joining", "waiting_for": address.multiaddr})
+            machine = j.NewcomerMachine(
+                ticket=ticket,
+                key=key,
+                hpke=HpkePrivateKey(keys.hpke_seed),
+                member_id=member_id(label.encode(), keys.salt) if is_member else None,
+                label=label,
+                ephemeral_seeds=[entropy.token(32) for _ in range(JOIN_ATTEMPTS_MAX)],
+                now=int(clock.now()),
+            )
+            try:
+                with trio.fail_after(DIAL_TIMEOUT_S):
+                    connection = await transport.dial(address.multiaddr, PeerId(address.peer_id), psk)
+            except (DialFailed, trio.TooSlowError) as error:
+                reason = error.reason if isinstance(error, LadingError) else Reason.TIMEOUT
+                if reason is Reason.FENCE:
+                    text = "the network does not know this ticket (cancelled, expired, or altered)"
+                    last = LadingError(Reason.TICKET_UNKNOWN, text, hint="ask for a new one: lading invite")
+                else:
+                    last = LadingError(reason, f"{address.multiaddr}: {error}", hint="is a node of that network running?")
+                continue
+            try:
+                joined = await _converse(connection.open_stream, machine, clock)
+                await connection.close("joined")
+                nursery.cancel_scope.cancel()
+                return joined
+            except LadingError as error:
+                await connection.close(str(error))
+                last = error
+                if error.reason not in (Reason.UNREACHABLE, Reason.TRUNCATED, Reason.TIMEOUT):
+                    break
+        nursery.cancel_scope.cancel()
+    raise last
+
+
+async def _converse(open_stream: Callable[[str], object], machine: j.NewcomerMachine, clock: Clock) -> j.Joined:
+    stream = await open_stream(JOIN)  # type: ignore[misc]  # Connection.open_stream
+    effects = machine.start(clock.monotonic())
+    while True:
+        for effect in effects:
+            match effect:
+                case Send(message):
+                    await stream.send(encode_message("join", message))
+                case j.Joined():
+                    return effect
+                case j.JoinFailed(reason, text):
+                    raise RemoteError(reason, text)
+                case Close():
+                    pass
+                case _:
+                    raise AssertionError(effect)
+        wake_at = machine.wake_at()
+        event: object = j.Tick()
+        with trio.move_on_after(max(0.0, (wake_at or 0.0) - clock.monotonic())):
+            try:
+                event = decode_message("join", await stream.receive())
+            except (StreamEnded, StreamBroken):
+                event = j.Ended()
+        effects = machine.step(event, clock.monotonic())
+
+
+def write_admitted(
+    home: Path,
+    ticket: Ticket,
+    joined: j.Joined,
+    keys: PendingKeys,
+    label: str,
+    listen: Sequence[str],
+    passphrase: bytes | None,
+    entropy: Entropy,
+    now: int,
+) -> dict[str, object]:
+    """The home of the newcomer. A new member certifies its first node itself."""
+    network = NetworkKey(id=joined.network, name="", roots=joined.roots, fences=joined.fences.fences)
+    member: MemberKey | None
+    if ticket.role == ROLE_MEMBER:
+        member = MemberKey(
+            seed=keys.member_seed,
+            hpke_seed=keys.hpke_seed,
+            root_secret=keys.root_secret,
+            real_id=label.encode(),
+            salt=keys.salt,
+            chain=joined.chain,
+        )
+        node = certify_node(member, label, entropy, now, seed=keys.node_seed)
+    else:
+        given = decode_key_file(joined.member_keys).content if joined.member_keys else None
+        member = given if isinstance(given, MemberKey) else None
+        node = NodeKey(seed=keys.node_seed, chain=joined.chain)
+    facts: list[tuple[int, bytes]] = [(FactKind.REVOCATION, encode(entry)) for entry in joined.revocations.entries]
+    facts += [(FactKind.ANNOUNCEMENT, encode(entry.signed)) for entry in joined.address_book.entries]
+    static = tuple(f"{address.multiaddr}/p2p/{peer_id_text(PeerId(address.peer_id))}" for address in ticket.addresses)
+    write_joined(
+        home,
+        network=network,
+        member=member,
+        node=node,
+        name=label,
+        listen=listen,
+        passphrase=passphrase,
+        facts=facts,
+        entropy=entropy,
+        extra={"static_peers": static},
+    )
+    own = open_home(home, passphrase)
+    return {
+        "home": str(home),
+        "node": label,
+        "peer_id": peer_id_text(own.peer_id),
+        "member": MemberId(own.member_id).hex(),
+        "domain": own.identity.domain,
+        "domain_id": own.domain_id.hex(),
+        "network": own.network_id.hex(),
+        "role": ticket.role,
+        "protected": passphrase is not None,
+    }

@@ -1,0 +1,244 @@
+"""The composition root: the one file that knows everybody. A Node is the same in life and in simulation; only what is handed in differs."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import trio
+
+from protocols.errors import StoreDamaged
+from protocols.gossip.facts import FactKind
+from protocols.identity.certificates import NodeIdentity
+from protocols.identity.peers import peer_id_from_text
+from protocols.types import PeerId, StoreId, UnixSeconds
+from storage.engine import Engine, Env
+from storage.keys import identify_store
+
+from .actors.facts import FactsActor, FactsHandle
+from .actors.files import Files
+from .actors.holdings import Holdings
+from .actors.knowledge import Knowledge
+from .actors.membership import Membership
+from .actors.peers import Peers
+from .actors.replication import Replication
+from .actors.storage import StorageActor, StorageHandle
+from .bus import Bus
+from .clock import Clock
+from .config import Config
+from .entropy import Entropy
+from .offload import Offload
+from .own import OwnKeys
+from .supervisor import Child, OnFall, Supervisor
+from .transport.port import Connection, PresharedKey, Transport
+
+log = logging.getLogger(__name__)
+
+ROOM_LOOK_S = 2.0
+LIFE_SIGN_AGE_MAX_S = 3600.0
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """What a node needs from outside: the real thing, or the simulation's twin of it."""
+
+    transport: Transport
+    ledger: Engine
+    chunks: Engine
+    clock: Clock
+    entropy: Entropy
+    offload: Offload
+
+
+class Node:
+    """All actors of one node, wired. ``run`` lives until stopped; ``ready`` is set when everything answers."""
+
+    def __init__(self, own: OwnKeys, config: Config, world: World, first_facts: Sequence[tuple[FactKind, bytes]] = ()) -> None:
+        self.own = own
+        self.config = config
+        self.world = world
+        self.bus = Bus()
+        self.ready = trio.Event()
+        self._listening = trio.Event()
+        self.listen: tuple[str, ...] = ()
+        self.started_at = world.clock.now()
+        self._first_facts = tuple(first_facts)
+        clock, entropy, offload = world.clock, world.entropy, world.offload
+        with world.ledger.snapshot() as ledger, world.chunks.snapshot() as chunks:
+            now = UnixSeconds(int(clock.now()))
+            identity, ledger_writes, chunk_writes = identify_store(ledger, chunks, fresh_id=StoreId(entropy.token(16)), now=now)
+        # The ledger's side first: a crash between the two makes a newer generation at the next start, never an older one.
+        if ledger_writes:
+            world.ledger.write(ledger_writes)
+        if chunk_writes:
+            world.chunks.write(chunk_writes)
+        self._storage = {Env.LEDGER: StorageActor(world.ledger, offload), Env.CHUNKS: StorageActor(world.chunks, offload)}
+        self.ledger_store = StorageHandle(self._storage[Env.LEDGER], offload)
+        self.chunk_store = StorageHandle(self._storage[Env.CHUNKS], offload)
+        self.knowledge = Knowledge(own.network_id, own.domain_id, own.roots)
+        self._facts_actor = FactsActor(self.knowledge, self.ledger_store, offload, clock, self.bus, self._announce)
+        self.facts = FactsHandle(self._facts_actor, self.ledger_store, offload, clock)
+        self.holdings = Holdings(
+            own,
+            self.facts,
+            self.chunk_store,
+            clock,
+            store_id=identity.store_id,
+            generation=identity.generation,
+            quota_bytes=config.member_quota_bytes,
+            trash_window_s=config.trash_window_s,
+        )
+        self.membership = Membership(own, self.facts, world.transport, clock, entropy, self.bus, store=self._store_facts)
+        self.peers = Peers(world.transport, clock, entropy, self.bus, self, self.holdings.as_host(), lambda: self)
+        self.replication = Replication(
+            own,
+            self.facts,
+            self.holdings,
+            self.peers,
+            clock,
+            entropy,
+            self.bus,
+            repair_grace_s=config.repair_grace_s,
+            repair_bytes_per_s=config.repair_bytes_per_s,
+            copies_all=config.copies_all,
+            scrub_period_s=config.scrub_period_s,
+        )
+        self.files = Files(own, self.facts, self.holdings, self.replication, self.peers, clock, entropy, offload, self.bus)
+        self.membership.attach(self.peers)
+        self.supervisor = Supervisor(self._children(), entropy=entropy)
+
+    # --- the supervision table --------------------------------------------------------------------------------------
+
+    def _children(self) -> tuple[Child, ...]:
+        stop, again = OnFall.STOP_NODE, OnFall.RESTART
+        return (
+            Child("storage-ledger", self._storage[Env.LEDGER].run, stop, owns="the ledger environment's writer"),
+            Child("storage-chunks", self._storage[Env.CHUNKS].run, stop, owns="the chunk environment's writer"),
+            Child("facts", self._facts_actor.run, again, owns="facts and their index", asks=("storage-ledger",), tells=("FactsAccepted",)),
+            Child("holdings", self.holdings.run, again, owns="references and receipts", asks=("facts", "storage-chunks")),
+            Child("transport", self._run_transport, stop, owns="sockets"),
+            Child(
+                "peers",
+                self.peers.run,
+                again,
+                owns="connections",
+                asks=("transport", "facts", "holdings"),
+                tells=("PeerConnected", "PeerLost"),
+            ),
+            Child("membership", self._run_membership, again, owns="announcements", asks=("facts", "transport", "peers")),
+            Child("replication", self._run_replication, again, owns="repair", asks=("facts", "holdings", "peers")),
+            Child("room", self._watch_room, again, owns="whether new sequences are taken", asks=("membership",)),
+        )
+
+    async def run(self) -> None:
+        """Until ``stop`` or cancellation. Raises LocalError when a fall stopped the node."""
+        await self.supervisor.run()
+
+    def stop(self, reason: str = "asked to stop") -> None:
+        self.supervisor.stop(reason)
+
+    async def _run_transport(self) -> None:
+        self.membership.refresh_keys()
+        async with trio.open_nursery() as nursery:
+            addresses = await nursery.start(self.world.transport.run)
+            self.listen = tuple(addresses)
+            self.membership.addresses = self.config.announce or self.listen
+            self._listening.set()
+
+    async def _run_membership(self) -> None:
+        # The first facts are those of the key file: without a fence nobody can be dialled.
+        if self._first_facts:
+            await self.facts.submit_own(*self._first_facts)
+        await self._listening.wait()
+        for text in self.config.static_peers:
+            self._add_static(text)
+        self.ready.set()
+        await self.membership.run()
+
+    async def _run_replication(self) -> None:
+        await self.ready.wait()
+        await self.replication.run()
+
+    def _add_static(self, text: str) -> None:
+        address, mark, peer = text.rpartition("/p2p/")
+        if mark:
+            self.peers.hints[peer_id_from_text(peer)] = (address,)
+
+    async def _watch_room(self) -> None:
+        """Tells others in time when this node takes nothing new."""
+        await self.ready.wait()
+        while True:
+            self.look_at_room()
+            await trio.sleep(ROOM_LOOK_S)
+
+    def look_at_room(self) -> None:
+        """Whether there is room: of the budget and of the disk, less the reserve."""
+        usage = self.world.chunks.usage()
+        left = min(usage.bytes_budget - usage.bytes_used, usage.bytes_disk_free)
+        if left < self.config.store_reserve_bytes // 8:
+            self.holdings.read_only = f"this node's store is full: {max(0, left)} bytes left"
+            self.replication.alerts["store-full"] = f"the store is full ({max(0, left)} bytes left); it still serves and deletes"
+        else:
+            self.holdings.read_only = ""
+            self.replication.alerts.pop("store-full", None)
+        self.membership.announce_soon()
+
+    def _store_facts(self) -> tuple[bytes, int, int, bool]:
+        try:
+            usage = self.world.chunks.usage()
+            free = max(0, min(usage.bytes_budget - usage.bytes_used, usage.bytes_disk_free))
+        except StoreDamaged:
+            free = 0
+        return self.holdings.store_id, self.holdings.generation, free, bool(self.holdings.read_only)
+
+    # --- PeersHost --------------------------------------------------------------------------------------------------
+
+    async def prove(self, connection: Connection, expected: PeerId | None) -> NodeIdentity:
+        return await self.membership.prove(connection, expected)
+
+    async def serve_join(self, connection: Connection) -> None:
+        await self.membership.serve_join(connection)
+
+    def dial_keys(self) -> Sequence[PresharedKey]:
+        return self.membership.dial_keys()
+
+    def address_book(self) -> Mapping[PeerId, tuple[str, ...]]:
+        return self.knowledge.addresses()
+
+    # --- GossipHost -------------------------------------------------------------------------------------------------
+
+    def _announce(self, ids: tuple[bytes, ...], source: PeerId | None) -> None:
+        self.peers.announce(ids, but=source)
+
+    def our_set(self) -> tuple[int, bytes]:
+        return self.knowledge.sketch.count, self.knowledge.sketch.digest()
+
+    def filter_unknown(self, ids: tuple[bytes, ...]) -> tuple[bytes, ...]:
+        return self.facts.filter_unknown(ids)
+
+    def bucket_ids(self, bucket: int) -> tuple[bytes, ...]:
+        return self.knowledge.sketch.ids_of(bucket)
+
+    async def load_bodies(self, ids: tuple[bytes, ...]) -> tuple[tuple[int, bytes], ...]:
+        return await self.facts.load_bodies(ids)
+
+    async def deliver(self, peer: PeerId, items_untrusted: tuple[tuple[int, bytes], ...]) -> None:
+        await self.facts.submit(items_untrusted, peer)
+
+    def life_signs(self) -> tuple[tuple[bytes, int], ...]:
+        now = self.world.clock.monotonic()
+        signs: list[tuple[bytes, int]] = [(peer, 0) for peer in sorted(self.peers.sessions)]
+        for peer, at in sorted(self.peers.last_sign.items()):
+            if peer not in self.peers.sessions and now - at < LIFE_SIGN_AGE_MAX_S:
+                signs.append((peer, int(now - at) + 1))
+        return tuple(signs)
+
+    def heard_of(self, peer: PeerId, entries: tuple[tuple[bytes, int], ...], rtt_s: float | None) -> None:
+        self.peers.note_sign(peer)
+        session = self.peers.sessions.get(peer)
+        if session is not None and rtt_s is not None:
+            session.rtt_s = rtt_s
+        for other, age_s in entries:
+            if other != self.own.peer_id and self.knowledge.book.get(other) is not None:
+                self.peers.note_sign(PeerId(other), float(max(0, age_s)))

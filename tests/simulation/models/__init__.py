@@ -1,0 +1,8 @@
+"""Small models of rules that only matter when several nodes act at once: no trio, no disk, thousands of steps a second.
+
+chaos           the seeded scheduler: delivery in any order, loss, doubling, crashes, partitions
+dropping        several holders that take each other's copy for the one that stays
+deleting        puts and deletes of one owner's nodes that know different things
+duty            who copies what is missing when nodes are frozen or die
+test_models     each model over many seeds; each with a planted bug that its checker must catch
+"""
