@@ -2,8 +2,8 @@
 
 Manners every twin keeps:
 - A stream is framed: ``send`` takes a whole frame body, ``receive`` gives one. Frames of one stream keep their order.
-- Each stream has one writer behind a bounded queue, in a task that no caller can cancel; cancelling ``send`` never cuts a frame in the middle: either the
-  frame was queued whole or it was not queued at all.
+- Each stream has one writer behind a bounded queue, in a task that no caller can cancel; cancelling ``send`` never cuts a frame in
+  the middle: either the frame was queued whole or it was not queued at all.
 - ``receive`` raises StreamEnded only after the peer *finished* cleanly between two frames; a vanished peer or connection,
   a reset, or an end inside a frame is StreamBroken. End-of-stream alone never means that the peer was done speaking its mind:
   conversations say so in their own messages.
@@ -85,7 +85,7 @@ class Stream(Protocol):
     async def finish(self) -> None:
         """Half-closes behind everything queued, and returns when that has left; receiving goes on. Raises StreamBroken.
 
-        Cancelling it cancels the waiting only: the end is queued."""
+        Cancelling it cancels the waiting only, the end is queued; finishing twice is finishing once."""
 
     def reset(self) -> None:
         """Throws the stream away, both directions, at once."""

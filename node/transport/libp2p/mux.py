@@ -66,7 +66,7 @@ class MuxStream:
         # outgoing
         self._outgoing: deque[bytes] = deque()
         self._outgoing_bytes = 0
-        self._finishing = False
+        self.is_finishing = False
         self._finished = False
         self._send_window_bytes = WINDOW_BYTES
         self._put_count = 0
@@ -112,7 +112,7 @@ class MuxStream:
         """Raises StreamBroken."""
         if self.lost is not None:
             raise StreamBroken(self.lost)
-        if self._finishing:
+        if self.is_finishing:
             raise StreamBroken("this side has finished the stream")
 
     def put(self, data: bytes) -> None:
@@ -137,8 +137,8 @@ class MuxStream:
 
     def finish(self) -> None:
         """Half-closes behind everything queued."""
-        if not self._finishing and self.lost is None:
-            self._finishing = True
+        if not self.is_finishing and self.lost is None:
+            self.is_finishing = True
             self._muxer.schedule(self)
 
     def reset(self, reason: str = "this side reset the stream") -> None:
@@ -185,7 +185,7 @@ class MuxStream:
         """Whether the writer has something to take."""
         if self._outgoing:
             return self._send_window_bytes > 0
-        return self._finishing and not self._finished and self.lost is None
+        return self.is_finishing and not self._finished and self.lost is None
 
     @property
     def is_stalled(self) -> bool:
@@ -194,7 +194,7 @@ class MuxStream:
 
     @property
     def has_left(self) -> bool:
-        return not self._outgoing and self._left_count == self._put_count and self._finishing == self._finished
+        return not self._outgoing and self._left_count == self._put_count and self.is_finishing == self._finished
 
     def take_frame(self, size_max: int) -> tuple[int, bytes]:
         """(flags, data) of the next DATA frame."""
@@ -212,7 +212,7 @@ class MuxStream:
         data = b"".join(pieces)
         self._outgoing_bytes -= len(data)
         self._send_window_bytes -= len(data)
-        self._finished = self._finishing and not self._outgoing
+        self._finished = self.is_finishing and not self._outgoing
         return (FIN if self._finished else 0), data
 
     def left(self, size: int) -> None:

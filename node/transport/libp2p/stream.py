@@ -60,10 +60,14 @@ class FramedStream:
         raise StreamEnded
 
     async def finish(self) -> None:
-        """Half-closes behind everything queued, and returns when all of it has left; receiving goes on. Raises StreamBroken."""
-        self._stream.check_sendable()
-        self._stream.put(END_MARKER)
-        self._stream.finish()
+        """Half-closes behind everything queued, and returns when all of it has left; receiving goes on. Raises StreamBroken.
+
+        Cancelling it cancels the waiting only, the end is queued; finishing twice is finishing once.
+        """
+        if not self._stream.is_finishing:
+            self._stream.check_sendable()
+            self._stream.put(END_MARKER)
+            self._stream.finish()
         await self._stream.flush()
 
     def reset(self) -> None:

@@ -191,7 +191,7 @@ class Libp2pTransport:
         """Connects to one multiaddr, expecting ``peer`` (else the address' /p2p part) if given. Bounded by HANDSHAKE_TIMEOUT_S
         after TCP has connected, and as long before. Raises DialFailed(FENCE, WRONG_PEER, UNREACHABLE, TIMEOUT)."""
         if self._nursery is None:
-            raise LocalError(Reason.NOT_RUNNING, "the transport is not running")
+            raise DialFailed(Reason.UNREACHABLE, "this transport is not running")
         try:
             target = parse(address)
         except UsageError as error:

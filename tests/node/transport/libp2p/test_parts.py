@@ -188,10 +188,11 @@ async def test_dial_of_ourselves_is_the_wrong_peer(nursery: trio.Nursery) -> Non
     assert caught.value.reason is Reason.WRONG_PEER
 
 
-async def test_dial_before_run_is_our_own_fault() -> None:
-    """Goal: a node that does not run does not dial. Method: dial at once."""
-    with pytest.raises(LocalError):
+async def test_dial_before_run_is_unreachable() -> None:
+    """Goal: a node that does not run does not dial, as with the memory twin. Method: dial at once."""
+    with pytest.raises(DialFailed) as caught:
         await LoopbackWorld().transport("alice").dial("/ip4/127.0.0.1/tcp/1", None, FENCE)
+    assert caught.value.reason is Reason.UNREACHABLE
 
 
 @pytest.mark.slow
@@ -537,6 +538,24 @@ async def test_stream_when_marked_ends_and_stays_ended() -> None:
     for _ in range(2):
         with pytest.raises(StreamEnded):
             await stream.receive()
+
+
+async def test_stream_when_finished_twice_or_cancelled_is_finished_once(nursery: trio.Nursery) -> None:
+    """Goal: finishing can be retried. Method: the peer reads nothing, so finish is cancelled; finish again; read one end."""
+    dialled, accepted = await connect_ours(nursery)
+    left, right = await open_pair(dialled, accepted)
+    await left.send(bytes(FRAME_BYTES_MAX))
+    with trio.move_on_after(0.05) as scope:
+        await left.finish()
+    assert scope.cancelled_caught
+    with pytest.raises(StreamBroken):
+        await left.send(b"more")
+    with trio.fail_after(PATIENCE_S):
+        nursery.start_soon(left.finish)
+        assert await right.receive() == bytes(FRAME_BYTES_MAX)
+        for _ in range(2):
+            with pytest.raises(StreamEnded):
+                await right.receive()
 
 
 @pytest.mark.parametrize("wire", [b"", b"\x00", frame_header(2) + b"a", END_MARKER[:3]])
