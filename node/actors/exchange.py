@@ -196,9 +196,15 @@ class ExchangeClient:
             raise RemoteError(x.reason_named(answer.reason), answer.text, verdict=Verdict.IGNORE)
         return answer
 
-    async def confirm(self, statement: Signed, count: int, items: tuple[tuple[int, bytes, tuple[bytes, ...]], ...]) -> m.Confirmed:
-        """Turns holds into receipts. Raises RemoteError, StreamBroken."""
-        answer = await self._ask(lambda number: m.Confirm(number, statement, count, items))
+    async def confirm(
+        self,
+        statement: Signed,
+        count: int,
+        items: tuple[tuple[int, bytes, tuple[bytes, ...]], ...],
+        wraps: tuple[Signed, ...] = (),
+    ) -> m.Confirmed:
+        """Turns holds into receipts, after the wraps are kept. Raises RemoteError, StreamBroken."""
+        answer = await self._ask(lambda number: m.Confirm(number, statement, count, items, wraps))
         return _expect(answer, m.Confirmed)
 
     async def describe(self, owner: bytes, hash_id: bytes, index: int) -> m.Described:

@@ -448,8 +448,15 @@ class Files:
             ephemeral_seed=self._entropy.token(32),
             time_s=self._now(),
         )
-        await self._facts.submit_own((FactKind.WRAP, encode(sign_wrap(wrap, member.signing))))
-        return {"record": statement.hash_id.hex(), "to": to.hex(), "name": identity.member}
+        signed = sign_wrap(wrap, member.signing)
+        await self._facts.submit_own((FactKind.WRAP, encode(signed)))
+        kept = await self._replication.spread_wrap(facts, signed)
+        return {
+            "record": statement.hash_id.hex(),
+            "to": to.hex(),
+            "name": identity.member,
+            "kept_by": sorted(self.knowledge.peer_name(peer) for peer in kept),
+        }
 
     # --- get --------------------------------------------------------------------------------------------------------
 

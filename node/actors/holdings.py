@@ -55,6 +55,7 @@ COLLECT_STEP = 256
 COLLECT_PAUSE_S = 0.05
 COLLECT_INTERVAL_S = 30.0
 SEQUENCES_PER_ADOPTION = 64
+CONFIRM_WRAPS_MAX = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -432,7 +433,11 @@ class Holdings(Actor[Take]):
         statement = open_statement(message.statement, self._own.network_id)
         if message.count != sequence_count(statement) or len(message.items) > RECEIPT_ITEMS_MAX:
             raise InvalidObject(Reason.INTEGRITY, "another number of sequences than the statement says")
+        if len(message.wraps) > CONFIRM_WRAPS_MAX:
+            raise InvalidObject(Reason.FLOOD, f"{len(message.wraps)} wraps at once, at most {CONFIRM_WRAPS_MAX} wanted")
         await self._learn(peer, message.statement, statement)
+        if message.wraps:
+            await self._facts.submit([(FactKind.WRAP, encode(wrap)) for wrap in message.wraps], peer)
         for index, root, path in message.items:
             check_merkle_path(statement.chunks_root, root, index=index, leaf_count=message.count, path=path)
 

@@ -34,7 +34,7 @@ from protocols.files.repair import (
     Weighed,
     plan,
 )
-from protocols.files.sequences import SequenceDescriptor, sequence_count
+from protocols.files.sequences import MANIFEST_SEQUENCE, SequenceDescriptor, sequence_count
 from protocols.files.survive import survives as survives_of
 from protocols.gossip.facts import FactKind
 from protocols.signed import Signed
@@ -339,6 +339,42 @@ class Replication:
         async with trio.open_nursery() as nursery:
             for peer in sorted({*confirm, *place}):
                 nursery.start_soon(at, peer)
+
+    async def spread_wrap(self, facts: RecordFacts, wrap: Signed) -> set[PeerId]:
+        """Gives a new wrap to the connected holders of the manifest. Result: those whose fresh receipt shows that they keep it."""
+        signed, statement = self._in_force(facts)
+        manifest = next((s for s in await self._holdings.sequences_of(facts.key) if s.index == MANIFEST_SEQUENCE), None)
+        if manifest is None:
+            return set()
+        item = (manifest.index, manifest.root, manifest.path)
+        digest = facts.wraps_digest()
+        kept: set[PeerId] = set()
+
+        async def give(peer: PeerId) -> None:
+            try:
+                client = await self._peers.exchange(peer)
+                answer = await client.confirm(signed, sequence_count(statement), (item,), (wrap,))
+            except (RemoteError, StreamBroken) as error:
+                log.info("wrap not given peer=%s error=%s", self.knowledge.peer_name(peer), error)
+                return
+            if answer.receipt is None:
+                return
+            await self._facts.submit([(FactKind.RECEIPT, encode(answer.receipt))], peer)
+            receipt = open_receipt(answer.receipt, self._own.network_id)
+            if receipt.holder == peer and any(item.wraps == digest for item in receipt.items):
+                kept.add(peer)
+
+        async with trio.open_nursery() as nursery:
+            for peer in self.holders(facts).get(SequenceRoot(manifest.root), frozenset()):
+                if peer != self._own.peer_id and self._peers.is_connected(peer):
+                    nursery.start_soon(give, peer)
+        return kept
+
+    def _in_force(self, facts: RecordFacts) -> tuple[Signed, Statement]:
+        verdict = self.knowledge.verdict(facts)
+        if verdict.statement is None:
+            raise LadingError(Reason.DELETED, "nothing of this record is in force")
+        return facts.statement(verdict.statement)
 
     async def _place_stated(self, peer: PeerId, signed: Signed, count: int, sequence: HeldSequence) -> bool:
         eager = sum(sequence.sizes) <= EAGER_BYTES_MAX

@@ -72,12 +72,16 @@ class Refused(Record, frozen=True):
 
 
 class Confirm(Record, frozen=True):
-    """The statement has come: turn the holds of these sequences into receipts. items: (sequence index, sequence root, Merkle path)."""
+    """The statement has come: turn the holds of these sequences into receipts, signed now. items: (sequence index, root, Merkle path).
+
+    wraps: of the record, to be kept first: the receipt's digest of wraps then shows that they are.
+    """
 
     request: int
     statement: Signed
     count: int
     items: tuple[tuple[int, bytes, tuple[bytes, ...]], ...]
+    wraps: tuple[Signed, ...] = ()
 
 
 class Confirmed(Record, frozen=True):

@@ -68,8 +68,6 @@ class Libp2pConnection:
     async def _until_lost(self, loop: Callable[[], Awaitable[None]]) -> None:
         try:
             await loop()
-        except trio.TooSlowError:
-            self.drop("the peer takes nothing any more")
         except LadingError as error:
             self.drop(error.message)
 

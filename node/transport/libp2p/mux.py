@@ -41,8 +41,6 @@ STREAMS_OUTBOUND_MAX = 128
 CONTROL_FRAMES_MAX = 4096
 # How long a peer may keep a stream's window shut: a slow card takes seconds, a stuck reader never ends.
 WINDOW_PATIENCE_S = 60.0
-# How long one batch may take to leave: the peer's read loop never pauses, so this is a dead or stopped peer.
-WRITE_TIMEOUT_S = 30.0
 # A stopped process still has a kernel that answers keepalives; so the muxer asks too, and wants to hear anything at all.
 PING_INTERVAL_S = 15.0
 SILENCE_MAX_S = 45.0
@@ -339,8 +337,7 @@ class Muxer:
                 await self._wait_for_work()
                 continue
             await self.budget.take(len(batch))
-            with trio.fail_after(WRITE_TIMEOUT_S):
-                await self._session.send(batch)
+            await self._session.send(batch)
             for stream, size in taken:
                 stream.left(size)
 

@@ -10,6 +10,9 @@ from ..port import StreamBroken
 
 # One recv may bring this much: fewer wake-ups per byte, and every Noise message in it is opened in one go.
 READ_BYTES = 256 * 1024
+# How long a piece may take to leave: a peer's read loop never pauses, so this is a stopped peer, or a link below 2 kB/s.
+WRITE_BYTES = 64 * 1024
+WRITE_TIMEOUT_S = 30.0
 # A peer that answers nothing for this long is gone (kernel default: 16 minutes).
 VANISHED_AFTER_S = 15
 KEEPALIVE_IDLE_S = 5
@@ -72,8 +75,14 @@ class Wire:
         return data
 
     async def write(self, data: bytes) -> None:
+        """All of it. Raises StreamBroken, also when nothing has left for WRITE_TIMEOUT_S; half a message may be out by then."""
         try:
-            await self._stream.send_all(data)
+            with memoryview(data) as view:
+                for begin in range(0, len(view), WRITE_BYTES):
+                    with trio.fail_after(WRITE_TIMEOUT_S):
+                        await self._stream.send_all(view[begin : begin + WRITE_BYTES])
+        except trio.TooSlowError as error:
+            raise StreamBroken(f"the peer has taken nothing for {WRITE_TIMEOUT_S:.0f} s") from error
         except (OSError, trio.BrokenResourceError, trio.ClosedResourceError) as error:
             raise StreamBroken(f"connection lost: {error}") from error
 

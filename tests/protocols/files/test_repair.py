@@ -128,6 +128,17 @@ def test_copy_is_kept_when_answers_do_not_come() -> None:
     assert drop.state is DropState.WITHDRAWN
 
 
+def test_answer_from_before_a_restart_is_none() -> None:
+    """Goal: rounds of one store never repeat. Method: a machine begun anew above the store's counter gets an answer to round 1."""
+    before = machine()
+    before.step(SURPLUS, 0.0)
+    after = SurplusDrop(A, first_round=7, answer_timeout_s=30.0)
+    assert after.step(SURPLUS, 1.0)[1] == AskReceipts(tuple(sorted((B, C))), 8)
+    after.step(ReceiptAnswered(B, 1), 2.0)
+    after.step(ReceiptAnswered(C, 1), 2.0)
+    assert after.state is DropState.WITHDRAWN
+
+
 @pytest.mark.parametrize(
     "event",
     [

@@ -45,21 +45,20 @@ class Answer:
 
 class Holder:
     """One holder. signs_always: the planted bug, a receipt is signed for whoever asks, also after one's own withdrawal.
-    rounds_repeat: the other one, rounds begin at 1 again after a restart."""
+    takes_old: the other one, receipts known before the withdrawal are taken for answers."""
 
-    def __init__(self, world: Chaos, name: str, *, signs_always: bool, rounds_repeat: bool) -> None:
+    def __init__(self, world: Chaos, name: str, *, signs_always: bool, takes_old: bool) -> None:
         self._world = world
         self._name = name
         self._signs_always = signs_always
-        self._rounds_repeat = rounds_repeat
+        self._takes_old = takes_old
         self._counter = 0  # persisted
         self.has_copy = True  # persisted
         self._words: dict[str, Word] = {}
         self._drop = self._machine()
 
     def _machine(self) -> SurplusDrop:
-        first_round = 0 if self._rounds_repeat else self._counter
-        return SurplusDrop(PeerId(self._name.encode()), first_round=first_round, answer_timeout_s=10.0, retry_after_s=5.0)
+        return SurplusDrop(PeerId(self._name.encode()), first_round=self._counter, answer_timeout_s=15.0, retry_after_s=0.0)
 
     def _say(self, is_receipt: bool) -> Word:
         self._counter += 1
@@ -91,7 +90,7 @@ class Holder:
         self._step(Tick())
         wanted = self._world.rng.sample(sorted(self._world.nodes), WANTED_MIN)
         counting = [name for name, word in sorted(self._words.items()) if word.is_receipt]
-        if self._drop.state is DropState.KEEPING or self._world.rng.random() < 0.1:
+        if self._drop.state is DropState.KEEPING or self._world.rng.random() < 0.02:
             self._step(Weighed(frozenset(PeerId(n.encode()) for n in wanted), frozenset(PeerId(n.encode()) for n in counting)))
 
     def _step(self, event: object) -> None:
@@ -103,14 +102,17 @@ class Holder:
             elif isinstance(effect, AskReceipts):
                 for holder in effect.holders:
                     self._world.send(self._name, holder.decode(), Ask(effect.round))
+                if self._takes_old:
+                    for holder in effect.holders:
+                        self._step(ReceiptAnswered(holder, effect.round))
             elif isinstance(effect, DropCopy):
                 self.has_copy = False
 
 
-def run(seed: int, *, steps: int = 600, signs_always: bool = False, rounds_repeat: bool = False) -> int:
+def run(seed: int, *, steps: int = 600, signs_always: bool = False, takes_old: bool = False) -> int:
     """Number of copies that were dropped. Raises ModelBroken."""
     world = Chaos(seed)
-    holders = {name: Holder(world, name, signs_always=signs_always, rounds_repeat=rounds_repeat) for name in "abcde"}
+    holders = {name: Holder(world, name, signs_always=signs_always, takes_old=takes_old) for name in "abcde"}
     world.nodes.update(holders)
     for holder in holders.values():
         holder.restart()

@@ -21,7 +21,7 @@ from libp2p.protocol_muxer.multiselect_communicator import MultiselectCommunicat
 from libp2p.stream_muxer.yamux.yamux import Yamux
 from zeroconf import ServiceInfo
 
-from node.transport.libp2p import discovery, mux, negotiate, noise
+from node.transport.libp2p import discovery, mux, negotiate, noise, wire
 from node.transport.libp2p.addresses import TcpAddress, concrete, interface_hosts, multiaddr_of, parse
 from node.transport.libp2p.budget import RateBudget
 from node.transport.libp2p.doorkeeper import HANDSHAKE_TIMEOUT_S, Doorkeeper
@@ -103,6 +103,19 @@ async def test_rate_of_one_peer_when_set_bounds_what_is_sent_to_it(nursery: trio
         for _ in range(12):
             await right.receive()
     assert 0.3 < trio.current_time() - began < 5
+
+
+# --- wire ---------------------------------------------------------------------------------------------------------
+async def test_write_when_the_peer_takes_nothing_is_bounded_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Goal: no writer hangs for ever. Method: a listener that never accepts, 64 MB, the time cut from 30 s to 0.2 s."""
+    assert wire.WRITE_TIMEOUT_S == 30
+    monkeypatch.setattr(wire, "WRITE_TIMEOUT_S", 0.2)
+    (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
+    async with listener:
+        caller = wire.Wire(await trio.open_tcp_stream("127.0.0.1", listener.socket.getsockname()[1]))
+        with trio.fail_after(PATIENCE_S), pytest.raises(StreamBroken):
+            await caller.write(bytes(64_000_000))
+        await caller.close()
 
 
 # --- addresses ----------------------------------------------------------------------------------------------------
