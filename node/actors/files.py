@@ -927,6 +927,8 @@ class _FileSink(_Sink):
         self._resume = target.with_name(target.name + RESUME_SUFFIX)
         self._verifiers = {index: EntryVerifier(manifest.entries[index]) for index in wanted if manifest.entries[index].kind == "file"}
         self._done: set[int] = set()
+        self._resume_lock = trio.Lock()
+        """Sequences end side by side, and the file that says so is replaced by one at a time."""
 
     def _place(self, entry_index: int) -> Path:
         return self._part / self._manifest.entries[entry_index].path if self._is_folder else self._part
@@ -985,8 +987,11 @@ class _FileSink(_Sink):
     def _write_resume(self) -> None:
         text = "\n".join([self._manifest.statement.chunks_root.hex(), *map(str, sorted(self._done))]) + "\n"
         temporary = self._resume.with_name(self._resume.name + "~")
-        temporary.write_text(text)
-        temporary.replace(self._resume)
+        try:
+            temporary.write_text(text)
+            temporary.replace(self._resume)
+        except OSError as error:
+            raise _disk_error(error, self._target) from error
 
     def _recheck(self, claimed: set[int]) -> None:
         """What an earlier get left behind is believed only after every block of it was hashed again."""
@@ -1034,8 +1039,9 @@ class _FileSink(_Sink):
                 raise _disk_error(error, self._target) from error
 
     async def sequence_done(self, sequence_index: int) -> None:
-        self._done.add(sequence_index)
-        await self._offload.run(self._write_resume)
+        async with self._resume_lock:
+            self._done.add(sequence_index)
+            await self._offload.run(self._write_resume)
 
     async def finish(self) -> str:
         await self._offload.run(self._finish)
