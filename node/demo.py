@@ -193,9 +193,9 @@ class _Demo:
         began = time.monotonic()
         while True:
             data = self._call(alive[0], "file.status", {"record": self.record})
-            if cast(int, data["copies_live"]) >= wanted:
+            if cast(int, data["copies_reachable"]) >= wanted:
                 break
-            self._breathe(began, REPAIR_TIMEOUT_S, f"{wanted} copies (now {data['copies_live']})")
+            self._breathe(began, REPAIR_TIMEOUT_S, f"{wanted} copies (now {data['copies_reachable']})")
         took = time.monotonic() - began
         self.measured.add(f"repaired to {wanted} copies", took, f"after a grace time of {GRACE_S:.0f} s")
         self.say(f"  whole again: survives the loss of any {wanted - 1}\n")

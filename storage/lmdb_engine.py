@@ -280,7 +280,8 @@ class LmdbEngine:
             if not self._allocate(needed):
                 raise StoreFull(f"no {needed} bytes left for a new store in {self.path}", resource="disk")
         tables: dict[str, Any] = {}
-        with self._lmdb.begin(write=bool(missing)) as transaction:
+        # Always a write transaction where the disk allows: handles opened in a read-only one are lost when py-lmdb recycles it.
+        with self._lmdb.begin(write=not self.read_only) as transaction:
             for name in wanted:
                 tables[name] = self._lmdb.open_db(name.encode(), txn=transaction, create=name in missing)
         return tables

@@ -222,6 +222,8 @@ class Replication:
                 }
             )
         live = min((len(nodes) for nodes in counted.values()), default=0) if len(counted) >= count else 0
+        own = self._own.peer_id
+        reachable = min((sum(p == own or self._peers.is_connected(p) for p in nodes) for nodes in counted.values()), default=0)
         per_node: dict[PeerId, int] = {}
         verified: dict[PeerId, int] = {}
         for receipt in facts.receipts.values():
@@ -233,6 +235,7 @@ class Replication:
             "sequences": count,
             "want": copies,
             "copies_live": live,
+            "copies_reachable": reachable if len(counted) >= count else 0,
             "survives": self.survives(facts, statement),
             "holders": [
                 {
