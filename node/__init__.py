@@ -7,6 +7,9 @@ actor supervisor bus    mailbox and reply; the tree and what to do when one fall
 transport/         port, the libp2p twin and the memory twin
 actors/            storage, membership, peers, session, files, replication …
 services           the table: protocol id, who may ask, limits
+own sources        what this node is; what `put` reads
+home joining run   the home directory; `lading join`; `lading start`
+demo               five nodes A-E in five processes
 api http/          what a program can ask of a node; the same over a Unix socket
 wiring             the composition root
 """

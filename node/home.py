@@ -294,23 +294,6 @@ def with_ledger(home: Path, facts: Sequence[tuple[int, bytes]]) -> None:
         engine.close()
 
 
-def join_home(
-    home: Path,
-    ticket: str,
-    *,
-    name: str | None,
-    listen: Sequence[str],
-    passphrase: bytes | None,
-    on_progress: Callable[[Mapping[str, object]], None],
-) -> dict[str, object]:
-    """Comes in with a ticket. Keys are made here; what others get to know is public halves. Raises what the domain answered."""
-    from .joining import join  # a runtime that other commands on a home do not need
-
-    if (home / config.FILE_NAME).exists():
-        raise LadingError(Reason.CONFLICT, f"{home} already is the home of a node", hint="choose another --home")
-    return join(home, ticket, name=name, listen=listen, passphrase=passphrase, on_progress=on_progress)
-
-
 # --- opening ------------------------------------------------------------------------------------------------------
 
 
@@ -378,7 +361,7 @@ def open_home(home: Path, passphrase: Passphrase) -> OwnKeys:
 def _issued_at(node: NodeKey) -> int:
     """A time at which the chain was valid: now, or if it has ended the last second of it."""
     not_before, not_after = chain_validity(node.chain)
-    return max(not_before, min(int(SystemClock().now()), not_after))
+    return max(not_before, min(int(SystemClock().now()), not_after - 1))
 
 
 def _member_keys(member: object) -> MemberKeys | None:

@@ -22,6 +22,7 @@ from protocols.registry import decode_message, encode_message
 from protocols.types import MemberId, NetworkId, PeerId
 
 from .clock import Clock, SystemClock
+from .config import FILE_NAME
 from .entropy import Entropy, SystemEntropy
 from .home import certify_node, open_home, write_joined
 from .services import JOIN
@@ -34,15 +35,20 @@ PENDING_SUFFIX = ".joining"
 Progress = Callable[[Mapping[str, object]], None]
 
 
-def join(
-    home: Path, text: str, *, name: str | None, listen: Sequence[str], passphrase: bytes | None, on_progress: Progress
+def join_home(
+    home: Path, ticket_text: str, *, name: str | None, listen: Sequence[str], passphrase: bytes | None, on_progress: Progress
 ) -> dict[str, object]:
-    """Makes ``home`` with what the ticket's domain gives. Raises LadingError with the domain's reason."""
+    """Makes ``home`` with what the ticket's domain gives. Keys are made here; what others get to know is public halves.
+
+    Raises LadingError with the domain's reason, CONFLICT when there is a home already.
+    """
+    if (home / FILE_NAME).exists():
+        raise LadingError(Reason.CONFLICT, f"{home} already is the home of a node", hint="choose another --home")
     from .transport.libp2p.transport import Libp2pTransport  # the wire is loaded only by those who use it
 
     entropy, clock = SystemEntropy(), SystemClock()
     try:
-        ticket = decode_ticket(text)
+        ticket = decode_ticket(ticket_text)
     except DecodeError as error:
         raise LadingError(error.reason, error.message, hint="ask for a new one: lading invite") from error
     if int(clock.now()) > ticket.expires:

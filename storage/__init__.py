@@ -7,6 +7,7 @@ memory            the engine in a dict: the reference, and the simulation's disk
 faulty            an engine that tears, loses and refuses on command; no faults turned on = its contract is the engine's
 lmdb_engine       the one file that imports lmdb
 chunks            sealed chunks: presence, references, protections, trash, quarantine, what owners use, collection
+places            where sequences stand: by record and index, by root, those only offered so far
 records receipts  signed objects of records; who holds what, by whose word
 peers keys jobs log   address book; small things by name; work that survives the process; the operator's events
 check backup      read everything and recompute every hash, settle both environments; hot copy

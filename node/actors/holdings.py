@@ -118,6 +118,11 @@ class Holdings(Actor[Take]):
     async def load(self) -> None:
         self._counter = max(self._counter, self._facts.knowledge.last_counter(self._own.peer_id))
 
+    @property
+    def counter(self) -> int:
+        """The last counter given; rises over restarts."""
+        return max(self._counter, int(self._clock.now() * 1000))
+
     def _next_counter(self) -> int:
         # Above whatever others remember of this store, also when our own database was restored from an old copy: milliseconds
         # of the clock never come again, and a clock that stands still is helped by the + 1.

@@ -46,6 +46,7 @@ from protocols.identity.fences import CheckedFence, FenceSet, check_fence
 from protocols.identity.peers import peer_id_text
 from protocols.identity.revocation import CheckedRevocation, RevocationSet, check_revocation
 from protocols.identity.tickets import CheckedTicketEvent, TicketBook, check_ticket_event
+from protocols.limits import CLOCK_SKEW_MAX_S
 from protocols.signed import Signed
 from protocols.types import Digest, DomainId, HashId, MemberId, NetworkId, OwnerKey, PeerId, RecordKey, SequenceRoot
 
@@ -380,7 +381,7 @@ class Knowledge:
             PeerId(entry.value.peer_id): entry
             for entry in self.book.entries
             if entry.identity.domain_id == self.domain_id
-            and entry.identity.not_before <= now <= entry.identity.not_after
+            and entry.identity.not_before - CLOCK_SKEW_MAX_S <= now < entry.identity.not_after
             and not self.revocations.is_revoked(entry.identity.path)
         }
 

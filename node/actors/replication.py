@@ -110,7 +110,8 @@ class Replication:
         self._look = trio.Event()
         self._copying: dict[tuple[bytes, PeerId], float] = {}
         """(sequence root, target) -> not before when the next attempt may begin; infinite while one runs."""
-        self._missing_since: dict[tuple[RecordKey, bytes], float] = {}
+        self._missing_since: dict[tuple[RecordKey, bytes], tuple[float, frozenset[PeerId]]] = {}
+        """Since when a sequence lacks a wanted copy, and whose receipts counted then."""
         self._budget_bytes = 0.0
         self._budget_at = clock.monotonic()
         self._refused: dict[tuple[bytes, PeerId], float] = {}
@@ -463,9 +464,10 @@ class Replication:
                 missing = [peer for peer in wanted if peer not in counting]
                 mark = (key, sequence.root)
                 if missing:
-                    self._missing_since.setdefault(mark, now_s)
+                    self._missing_since.setdefault(mark, (now_s, counting))
                 else:
                     self._missing_since.pop(mark, None)
+                since = self._missing_since.get(mark)
                 sequences[mark] = (facts, sequence)
                 if settled:
                     await self._weigh(facts, sequence, wanted, counting, nursery)
@@ -479,7 +481,8 @@ class Replication:
                         counting=counting,
                         live=live,
                         copying=frozenset(p for (r, p), until in self._copying.items() if r == root and until > now_s),
-                        missing_since_s=self._missing_since.get(mark),
+                        missing_since_s=since[0] if since is not None else None,
+                        newcomers=counting - since[1] if since is not None else frozenset(),
                     )
                 )
         for key, its_roots in sorted(unreceipted.items()):
@@ -649,7 +652,7 @@ class Replication:
         if machine is None:
             if self._own.peer_id in wanted or not wanted:
                 return
-            machine = self._dropping[mark] = SurplusDrop(self._own.peer_id)
+            machine = self._dropping[mark] = SurplusDrop(self._own.peer_id, first_round=self._holdings.counter)
         await self._drop_step(machine, Weighed(frozenset(wanted), counting - {self._own.peer_id}), facts, sequence, nursery)
         if machine.state is DropState.WITHDRAWN:
             await self._drop_step(machine, Tick(), facts, sequence, nursery)

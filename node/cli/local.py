@@ -58,7 +58,7 @@ def join(invocation: Invocation) -> Answer:
     args = invocation.args
     ticket = _ticket_text(args.ticket, args.ticket_file)
     passphrase = new_passphrase(args, what="the keys of this node")
-    from node.home import join_home
+    from node.joining import join_home
 
     output = invocation.output
     progress = Progress("join", output.stderr, output.style, is_live=output.stderr.isatty(), is_quiet=output.is_quiet)
