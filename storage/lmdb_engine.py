@@ -279,12 +279,12 @@ class LmdbEngine:
             needed = self._page_bytes * (PAGES_PER_BATCH + len(missing)) + delete_headroom(self._budget_bytes)
             if not self._allocate(needed):
                 raise StoreFull(f"no {needed} bytes left for a new store in {self.path}", resource="disk")
-        tables: dict[str, Any] = {}
-        # Always a write transaction where the disk allows: handles opened in a read-only one are lost when py-lmdb recycles it.
-        with self._lmdb.begin(write=not self.read_only) as transaction:
-            for name in wanted:
-                tables[name] = self._lmdb.open_db(name.encode(), txn=transaction, create=name in missing)
-        return tables
+        if missing:
+            with self._lmdb.begin(write=True) as transaction:
+                for name in missing:
+                    self._lmdb.open_db(name.encode(), txn=transaction, create=True)
+        # Each in a transaction of its own that commits: handles opened in a read transaction are lost when py-lmdb recycles it.
+        return {name: self._lmdb.open_db(name.encode(), create=False) for name in wanted}
 
     # --- reading --------------------------------------------------------------------------------------------------
 
@@ -311,9 +311,11 @@ class LmdbEngine:
         if not batch:
             return
         wants = appetite(batch)
-        needed = self._bytes_needed(batch)
-        self._check_budget(wants, needed)
-        self._check_disk(wants, needed)
+        if wants is not Appetite.DELETES:
+            needed = self._bytes_needed(batch)
+            live = self._live_bytes()
+            self._check_budget(wants, needed=needed, live=live)
+            self._check_disk(wants, needed=needed, live=live)
         while True:
             try:
                 self._commit(batch)
@@ -365,12 +367,10 @@ class LmdbEngine:
         pages = sum(stat["leaf_pages"] + stat["branch_pages"] + stat["overflow_pages"] for stat in stats)
         return (int(pages) + 3) * self._page_bytes  # two meta pages and the tree of trees
 
-    def _check_budget(self, wants: Appetite, needed: int) -> None:
-        if wants is Appetite.DELETES:
-            return
+    def _check_budget(self, wants: Appetite, *, needed: int, live: int) -> None:
         headroom = delete_headroom(self._budget_bytes)
         keep_free = max(self._reserve_bytes, headroom) if wants is Appetite.BODIES else headroom
-        left = self._budget_bytes - self._live_bytes() - needed
+        left = self._budget_bytes - live - needed
         if left < keep_free:
             raise StoreFull(
                 f"{needed} bytes more would leave {left} of {self._budget_bytes} of the {self.env.value} budget, {keep_free} must remain",
@@ -378,17 +378,17 @@ class LmdbEngine:
                 env=self.env.value,
             )
 
-    def _check_disk(self, wants: Appetite, needed: int) -> None:
-        if wants is Appetite.BODIES:
-            left = self._disk_free_bytes() - needed
-            if left < self._reserve_bytes:
-                raise StoreFull(
-                    f"{needed} bytes more would leave {left} on the disk of {self.path}, {self._reserve_bytes} must stay free",
-                    resource="disk",
-                    env=self.env.value,
-                )
+    def _check_disk(self, wants: Appetite, *, needed: int, live: int) -> None:
+        """Takes the space from the file system before LMDB needs it, unless enough of the file is free to be used again."""
         headroom = delete_headroom(self._budget_bytes)
-        if self._allocate(needed + headroom) or wants is Appetite.DELETES:
+        fits_inside = self._end_bytes() - live >= needed + headroom
+        if wants is Appetite.BODIES and not fits_inside and self._disk_free_bytes() - needed < self._reserve_bytes:
+            raise StoreFull(
+                f"{needed} bytes more would leave less than {self._reserve_bytes} free on the disk of {self.path}",
+                resource="disk",
+                env=self.env.value,
+            )
+        if self._allocate(headroom if fits_inside else needed + headroom) or fits_inside:
             return
         # Rows may take from the headroom that lies in the file already, but leave half of it to deletes.
         if wants is Appetite.ROWS and self._allocated_bytes - self._end_bytes() >= needed + headroom // 2:
