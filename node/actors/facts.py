@@ -11,12 +11,11 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from storage.tables import FACTS
-
 from protocols.errors import DecodeError, InvalidObject, LadingError
 from protocols.gossip.facts import FactKind, fact_id
 from protocols.types import PeerId
 from storage.engine import Delete, Put, Write
+from storage.tables import FACTS
 
 from ..actor import Actor, Reply
 from ..bus import Bus
@@ -29,6 +28,8 @@ log = logging.getLogger(__name__)
 
 # A signature takes 60-100 us to check; this many stay well below the 50 ms that the loop may be held.
 CHECK_INLINE_MAX = 64
+# Facts read back at once: a few milliseconds of a pool thread's time.
+ROWS_PER_CHECK_MAX = 256
 # Ids that were refused or replaced are remembered, so that reconciling does not fetch them again and again.
 FORGOTTEN_IDS_MAX = 65536
 
@@ -82,14 +83,18 @@ class FactsActor(Actor[Submit]):
         rows = await self._store.read(lambda snapshot: list(snapshot.scan(FACTS)))
         self.knowledge.clear()
         checked: list[Checked] = []
-        # Kinds in order: who may speak must be known before what they said.
+        # One kind after the other: who may speak must be indexed before what they said is checked.
         rows.sort(key=lambda row: row[1][:1])
-        for start in range(0, len(rows), 256):
-            part = rows[start : start + 256]
-            found = await self._offload.run(self._check_rows, part)
+        start = 0
+        while start < len(rows):
+            end = start
+            while end < len(rows) and rows[end][1][:1] == rows[start][1][:1] and end - start < ROWS_PER_CHECK_MAX:
+                end += 1
+            found = await self._offload.run(self._check_rows, rows[start:end])
             for item in found:
                 self.knowledge.apply(item)
             checked.extend(found)
+            start = end
         if len(checked) < len(rows):
             log.info("facts dropped at start kept=%d dropped=%d", len(checked), len(rows) - len(checked))
 

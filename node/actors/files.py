@@ -217,7 +217,8 @@ class Files:
 
         async def ship(sequence: HeldSequence) -> None:
             async with slots:
-                shipped[sequence.index] = await self._replication.ship_by_offer(self._offer(put_id, sequence), sequence)
+                offer = self._offer(put_id, sequence)
+                shipped[sequence.index] = await self._replication.ship_by_offer(offer, sequence, copies=options.replicas)
 
         async def take(sealed: Sequence[SealedChunk], nursery: trio.Nursery) -> None:
             nonlocal chunks_new, bytes_new

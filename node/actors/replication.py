@@ -17,7 +17,7 @@ from protocols.exchange import messages as m
 from protocols.files.audit import challenge, check_answer
 from protocols.files.holdings import open_receipt
 from protocols.files.objects import Statement, Tombstone
-from protocols.files.placement import copies_of_sequence, copies_wanted, wanted_holders
+from protocols.files.placement import ALL_NODES_MAX, COPIES_DEFAULT, copies_of_sequence, copies_wanted, wanted_holders
 from protocols.files.receipts import quorum
 from protocols.files.repair import (
     AskReceipts,
@@ -287,10 +287,12 @@ class Replication:
             log.debug("sequence not placed peer=%s error=%s", self.knowledge.peer_name(peer), error)
         return None
 
-    async def ship_by_offer(self, offer: Signed, sequence: HeldSequence) -> set[PeerId]:
-        """Sends a sequence of a running put to those who should hold it. Result: who took it."""
+    async def ship_by_offer(self, offer: Signed, sequence: HeldSequence, *, copies: int) -> set[PeerId]:
+        """Sends a sequence of a running put to those who should hold it. copies: as asked for, 0 = as the profile says.
+        Result: who took it."""
         candidates = [c for c in self.knowledge.candidates(self._now()) if self._peers.is_connected(c.peer) or c.peer == self._own.peer_id]
-        copies = 3 if not self._copies_all or len(candidates) > 5 else len(candidates)
+        everywhere = self._copies_all and len(candidates) <= ALL_NODES_MAX
+        copies = copies or (len(candidates) if everywhere else COPIES_DEFAULT)
         targets = wanted_holders(self._own.owner, SequenceRoot(sequence.root), candidates, copies=copies)
         took: set[PeerId] = set()
         place = m.Place(0, sequence.root, sequence.names, sequence.sizes, m.ByOffer(offer))

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import IO, Any, BinaryIO
 
 from node.http.client import SOCKET_NAME, call
 from protocols.codec import from_json
@@ -201,7 +201,7 @@ class HomeNode:
         return self.home / SOCKET_NAME
 
 
-def _line(stream: BinaryIO, timeout_s: float) -> bytes:
+def _line(stream: IO[bytes], timeout_s: float) -> bytes:
     """The first line of a pipe; what came of it when the pipe ended or the time was over."""
     deadline = time.monotonic() + timeout_s
     found = b""
@@ -289,13 +289,13 @@ class Processes:
                 process.stdout.close()
 
 
-def start_all(nodes: Sequence[HomeNode]) -> None:
-    """Starts nodes side by side and waits until each sees all others."""
+def start_all(nodes: Sequence[HomeNode], *, among: Sequence[HomeNode] = ()) -> None:
+    """Starts nodes side by side and waits until they, and those ``among`` whom they come back, all see each other."""
     for node in nodes:
         node.launch()
     for node in nodes:
         node.wait_ready()
-    wait_meshed(nodes)
+    wait_meshed(among or nodes)
 
 
 def wait_meshed(nodes: Sequence[HomeNode], *, timeout_s: float = 30.0) -> None:

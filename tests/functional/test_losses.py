@@ -33,5 +33,5 @@ def test_record_with_three_copies_survives_the_death_of_any_two_of_five_nodes(pr
         got = reader.get(record, target)
         assert got["bytes"] == BULK_BYTES
         assert_same(source, target)
-        start_all(pair)
+        start_all(pair, among=nodes)
     assert owner.call("file.status", {"record": record})["survives"] == 2
