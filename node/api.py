@@ -100,7 +100,7 @@ class NodeApi:
     def _alerts(self) -> list[str]:
         node = self.node
         alerts = [*node.replication.alerts.values(), *node.membership.alerts.values()]
-        left = node.own.identity.not_after - node.world.clock.now()
+        left = node.own.identity.not_after - node.clock.now()
         if left < 30 * 86400:
             alerts.append(f"this node's certificate ends {iso(node.own.identity.not_after)}; renew: lading member renew")
         return alerts
@@ -108,7 +108,7 @@ class NodeApi:
     def _peer_rows(self) -> list[dict[str, object]]:
         node = self.node
         rows: list[dict[str, object]] = []
-        now = node.world.clock.monotonic()
+        now = node.clock.monotonic()
         for peer, entry in sorted(
             ((PeerId(entry.value.peer_id), entry) for entry in node.knowledge.book.entries), key=lambda item: item[1].identity.host
         ):
@@ -125,7 +125,7 @@ class NodeApi:
                     "connected": session is not None,
                     "path": session.connection.path.value if session is not None else None,
                     "rtt_ms": round(session.rtt_s * 1000, 2) if session is not None and session.rtt_s is not None else None,
-                    "since": iso(node.world.clock.now() - (now - session.since)) if session is not None else None,
+                    "since": iso(node.clock.now() - (now - session.since)) if session is not None else None,
                     "revoked": node.knowledge.revocations.is_revoked(entry.identity.path),
                     "last_error": "" if session is not None else node.peers.dial_error(peer),
                 }
@@ -172,7 +172,7 @@ class NodeApi:
         usage = node.world.chunks.usage()
         free = min(usage.bytes_budget - usage.bytes_used, usage.bytes_disk_free)
         add("store", not node.holdings.read_only, f"{max(0, free)} bytes free", "free space or raise store_budget_bytes")
-        days = int((node.own.identity.not_after - node.world.clock.now()) / 86400)
+        days = int((node.own.identity.not_after - node.clock.now()) / 86400)
         add("certificate", days > 30, f"valid for {days} more days", "lading member renew")
         weak = [
             row
@@ -361,7 +361,7 @@ class NodeApi:
         known = set(node.knowledge.records)
         with node.bus.subscribe(FactsAccepted, PeerConnected, PeerLost, name="watch") as news:
             async for fact in news:
-                now = iso(node.world.clock.now())
+                now = iso(node.clock.now())
                 match fact:
                     case PeerConnected(peer):
                         progress({"event": "peer connected", "node": node.knowledge.peer_name(peer), "time": now})

@@ -11,6 +11,8 @@ from typing import Protocol
 
 import trio
 
+from protocols.identity.clockfloor import ClockFloor
+
 
 class Clock(Protocol):
     """Where a node's times come from."""
@@ -65,3 +67,29 @@ class SimulatedClock:
         self._anchor_trio = trio.current_time()
         self._anchor_unix = believed
         self._rate = 1.0 + drift
+
+
+class FlooredClock:
+    """A clock that is never behind what is known to have happened (IDENTITY, Time): below the floor it says the floor, and is unsafe."""
+
+    def __init__(self, inner: Clock, floor: ClockFloor) -> None:
+        self._inner = inner
+        self.floor = floor
+
+    def now(self) -> float:
+        """Unix seconds, at least the floor."""
+        wall = self._inner.now()
+        return max(wall + self.floor.offset, float(self.floor.floor))
+
+    def monotonic(self) -> float:
+        return self._inner.monotonic()
+
+    @property
+    def is_unsafe(self) -> bool:
+        """The machine's clock is behind the floor: it boots in the past, or somebody set it back."""
+        return self.floor.read(int(self._inner.now())).unsafe
+
+    def raise_to(self, floor: ClockFloor) -> None:
+        """A later floor was learnt."""
+        if floor.floor > self.floor.floor:
+            self.floor = floor

@@ -10,11 +10,12 @@ import trio
 
 from protocols.errors import StoreDamaged
 from protocols.gossip.facts import FactKind
-from protocols.identity.certificates import NodeIdentity
+from protocols.identity.certificates import NodeIdentity, chain_validity
+from protocols.identity.clockfloor import ClockFloor
 from protocols.identity.peers import peer_id_from_text
 from protocols.types import PeerId, StoreId, UnixSeconds
 from storage.engine import Engine, Env
-from storage.keys import identify_store
+from storage.keys import clock_floor, identify_store, raise_clock_floor
 
 from .actors.facts import FactsActor, FactsHandle
 from .actors.files import Files
@@ -25,7 +26,7 @@ from .actors.peers import Peers
 from .actors.replication import Replication
 from .actors.storage import StorageActor, StorageHandle
 from .bus import Bus
-from .clock import Clock
+from .clock import Clock, FlooredClock
 from .config import Config
 from .entropy import Entropy
 from .offload import Offload
@@ -37,6 +38,7 @@ log = logging.getLogger(__name__)
 
 ROOM_LOOK_S = 2.0
 LIFE_SIGN_AGE_MAX_S = 3600.0
+CLOCK_WRITE_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,9 +64,14 @@ class Node:
         self.ready = trio.Event()
         self._listening = trio.Event()
         self.listen: tuple[str, ...] = ()
-        self.started_at = world.clock.now()
         self._first_facts = tuple(first_facts)
-        clock, entropy, offload = world.clock, world.entropy, world.offload
+        # The floor: what we wrote down, and when issuers signed the certificates above ours.
+        floor = ClockFloor(floor=UnixSeconds(0)).raised_by_certificate(chain_validity(own.node_chain[1:], lowest=1)[0])
+        with world.ledger.snapshot() as ledger:
+            floor = floor.raised_by_persisted(clock_floor(ledger))
+        self.clock = FlooredClock(world.clock, floor)
+        self.started_at = self.clock.now()
+        clock, entropy, offload = self.clock, world.entropy, world.offload
         with world.ledger.snapshot() as ledger, world.chunks.snapshot() as chunks:
             now = UnixSeconds(int(clock.now()))
             identity, ledger_writes, chunk_writes = identify_store(ledger, chunks, fresh_id=StoreId(entropy.token(16)), now=now)
@@ -106,6 +113,7 @@ class Node:
         )
         self.files = Files(own, self.facts, self.holdings, self.replication, self.peers, clock, entropy, offload, self.bus)
         self.membership.attach(self.peers)
+        self.membership.clock_unsafe = lambda: self.clock.is_unsafe
         self.supervisor = Supervisor(self._children(), entropy=entropy)
 
     # --- the supervision table --------------------------------------------------------------------------------------
@@ -168,9 +176,24 @@ class Node:
     async def _watch_room(self) -> None:
         """Tells others in time when this node takes nothing new."""
         await self.ready.wait()
+        written_at = 0.0
         while True:
             self.look_at_room()
+            if self.clock.monotonic() - written_at > CLOCK_WRITE_S or not written_at:
+                written_at = self.clock.monotonic()
+                await self._write_clock()
             await trio.sleep(ROOM_LOOK_S)
+
+    async def _write_clock(self) -> None:
+        """Writes down what time it is at least, for a start without a clock battery."""
+        alerts = self.membership.alerts
+        if self.clock.is_unsafe:
+            alerts["clock"] = f"this machine's clock is behind what is known to have happened; counting from {int(self.clock.now())}"
+            return
+        alerts.pop("clock", None)
+        self.clock.raise_to(self.clock.floor.raised_by_persisted(int(self.clock.now())))
+        now = UnixSeconds(int(self.clock.now()))
+        await self.ledger_store.transact(lambda snapshot: (raise_clock_floor(snapshot, now), None))
 
     def look_at_room(self) -> None:
         """Whether there is room: of the budget and of the disk, less the reserve."""
@@ -227,7 +250,7 @@ class Node:
         await self.facts.submit(items_untrusted, peer)
 
     def life_signs(self) -> tuple[tuple[bytes, int], ...]:
-        now = self.world.clock.monotonic()
+        now = self.clock.monotonic()
         signs: list[tuple[bytes, int]] = [(peer, 0) for peer in sorted(self.peers.sessions)]
         for peer, at in sorted(self.peers.last_sign.items()):
             if peer not in self.peers.sessions and now - at < LIFE_SIGN_AGE_MAX_S:

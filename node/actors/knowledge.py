@@ -394,11 +394,17 @@ class Knowledge:
         }
 
     def candidates(self, now: int) -> tuple[Candidate, ...]:
-        """Nodes that could hold a sequence."""
-        return tuple(
-            Candidate(peer, entry.identity.member_id, entry.identity.host, entry.identity.weight, entry.value.refuses)
-            for peer, entry in self.certified(now).items()
-        )
+        """Nodes that could hold a sequence. Of one member only as many, of as much weight, as the issuer granted: the rest waits."""
+        found: list[Candidate] = []
+        used: dict[MemberId, tuple[int, int]] = {}
+        for peer, entry in self.certified(now).items():  # by rising peer id: the same on every node
+            identity = entry.identity
+            nodes, weight = used.get(identity.member_id, (0, 0))
+            if nodes >= identity.nodes_max or weight + identity.weight > identity.weight_total_max:
+                continue
+            used[identity.member_id] = (nodes + 1, weight + identity.weight)
+            found.append(Candidate(peer, identity.member_id, identity.host, identity.weight, entry.value.refuses))
+        return tuple(found)
 
     def members(self) -> dict[MemberId, NodeIdentity]:
         """One node's identity of every member that is not out."""

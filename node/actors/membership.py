@@ -18,6 +18,7 @@ from protocols.identity.announce import sign_announcement
 from protocols.identity.certificates import NodeIdentity
 from protocols.identity.fences import sign_fence
 from protocols.identity.networks import join_preshared_key
+from protocols.identity.peers import peer_id_text
 from protocols.identity.revocation import RevocationKind, sign_revocation
 from protocols.identity.tickets import (
     ROLE_MEMBER,
@@ -89,6 +90,8 @@ class Membership:
         self._announce_now = trio.Event()
         self._said: tuple[object, ...] = ()
         self._peers: Peers | None = None
+        self.clock_unsafe: Callable[[], bool] = lambda: False
+        """Whether the machine's clock is behind the floor: then certificates that are not yet valid pass, in `auth` only."""
         self.alerts: dict[str, str] = {}
         self.member_keys = b""
         """Encoded key file of our member, given to its further full nodes; empty: none are let in."""
@@ -131,6 +134,7 @@ class Membership:
             handshake_hash=connection.handshake_hash,
             peer_id=connection.remote,
             now=self.now(),
+            clock_unsafe=self.clock_unsafe(),
         )
         proven: a.Proven | None = None
         failed: a.Failed | None = None
@@ -356,7 +360,7 @@ class Membership:
             )
             nodes = row["nodes"]
             assert isinstance(nodes, list)
-            nodes.append({"node": identity.host, "peer_id": identity.peer_id.hex()})
+            nodes.append(f"{identity.host} {peer_id_text(identity.peer_id)}")
         return sorted(rows.values(), key=lambda row: str(row["name"]))
 
     def member_named(self, text: str) -> MemberId:

@@ -534,12 +534,12 @@ def _span(walked: Sequence[_Certificate]) -> tuple[UnixSeconds, UnixSeconds]:
     return max(c.not_before for c in walked), min(c.not_after for c in walked)
 
 
-def chain_validity(chain: Sequence[bytes]) -> tuple[UnixSeconds, UnixSeconds]:
-    """(not_before, not_after) of a whole chain, node first, signatures unchecked: from when to when all of it holds.
+def chain_validity(chain: Sequence[bytes], lowest: int = NODE) -> tuple[UnixSeconds, UnixSeconds]:
+    """(not_before, not_after) of a whole chain, its first certificate of level ``lowest``, signatures unchecked.
 
     Raises InvalidObject(BAD_CERTIFICATE).
     """
-    parsed = [_parse(der, index) for index, der in enumerate(chain[:CHAIN_LENGTH_MAX])]
+    parsed = [_parse(der, lowest + index) for index, der in enumerate(chain[: CHAIN_LENGTH_MAX - lowest])]
     return UnixSeconds(max(c.not_before for c in parsed)), UnixSeconds(min(c.not_after for c in parsed))
 
 

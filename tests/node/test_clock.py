@@ -6,7 +6,9 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from node.clock import SimulatedClock, SystemClock
+from node.clock import FlooredClock, SimulatedClock, SystemClock
+from protocols.identity.clockfloor import ClockFloor
+from protocols.types import UnixSeconds
 
 EPOCH = 1_700_000_000.0
 
@@ -48,3 +50,23 @@ async def test_system_clock_gives_unix_seconds_and_trio_time() -> None:
     assert 1.7e9 < clock.now() < 1e10
     first = trio.current_time()
     assert first <= clock.monotonic() <= trio.current_time()
+
+
+async def test_clock_behind_the_floor_says_the_floor_and_is_unsafe(autojump_clock: MockClock) -> None:
+    """Goal: a board that boots in 1970 never believes it. Method: a wall clock at zero under a floor, set right later."""
+    inner = SimulatedClock(epoch=0.0)
+    clock = FlooredClock(inner, ClockFloor(floor=UnixSeconds(1_700_000_000)))
+    assert clock.now() == 1_700_000_000
+    assert clock.is_unsafe
+    inner.step(1_700_000_500)
+    assert not clock.is_unsafe
+    assert clock.now() == pytest.approx(inner.now())
+
+
+async def test_floor_only_rises(autojump_clock: MockClock) -> None:
+    """Goal: nothing makes a node believe an earlier time than it has believed. Method: a lower floor is offered."""
+    clock = FlooredClock(SimulatedClock(epoch=0.0), ClockFloor(floor=UnixSeconds(2_000)))
+    clock.raise_to(ClockFloor(floor=UnixSeconds(1_000)))
+    assert clock.now() == 2_000
+    clock.raise_to(ClockFloor(floor=UnixSeconds(3_000)))
+    assert clock.now() == 3_000

@@ -38,8 +38,9 @@ class _Home:
         return self.code
 
     def modules(self) -> Mapping[str, object]:
-        names = ("init_home", "join_home", "export_keys", "import_keys", "make_testnet")
+        names = ("init_home", "export_keys", "import_keys", "make_testnet")
         return {
+            "node.joining": SimpleNamespace(join_home=self._keep("join_home")),
             "node.home": SimpleNamespace(**{name: self._keep(name) for name in names}),
             "node.run": SimpleNamespace(run_node=self.run_node),
         }
