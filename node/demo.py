@@ -98,6 +98,7 @@ class _Demo:
         self.measured = _Measured()
         self.hosts = [_Host(letter, name, role, directory / letter) for letter, name, role in zip("ABCDE", NAMES, ROLES, strict=True)]
         self.record = ""
+        self.held: dict[str, int] = {}
 
     def play(self) -> dict[str, object]:
         try:
@@ -148,6 +149,7 @@ class _Demo:
         self.measured.add("put, all copies acknowledged", took, f"{_size(cast(int, data['bytes']))} in {data['entries']} entries")
         self.say(f"  record {self.record[:16]}…  {data['sequences']} sequences, {data['chunks']} chunks")
         for holder in cast(Sequence[Mapping[str, object]], data["holders"]):
+            self.held[str(holder["node"])] = cast(int, holder["sequences"])
             name, receipt = self._letter(str(holder["node"])), str(holder["receipt"])[:16]
             self.say(f"    held by {name:<16} {holder['sequences']} sequences   receipt {receipt}…")
         self.say(f"  survives the loss of any {data['survives']} holders\n")
@@ -156,8 +158,10 @@ class _Demo:
             self.say(f"B shares the record with {host.letter} (an owner-signed wrap; nobody else can open it)\n")
 
     def _two_victims(self, reader: _Host) -> list[_Host]:
-        # The owner dies first: nothing may depend on him. The second victim is the first other holder.
-        return [self.hosts[1], self.hosts[3]] if reader is not self.hosts[3] else [self.hosts[1], self.hosts[4]]
+        """Two that hold everything, the owner first where he does: nothing may depend on him."""
+        others = [host for host in self.hosts if host is not reader]
+        others.sort(key=lambda host: (-self.held.get(host.peer_id, 0), host is not self.hosts[1]))
+        return others[:2]
 
     def _kill(self, victims: Sequence[_Host]) -> None:
         self.say(f"kill -9 {' and '.join(host.letter for host in victims)}. No warning, no goodbye.")
