@@ -205,10 +205,14 @@ CANDIDATES: dict[str, Callable[[Path], Candidate]] = {
 
 
 def tune_malloc() -> None:
-    """LMDB keeps dirty overflow pages in malloc blocks of 256 KiB: above the threshold each is an mmap and a munmap."""
+    """LMDB keeps dirty overflow pages in malloc blocks of 256 KiB: above the threshold each is an mmap and a munmap.
+
+    32 MiB is the most that glibc takes for the first; it refuses more without a word but its result.
+    """
     libc = ctypes.CDLL(None)
-    libc.mallopt(M_MMAP_THRESHOLD, 512 * MIB)
-    libc.mallopt(M_TRIM_THRESHOLD, 512 * MIB)
+    for option in (M_MMAP_THRESHOLD, M_TRIM_THRESHOLD):
+        if libc.mallopt(option, 32 * MIB) != 1:
+            raise RuntimeError("this libc refuses the malloc thresholds")
 
 
 def rss_anon_kib() -> int:
@@ -325,7 +329,13 @@ def main() -> None:
             values = sorted(run[figure] for run in runs)
             print(f"  {figure:30} median {statistics.median(values):9.2f}   [{values[0]:.2f}-{values[-1]:.2f}]")
     if options.output:
-        facts = {"machine": platform.platform(), "python": platform.python_version(), "lmdb": lmdb.version(), "mib": options.mib}
+        facts = {
+            "load_average": os.getloadavg(),
+            "machine": platform.platform(),
+            "python": platform.python_version(),
+            "lmdb": lmdb.version(),
+            "mib": options.mib,
+        }
         options.output.write_text(json.dumps({**facts, "results": results}, indent=1) + "\n")
 
 

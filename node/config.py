@@ -22,8 +22,9 @@ from protocols.errors import LadingError, Reason, UsageError
 
 FILE_NAME = "config.toml"
 ENVIRONMENT_PREFIX = "LADING_"
-# Names with our prefix that are not settings: where the home is, and where secrets and test seeds come from.
-ENVIRONMENT_OTHERS = frozenset({"LADING_HOME", "LADING_PASSPHRASE_FILE", "LADING_SEED", "LADING_SEEDS"})
+# Names with our prefix that are not settings: where the home is, and where secrets and test seeds come
+# from, and where the loop's probe writes.
+ENVIRONMENT_OTHERS = frozenset({"LADING_HOME", "LADING_PASSPHRASE_FILE", "LADING_SEED", "LADING_SEEDS", "LADING_LOOP_PROBE"})
 # Every setting with its comments fits ten times; a larger file is not ours.
 FILE_BYTES_MAX = 256 * 1024
 

@@ -41,6 +41,7 @@ from .http.client import SOCKET_NAME
 from .http.server import serve
 from .offload import ThreadOffload
 from .own import OwnKeys
+from .probe import instruments
 from .wiring import Node, World
 
 log = logging.getLogger(__name__)
@@ -74,7 +75,7 @@ def run_node(home: Path, *, overrides: Mapping[str, object], json_ready: bool, p
             ledger.close()
             raise
         try:
-            return trio.run(_main, home, settings, own, member_keys, ledger, chunks, json_ready)
+            return trio.run(_main, home, settings, own, member_keys, ledger, chunks, json_ready, instruments=instruments(os.environ))
         finally:
             chunks.close()
             ledger.close()

@@ -12,7 +12,7 @@ class Standing(enum.Enum):
     """What a connection has shown so far, the least first."""
 
     FENCED = 0  # knows a fence secret of the network; nothing more
-    TICKET = 1  # knows the join secret of an open ticket; nothing more
+    TICKET = 1  # knows the join secret of an open ticket; a proven peer asks the same, for a newcomer that came to it
     PROVEN = 2  # a certified node of a known domain of this network
 
 
@@ -31,7 +31,8 @@ class Service:
 
 SERVICES: tuple[Service, ...] = (
     Service("auth", Standing.FENCED, 1),
-    Service("join", Standing.TICKET, 1),
+    # Four newcomers that one relay passes on at a time.
+    Service("join", Standing.TICKET, 4),
     Service("gossip", Standing.PROVEN, 1),
     # Two: one that the peer is using, and one that it opens after the first broke before we noticed.
     Service("exchange", Standing.PROVEN, 2),

@@ -32,7 +32,7 @@ from .entropy import Entropy
 from .offload import Offload
 from .own import OwnKeys
 from .supervisor import Child, OnFall, Supervisor
-from .transport.port import Connection, PresharedKey, Transport
+from .transport.port import Connection, PresharedKey, Stream, Transport
 
 log = logging.getLogger(__name__)
 
@@ -222,6 +222,9 @@ class Node:
 
     async def serve_join(self, connection: Connection) -> None:
         await self.membership.serve_join(connection)
+
+    async def serve_relayed(self, stream: Stream) -> None:
+        await self.membership.serve_relayed(stream)
 
     def dial_keys(self) -> Sequence[PresharedKey]:
         return self.membership.dial_keys()

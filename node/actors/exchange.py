@@ -1,7 +1,8 @@
 """Both sides of `/lading/exchange/1` over one stream: a reader that never waits for a writer, and one task per request.
 
 Requests share the stream: each task sends its own frames, so a slow disk or a used-up credit holds up that request alone. A request's
-inbox is bounded by the credit it gave; a peer that sends more than it was allowed loses the connection.
+inbox is bounded by the credit it gave; a peer that sends more than it was allowed loses the connection. What all requests of a served
+stream hold together is bounded too: beyond it the reader waits, and so, through the stream's window, does the peer.
 """
 
 from __future__ import annotations
@@ -14,9 +15,10 @@ from typing import Protocol, TypeVar
 import trio
 
 from protocols.effects import Effect, Send
-from protocols.errors import DecodeError, LadingError, Reason, RemoteError, Verdict
+from protocols.errors import DecodeError, LadingError, LocalError, Reason, RemoteError, Verdict
 from protocols.exchange import machine as x
 from protocols.exchange import messages as m
+from protocols.limits import FRAME_BYTES_MAX
 from protocols.registry import decode_message, encode_message
 from protocols.signed import Signed
 from protocols.types import PeerId
@@ -27,7 +29,13 @@ from ..transport.port import Stream, StreamBroken, StreamEnded
 EXCHANGE_PROTOCOL = "/lading/exchange/1"
 # The smallest sealed chunk is 1 KiB and a credit is 4 MiB, so an honest peer never has more than this many messages on the way.
 INBOX_MESSAGES_MAX = x.CREDIT_BYTES // 1024 + 16
+# A credit of chunks with their headers, and one frame of other things.
+INBOX_BYTES_MAX = x.CREDIT_BYTES + FRAME_BYTES_MAX
+# Of one served stream, unread or on the way to the disk: eight requests at full credit keep any disk busy.
+HELD_BYTES_MAX = 8 * x.CREDIT_BYTES
 CANCEL_PATIENCE_S = 2.0
+# A stream on which no frame at all leaves for so long belongs to a peer that does not read.
+SEND_PATIENCE_S = 30.0
 ANSWER_PATIENCE_S = 30.0
 
 Chunks = tuple[tuple[int, bytes | None], ...]
@@ -39,26 +47,119 @@ class Loader(Protocol):
     async def __call__(self, root: bytes, indexes: tuple[int, ...]) -> Chunks: ...
 
 
+class _Held:
+    """Bytes that the requests of one stream hold in memory."""
+
+    def __init__(self) -> None:
+        self.bytes = 0
+        self._sank = trio.lowlevel.ParkingLot()
+
+    def rise(self, count: int) -> None:
+        self.bytes += count
+
+    def sink(self, count: int) -> None:
+        self.bytes -= count
+        self._sank.unpark_all()
+
+    async def wait_below(self, bytes_max: int) -> None:
+        while self.bytes >= bytes_max:
+            await self._sank.park()
+
+
+class _Inbox:
+    """What arrived for one request and was not taken yet; bounded in messages and in bytes."""
+
+    def __init__(self, held: _Held, messages_max: int = INBOX_MESSAGES_MAX) -> None:
+        self._sender, self._receiver = trio.open_memory_channel[tuple[object, int]](messages_max)
+        self._held = held
+        self._bytes = 0
+
+    def put(self, message: object, frame_bytes: int) -> None:
+        """From the peer. Raises RemoteError(FLOOD) beyond the bounds."""
+        if self._bytes + frame_bytes > INBOX_BYTES_MAX:
+            raise RemoteError(Reason.FLOOD, "more bytes than the credit allows")
+        try:
+            self._sender.send_nowait((message, frame_bytes))
+        except trio.WouldBlock:
+            raise RemoteError(Reason.FLOOD, "more messages than the credit allows") from None
+        self._bytes += frame_bytes
+        self._held.rise(frame_bytes)
+
+    async def put_own(self, event: object) -> None:
+        """From our own side; waits for room."""
+        await self._sender.send((event, 0))
+
+    async def take(self) -> object:
+        """Raises trio.EndOfChannel when the stream is over."""
+        message, frame_bytes = await self._receiver.receive()
+        self._bytes -= frame_bytes
+        self._held.sink(frame_bytes)
+        return message
+
+    def end(self) -> None:
+        """No more will come; what is here can still be taken."""
+        self._sender.close()
+
+    def close(self) -> None:
+        """The request is over: what was not taken is let go."""
+        self._sender.close()
+        self._receiver.close()
+        self._held.sink(self._bytes)
+        self._bytes = 0
+
+
+class _Writer:
+    """The sending side of a stream that many requests share."""
+
+    def __init__(self, stream: Stream) -> None:
+        self._stream = stream
+        self._frames = 0
+
+    async def send(self, message: object) -> None:
+        """Queues a message. Raises StreamBroken, also when no frame of any request has left for SEND_PATIENCE_S."""
+        frame = encode_message("exchange", message)
+        while True:
+            frames_before = self._frames
+            with trio.move_on_after(SEND_PATIENCE_S) as patience:
+                await self._stream.send(frame)
+                self._frames += 1
+            if not patience.cancelled_caught:
+                return
+            if self._frames == frames_before:
+                self._stream.reset()
+                raise StreamBroken(f"the peer takes nothing for {SEND_PATIENCE_S:.0f} s")
+
+
+def _refusal(error: LadingError) -> x.Rejected:
+    """The host's error as an answer; a fault of our own is none."""
+    if isinstance(error, LocalError):
+        raise error
+    return x.Rejected(error.reason.stable_name, error.message)
+
+
 async def _drive(
     machine: x.PlaceAsker | x.FetchAsker | x.PlaceServer | x.FetchServer,
-    first: object,
-    inbox: trio.MemoryReceiveChannel[object],
+    effects: tuple[Effect, ...],
+    inbox: _Inbox,
     perform: Callable[[Effect], Awaitable[object | None]],
     clock: Clock,
 ) -> None:
-    """Steps a request's machine until it has ended, performing its effects in order."""
-    events: deque[object] = deque([first])
-    while not machine.ended:
+    """Steps a request's machine until it has ended, performing its effects in order. effects: those of its first step."""
+    events: deque[object] = deque()
+    while True:
+        for effect in effects:
+            answer = await perform(effect)
+            if answer is not None:
+                events.append(answer)
+        if machine.ended:
+            return
         if not events:
             wake_at = machine.wake_at()
             event: object = x.Tick()
             with trio.move_on_after(math.inf if wake_at is None else max(0.0, wake_at - clock.monotonic())):
-                event = await inbox.receive()
+                event = await inbox.take()
             events.append(event)
-        for effect in machine.step(events.popleft(), clock.monotonic()):
-            answer = await perform(effect)
-            if answer is not None:
-                events.append(answer)
+        effects = machine.step(events.popleft(), clock.monotonic())
 
 
 class ExchangeClient:
@@ -67,8 +168,12 @@ class ExchangeClient:
     def __init__(self, stream: Stream, peer: PeerId, clock: Clock) -> None:
         self.peer = peer
         self._stream = stream
+        self._writer = _Writer(stream)
         self._clock = clock
-        self._inboxes: dict[int, trio.MemorySendChannel[object]] = {}
+        self._held = _Held()
+        self._inboxes: dict[int, _Inbox] = {}
+        # Numbers must leave in the order they were given: who gives one sends its first message before the next is given.
+        self._numbering = trio.Lock()
         self._next = 1
         self._slots = trio.CapacityLimiter(x.REQUESTS_OPEN_MAX)
         self.broken: LadingError | None = None
@@ -77,15 +182,11 @@ class ExchangeClient:
         """Reads answers until the stream ends; then every open request fails."""
         try:
             while True:
-                message = decode_message("exchange", await self._stream.receive())
-                request = getattr(message, "request", None)
-                inbox = self._inboxes.get(request) if isinstance(request, int) else None
-                if inbox is None:
-                    continue  # an answer to a request that has ended
-                try:
-                    inbox.send_nowait(message)
-                except trio.WouldBlock:
-                    raise RemoteError(Reason.FLOOD, "more answers than were asked for") from None
+                frame = await self._stream.receive()
+                message = decode_message("exchange", frame)
+                inbox = self._inboxes.get(getattr(message, "request", 0))
+                if inbox is not None:  # else an answer to a request that has ended
+                    inbox.put(message, len(frame))
         except (StreamEnded, StreamBroken) as error:
             self.broken = error
         except (DecodeError, RemoteError) as error:
@@ -95,8 +196,8 @@ class ExchangeClient:
         finally:
             if self.broken is None:
                 self.broken = StreamBroken("the exchange was stopped")
-            for inbox in list(self._inboxes.values()):
-                inbox.close()
+            for inbox in self._inboxes.values():
+                inbox.end()
 
     async def _request(
         self,
@@ -104,46 +205,66 @@ class ExchangeClient:
         perform_local: Callable[[Effect], Awaitable[object | None]],
     ) -> x.Finished:
         async with self._slots:
-            if self.broken is not None:
-                raise StreamBroken(f"exchange with this peer is over: {self.broken}")
-            number, self._next = self._next, self._next + 1
-            sender, inbox = trio.open_memory_channel[object](INBOX_MESSAGES_MAX)
-            self._inboxes[number] = sender
-            machine = make(number)
             outcome: list[x.Finished | x.Failed] = []
+            own_error: LadingError | None = None
 
             async def perform(effect: Effect) -> object | None:
+                nonlocal own_error
                 match effect:
                     case Send(message):
-                        await self._stream.send(encode_message("exchange", message))
+                        await self._writer.send(message)
                     case x.Finished() | x.Failed():
                         outcome.append(effect)
                     case _:
-                        return await perform_local(effect)
+                        try:
+                            return await perform_local(effect)
+                        except LadingError as error:
+                            own_error = error
+                            raise
                 return None
 
+            number, inbox = 0, _Inbox(self._held)
+            machine: x.PlaceAsker | x.FetchAsker | None = None
             try:
-                await _drive(machine, x.Start(), inbox, perform, self._clock)
+                async with self._numbering:
+                    number = self._open(inbox)
+                    machine = make(number)
+                    first, *rest = machine.step(x.Start(), self._clock.monotonic())
+                    await perform(first)
+                await _drive(machine, tuple(rest), inbox, perform, self._clock)
             except trio.EndOfChannel:
                 raise StreamBroken(f"exchange with this peer broke: {self.broken}") from None
-            except RemoteError:
-                self._stream.reset()
+            except RemoteError as error:
+                if error is not own_error:
+                    self._stream.reset()
                 raise
             finally:
-                del self._inboxes[number]
-                sender.close()
-                if not machine.ended and self.broken is None:
-                    with trio.CancelScope(deadline=trio.current_time() + CANCEL_PATIENCE_S, shield=True):
-                        for effect in machine.step(x.Abandon(), self._clock.monotonic()):
-                            if isinstance(effect, Send):
-                                try:
-                                    await self._stream.send(encode_message("exchange", effect.message))
-                                except StreamBroken:
-                                    break
+                self._inboxes.pop(number, None)
+                inbox.close()
+                if machine is not None and not machine.ended and self.broken is None:
+                    await self._abandon(machine)
             end = outcome[-1]
             if isinstance(end, x.Failed):
                 raise RemoteError(end.reason, end.text, verdict=Verdict.IGNORE)
             return end
+
+    def _open(self, inbox: _Inbox) -> int:
+        """A number for a new request, whose answers go to ``inbox``. Raises StreamBroken."""
+        if self.broken is not None:
+            raise StreamBroken(f"exchange with this peer is over: {self.broken}")
+        number, self._next = self._next, self._next + 1
+        self._inboxes[number] = inbox
+        return number
+
+    async def _abandon(self, machine: x.PlaceAsker | x.FetchAsker) -> None:
+        """Tells the peer that a request is not wanted any more; a peer that takes nothing is not told."""
+        with trio.CancelScope(deadline=trio.current_time() + CANCEL_PATIENCE_S, shield=True):
+            for effect in machine.step(x.Abandon(), self._clock.monotonic()):
+                assert isinstance(effect, Send)
+                try:
+                    await self._stream.send(encode_message("exchange", effect.message))
+                except StreamBroken:
+                    return
 
     async def place(self, place: m.Place, load: Loader, eager_chunks: tuple[bytes, ...] = ()) -> tuple[Signed, int]:
         """Has a sequence kept. Result: the holder's signed answer (hold or receipt) and the sealed bytes that were sent.
@@ -176,22 +297,20 @@ class ExchangeClient:
     async def _ask(self, make: Callable[[int], object]) -> object:
         """One question, one answer."""
         async with self._slots:
-            if self.broken is not None:
-                raise StreamBroken(f"exchange with this peer is over: {self.broken}")
-            number, self._next = self._next, self._next + 1
-            sender, inbox = trio.open_memory_channel[object](4)
-            self._inboxes[number] = sender
+            number, inbox = 0, _Inbox(self._held, messages_max=1)
             try:
-                await self._stream.send(encode_message("exchange", make(number)))
+                async with self._numbering:
+                    number = self._open(inbox)
+                    await self._writer.send(make(number))
                 with trio.fail_after(ANSWER_PATIENCE_S):
-                    answer = await inbox.receive()
+                    answer = await inbox.take()
             except trio.EndOfChannel:
                 raise StreamBroken(f"exchange with this peer broke: {self.broken}") from None
             except trio.TooSlowError:
                 raise RemoteError(Reason.STALLED, f"no answer for {ANSWER_PATIENCE_S:.0f} s", verdict=Verdict.IGNORE) from None
             finally:
-                del self._inboxes[number]
-                sender.close()
+                self._inboxes.pop(number, None)
+                inbox.close()
         if isinstance(answer, m.Refused):
             raise RemoteError(x.reason_named(answer.reason), answer.text, verdict=Verdict.IGNORE)
         return answer
@@ -244,136 +363,145 @@ class ExchangeHost(Protocol):
 
 
 async def serve_exchange(stream: Stream, peer: PeerId, host: ExchangeHost, clock: Clock) -> None:
-    """Serves one exchange stream that the peer opened, until it ends. Raises RemoteError when the peer breaks a rule."""
-    inboxes: dict[int, trio.MemorySendChannel[object]] = {}
-    highest = 0
-    try:
+    """Serves one exchange stream that the peer opened, until it ends. Raises RemoteError, DecodeError when the peer breaks a rule."""
+    await _Server(stream, peer, host, clock).run()
+
+
+class _Server:
+    """The serving side of one stream."""
+
+    def __init__(self, stream: Stream, peer: PeerId, host: ExchangeHost, clock: Clock) -> None:
+        self._stream = stream
+        self._writer = _Writer(stream)
+        self._peer = peer
+        self._host = host
+        self._clock = clock
+        self._held = _Held()
+        self._inboxes: dict[int, _Inbox] = {}
+        self._highest = 0
+        self._violation: RemoteError | None = None
+
+    async def run(self) -> None:
         async with trio.open_nursery() as nursery:
-            while True:
-                try:
-                    message = decode_message("exchange", await stream.receive())
-                except (StreamEnded, StreamBroken):
-                    break
-                number = getattr(message, "request", 0)
-                if not isinstance(message, m.Place | m.Fetch | m.Confirm | m.Describe | m.Audit):
-                    inbox = inboxes.get(number)
-                    if inbox is not None:
-                        try:
-                            inbox.send_nowait(message)
-                        except trio.WouldBlock:
-                            raise RemoteError(Reason.FLOOD, "more than the credit allows") from None
-                    continue
-                if number <= highest:
-                    raise RemoteError(Reason.OUT_OF_ORDER, f"request {number} after {highest}")
-                highest = number
-                if len(inboxes) >= x.REQUESTS_OPEN_MAX * 2:
-                    raise RemoteError(Reason.FLOOD, "too many requests at once")
-                sender, receiver = trio.open_memory_channel[object](INBOX_MESSAGES_MAX)
-                inboxes[number] = sender
-                nursery.start_soon(_serve_request, stream, peer, host, clock, message, sender, receiver, inboxes)
+            try:
+                while True:
+                    await self._held.wait_below(HELD_BYTES_MAX)
+                    frame = await self._stream.receive()
+                    self._take(decode_message("exchange", frame), len(frame), nursery)
+            except (StreamEnded, StreamBroken):
+                pass
+            except RemoteError as error:
+                self._violation = self._violation or error
             nursery.cancel_scope.cancel()
-    finally:
-        for inbox in inboxes.values():
+        if self._violation is not None:
+            self._stream.reset()
+            raise self._violation
+
+    def _take(self, message: object, frame_bytes: int, nursery: trio.Nursery) -> None:
+        number = getattr(message, "request", 0)
+        if not isinstance(message, m.Place | m.Fetch | m.Confirm | m.Describe | m.Audit):
+            inbox = self._inboxes.get(number)
+            if inbox is not None:  # else the request has ended, and this was on the way
+                inbox.put(message, frame_bytes)
+            return
+        if number <= self._highest:
+            raise RemoteError(Reason.OUT_OF_ORDER, f"request {number} after {self._highest}")
+        self._highest = number
+        # Twice what an asker has open: a cancelled request's place is taken by the next before we have heard of it.
+        if len(self._inboxes) >= x.REQUESTS_OPEN_MAX * 2:
+            raise RemoteError(Reason.FLOOD, "too many requests at once")
+        inbox = self._inboxes[number] = _Inbox(self._held)
+        nursery.start_soon(self._serve, message, inbox, nursery.cancel_scope)
+
+    async def _serve(self, message: m.Place | m.Fetch | m.Confirm | m.Describe | m.Audit, inbox: _Inbox, all_: trio.CancelScope) -> None:
+        try:
+            match message:
+                case m.Place():
+                    await self._serve_place(message, inbox)
+                case m.Fetch():
+                    machine = x.FetchServer(message.request)
+                    effects = machine.step(message, self._clock.monotonic())
+                    await _drive(machine, effects, inbox, self._perform_fetch, self._clock)
+                case _:
+                    await self._answer(message)
+        except StreamBroken:
+            all_.cancel()
+        except RemoteError as error:
+            self._violation = self._violation or error
+            all_.cancel()
+        finally:
+            self._inboxes.pop(message.request, None)
             inbox.close()
 
+    async def _serve_place(self, place: m.Place, inbox: _Inbox) -> None:
+        machine = x.PlaceServer(place.request)
+        failure: RemoteError | StreamBroken | None = None
+        async with trio.open_nursery() as stores:
 
-async def _serve_request(
-    stream: Stream,
-    peer: PeerId,
-    host: ExchangeHost,
-    clock: Clock,
-    message: m.Place | m.Fetch | m.Confirm | m.Describe | m.Audit,
-    own_inbox: trio.MemorySendChannel[object],
-    inbox: trio.MemoryReceiveChannel[object],
-    inboxes: dict[int, trio.MemorySendChannel[object]],
-) -> None:
-    try:
-        match message:
-            case m.Place():
-                await _serve_place(stream, peer, host, clock, message, own_inbox, inbox)
-            case m.Fetch():
-                await _serve_fetch(stream, host, clock, message, inbox)
-            case _:
-                await _serve_question(stream, peer, host, message)
-    except (StreamBroken, trio.EndOfChannel):
-        pass  # the reader notices too, and ends the rest
-    finally:
-        inboxes.pop(message.request, None)
-        own_inbox.close()
+            async def store(effect: x.Store) -> None:
+                try:
+                    await self._host.store(self._peer, place, effect.index, effect.name, effect.data)
+                    event: object = x.Stored((effect.index,))
+                except LadingError as error:
+                    event = _refusal(error)
+                finally:
+                    self._held.sink(len(effect.data))
+                await inbox.put_own(event)
 
-
-async def _serve_place(
-    stream: Stream,
-    peer: PeerId,
-    host: ExchangeHost,
-    clock: Clock,
-    place: m.Place,
-    own_inbox: trio.MemorySendChannel[object],
-    inbox: trio.MemoryReceiveChannel[object],
-) -> None:
-    machine = x.PlaceServer(place.request)
-    async with trio.open_nursery() as nursery:
-
-        async def store(effect: x.Store) -> None:
-            try:
-                await host.store(peer, place, effect.index, effect.name, effect.data)
-                event: object = x.Stored((effect.index,))
-            except LadingError as error:
-                event = x.Rejected(error.reason.stable_name, error.message)
-            await own_inbox.send(event)
-
-        async def perform(effect: Effect) -> object | None:
-            try:
+            async def perform(effect: Effect) -> object | None:
                 match effect:
                     case Send(answer):
-                        await stream.send(encode_message("exchange", answer))
-                    case x.CheckPlace():
-                        return x.Checked(await host.check_place(peer, place))
+                        await self._writer.send(answer)
                     case x.Store():
-                        nursery.start_soon(store, effect)
-                    case x.Commit():
-                        return x.Committed(await host.commit(peer, place))
+                        self._held.rise(len(effect.data))
+                        stores.start_soon(store, effect)
+                    case x.CheckPlace() | x.Commit():
+                        return await self._decide(effect)
                     case _:
                         pass
-            except StreamBroken:
-                raise
-            except LadingError as error:
-                return x.Rejected(error.reason.stable_name, error.message)
-            return None
+                return None
 
-        await _drive(machine, place, inbox, perform, clock)
-        nursery.cancel_scope.cancel()
+            try:
+                await _drive(machine, machine.step(place, self._clock.monotonic()), inbox, perform, self._clock)
+            except (RemoteError, StreamBroken) as error:
+                failure = error
+            stores.cancel_scope.cancel()
+        if failure is not None:
+            raise failure
 
+    async def _decide(self, effect: x.CheckPlace | x.Commit) -> object:
+        try:
+            if isinstance(effect, x.CheckPlace):
+                return x.Checked(await self._host.check_place(self._peer, effect.place))
+            return x.Committed(await self._host.commit(self._peer, effect.place))
+        except LadingError as error:
+            return _refusal(error)
 
-async def _serve_fetch(stream: Stream, host: ExchangeHost, clock: Clock, fetch: m.Fetch, inbox: trio.MemoryReceiveChannel[object]) -> None:
-    async def perform(effect: Effect) -> object | None:
+    async def _perform_fetch(self, effect: Effect) -> object | None:
         match effect:
             case Send(answer):
-                await stream.send(encode_message("exchange", answer))
+                await self._writer.send(answer)
             case x.Load(root, indexes):
                 try:
-                    return x.Loaded(await host.load(root, indexes))
+                    return x.Loaded(await self._host.load(root, indexes))
                 except LadingError as error:
-                    return x.Rejected(error.reason.stable_name, error.message)
+                    return _refusal(error)
             case _:
                 pass
         return None
 
-    await _drive(x.FetchServer(fetch.request), fetch, inbox, perform, clock)
-
-
-async def _serve_question(stream: Stream, peer: PeerId, host: ExchangeHost, message: m.Confirm | m.Describe | m.Audit) -> None:
-    answer: object
-    try:
-        match message:
-            case m.Confirm():
-                answer = await host.confirm(peer, message)
-            case m.Describe():
-                answer = await host.describe(peer, message)
-            case m.Audit():
-                answer = m.AuditAnswer(message.request, await host.audit(peer, message))
-    except StreamBroken:
-        raise
-    except LadingError as error:
-        answer = m.Refused(message.request, error.reason.stable_name, error.message)
-    await stream.send(encode_message("exchange", answer))
+    async def _answer(self, message: m.Confirm | m.Describe | m.Audit) -> None:
+        x.check_question(message)
+        answer: object
+        try:
+            match message:
+                case m.Confirm():
+                    answer = await self._host.confirm(self._peer, message)
+                case m.Describe():
+                    answer = await self._host.describe(self._peer, message)
+                case m.Audit():
+                    answer = m.AuditAnswer(message.request, await self._host.audit(self._peer, message))
+        except LadingError as error:
+            no = _refusal(error)
+            answer = m.Refused(message.request, no.reason, no.text)
+        await self._writer.send(answer)

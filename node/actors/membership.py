@@ -12,7 +12,7 @@ from protocols.auth import machine as a
 from protocols.codec import encode
 from protocols.crypto import FORMAT, SUITE
 from protocols.effects import Close, Send
-from protocols.errors import LadingError, Reason, Refused, RemoteError, UsageError
+from protocols.errors import DecodeError, LadingError, Reason, Refused, RemoteError, UsageError
 from protocols.gossip.facts import FactKind
 from protocols.identity.announce import sign_announcement
 from protocols.identity.certificates import NodeIdentity
@@ -35,7 +35,7 @@ from protocols.identity.tickets import (
 from protocols.join import machine as j
 from protocols.join.decision import Declined, Desk, Dowry, decide_join
 from protocols.join.messages import JoinAnswer, JoinRefusal, JoinRequest
-from protocols.limits import ADDRESSES_PER_NODE_MAX, TICKETS_OPEN_MAX
+from protocols.limits import ADDRESSES_PER_NODE_MAX, JOIN_SEALED_BYTES_MAX, TICKETS_OPEN_MAX
 from protocols.registry import decode_message, encode_message
 from protocols.types import MemberId, PeerId, UnixSeconds
 
@@ -44,7 +44,7 @@ from ..clock import Clock
 from ..entropy import Entropy
 from ..own import OwnKeys
 from ..services import AUTH, JOIN
-from ..transport.port import Connection, PresharedKey, StreamBroken, StreamEnded, Transport
+from ..transport.port import Connection, PresharedKey, Stream, StreamBroken, StreamEnded, Transport
 from .facts import FactsAccepted, FactsHandle
 from .knowledge import Knowledge
 from .peers import Peers
@@ -62,6 +62,8 @@ WEIGHT_PER_NODE = 100
 MEMBER_LIFETIME_S = 2 * 365 * 86400
 NODE_LIFETIME_S = 365 * 86400
 JOIN_LINGER_S = 10.0
+# A connected node decides within milliseconds; a newcomer waits for us.
+RELAY_PATIENCE_S = 5.0
 
 
 class Membership:
@@ -417,7 +419,7 @@ class Membership:
     # --- joining ----------------------------------------------------------------------------------------------------
 
     async def serve_join(self, connection: Connection) -> None:
-        """A newcomer with a ticket: names the issuers, passes the request to one (here: to our own desk), brings the answer back."""
+        """A newcomer with a ticket: names the issuers, passes its request to one of them, brings the answer back."""
         stream = await connection.accept_stream()
         if stream.protocol != JOIN:
             raise RemoteError(Reason.OUT_OF_ORDER, f"{stream.protocol} where {JOIN} was due")
@@ -469,9 +471,49 @@ class Membership:
         return desks
 
     async def _decide(self, issuer_key: bytes, request: JoinRequest) -> JoinAnswer | JoinRefusal:
+        """The answer of the desk with this key: ours, or that of a connected node."""
+        if any(desk.hpke.public == issuer_key for desk in self._desks()):
+            return await self._decide_here(issuer_key, request)
+        for peer in sorted(self.peers_now.sessions):
+            answer = await self._pass_on(peer, request)
+            if not isinstance(answer, JoinRefusal) or answer.reason != Reason.UNREACHABLE.stable_name:
+                return answer
+        return JoinRefusal(Reason.UNREACHABLE.stable_name, "the node that gave this ticket cannot be reached now; try again later")
+
+    async def _pass_on(self, peer: PeerId, request: JoinRequest) -> JoinAnswer | JoinRefusal:
+        """One connected node's answer to a newcomer's request. It reads what we cannot, or says UNREACHABLE."""
+        nothing = JoinRefusal(Reason.UNREACHABLE.stable_name, "no answer")
+        try:
+            stream = await self.peers_now.open_stream(peer, JOIN)
+            await stream.send(encode_message("join", request))
+            await stream.finish()
+            with trio.move_on_after(RELAY_PATIENCE_S) as patience:
+                answer = decode_message("join", await stream.receive())
+            if not patience.cancelled_caught and isinstance(answer, JoinAnswer | JoinRefusal):
+                return answer
+            stream.reset()
+        except (StreamBroken, StreamEnded, DecodeError) as error:
+            log.info("newcomer's request not passed on peer=%s error=%s", peer.hex()[-8:], error)
+        return nothing
+
+    async def serve_relayed(self, stream: Stream) -> None:
+        """A newcomer's request that a proven node passes on: answered here or not at all, never passed on again."""
+        try:
+            request = decode_message("join", await stream.receive())
+            if not isinstance(request, JoinRequest):
+                raise RemoteError(Reason.OUT_OF_ORDER, f"{type(request).__name__} where JoinRequest was due")
+            if len(request.sealed) > JOIN_SEALED_BYTES_MAX:
+                raise RemoteError(Reason.TOO_LONG, f"{len(request.sealed)} sealed bytes, at most {JOIN_SEALED_BYTES_MAX} wanted")
+            answer = await self._decide_here(request.issuer_key, request)
+            await stream.send(encode_message("join", answer))
+            await stream.finish()
+        except (StreamBroken, StreamEnded) as error:
+            log.info("relay gone before its answer error=%s", error)
+
+    async def _decide_here(self, issuer_key: bytes, request: JoinRequest) -> JoinAnswer | JoinRefusal:
         desk = next((desk for desk in self._desks() if desk.hpke.public == issuer_key), None)
         if desk is None:
-            return JoinRefusal(Reason.UNREACHABLE.stable_name, "this node is not that issuer; ask one of those it named")
+            return JoinRefusal(Reason.UNREACHABLE.stable_name, "this node does not hold that issuing key")
         dowry = Dowry(
             fences=self.knowledge.fences,
             revocations=self.knowledge.revocations,

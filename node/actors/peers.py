@@ -21,7 +21,7 @@ from protocols.types import PeerId
 from ..bus import Bus
 from ..clock import Clock
 from ..entropy import Entropy
-from ..services import BY_PROTOCOL, EXCHANGE, GOSSIP, Standing
+from ..services import BY_PROTOCOL, EXCHANGE, GOSSIP, JOIN, Standing
 from ..supervisor import run_contained
 from ..transport.port import Connection, DialFailed, PresharedKey, Stream, StreamBroken, Transport
 from .exchange import ExchangeClient, ExchangeHost, serve_exchange
@@ -89,6 +89,9 @@ class PeersHost(Protocol):
         """Runs `auth`. Raises LadingError."""
 
     async def serve_join(self, connection: Connection) -> None: ...
+
+    async def serve_relayed(self, stream: Stream) -> None:
+        """A newcomer's request that a proven peer passes on."""
 
     def dial_keys(self) -> Sequence[PresharedKey]:
         """Fences to try when dialling, newest first."""
@@ -165,13 +168,21 @@ class Peers:
         async with session.exchange_lock:
             client = session.exchange
             if client is None or client.broken is not None:
-                with trio.move_on_after(STREAM_OPEN_TIMEOUT_S) as patience:
-                    stream = await session.connection.open_stream(EXCHANGE)
-                if patience.cancelled_caught:
-                    raise StreamBroken("the peer did not take a new stream in time")
+                stream = await self.open_stream(peer, EXCHANGE)
                 client = session.exchange = ExchangeClient(stream, peer, self._clock)
                 session.nursery.start_soon(self._contain, session, client.run)
             return client
+
+    async def open_stream(self, peer: PeerId, protocol: str) -> Stream:
+        """A new stream to a connected peer. Raises StreamBroken."""
+        session = self.sessions.get(peer)
+        if session is None:
+            raise StreamBroken("not connected to this peer")
+        with trio.move_on_after(STREAM_OPEN_TIMEOUT_S) as patience:
+            stream = await session.connection.open_stream(protocol)
+        if patience.cancelled_caught:
+            raise StreamBroken("the peer did not take a new stream in time")
+        return stream
 
     async def drop(self, peer: PeerId, why: str, *, ban: bool = False) -> None:
         """Ends the peer's session; banned ones are not dialled or let in for BAN_S."""
@@ -330,7 +341,7 @@ class Peers:
                     nursery.cancel_scope.cancel()
                     return
                 service = BY_PROTOCOL.get(stream.protocol)
-                if service is None or service.standing is not Standing.PROVEN or counts.get(stream.protocol, 0) >= service.streams_max:
+                if service is None or service.standing is Standing.FENCED or counts.get(stream.protocol, 0) >= service.streams_max:
                     stream.reset()
                     continue
                 counts[stream.protocol] = counts.get(stream.protocol, 0) + 1
@@ -342,6 +353,8 @@ class Peers:
                 await self._run_gossip(session, stream)
             elif stream.protocol == EXCHANGE:
                 await serve_exchange(stream, session.peer, self._exchange_host, self._clock)
+            elif stream.protocol == JOIN:
+                await self._host.serve_relayed(stream)
             else:
                 stream.reset()
         except (DecodeError, RemoteError):

@@ -28,7 +28,7 @@ HEADER_BYTES_MAX = 16 * 1024
 # A caller that has said nothing within this time is gone or hostile.
 HEADER_TIMEOUT_S = 10.0
 # Calls in progress. Each holds two tasks and at most one block; more is a runaway script.
-CONNECTIONS_MAX = 64
+CONNECTIONS_MAX = 1024
 # Output may wait on a person reading in a pager and an upload on a slow producer; an hour frees what was forgotten.
 STALL_TIMEOUT_S = 3600.0
 # Progress lines kept for a client that reads slowly; the oldest are dropped, since the newest say more.

@@ -17,11 +17,13 @@ from ..errors import Reason, RemoteError, Verdict
 from ..limits import CHUNKS_PER_SEQUENCE_MAX, MANIFEST_CHUNKS_MAX, SEALED_CHUNK_BYTES_MAX
 from ..machine import Machine, Outcome, Row
 from ..signed import Signed
-from .messages import Cancel, Chunk, Credit, Done, Fetch, Need, Place, Placed, Refused
+from .messages import Audit, Cancel, Chunk, Confirm, Credit, Describe, Done, Fetch, Need, Place, Placed, Refused
 
 REQUESTS_OPEN_MAX = 64  # of one peer at once on one stream; more are refused with FLOOD
 CREDIT_BYTES = 4 * 1024 * 1024  # one sequence of 16 chunks: two in flight hide the commit of one
 SEQUENCE_CHUNKS_MAX = max(CHUNKS_PER_SEQUENCE_MAX, MANIFEST_CHUNKS_MAX)  # sequence 0 is the manifest
+EAGER_BYTES_MAX = 256 * 1024  # sent along unasked: one round trip less is worth no more than this in vain
+LOAD_CHUNKS_MAX = 4  # read from disk at once for one request, whatever credit the peer gives: 1 MiB of memory
 PLACE_PATIENCE_S = 30.0  # a request without any progress is given up, so that a stalling peer is replaced
 FETCH_PATIENCE_S = 10.0
 
@@ -166,6 +168,23 @@ def _violation(text: str) -> RemoteError:
     return RemoteError(Reason.MALFORMED, text, verdict=Verdict.DROP)
 
 
+def check_question(message: Confirm | Describe | Audit) -> None:
+    """Form of a question: every hash has 32 bytes. Raises RemoteError(MALFORMED); what the values mean is checked by the holder."""
+    match message:
+        case Confirm(_, _, count, items, _):
+            hashes = [digest for _, root, path in items for digest in (root, *path)]
+            numbers = [count, *(index for index, _, _ in items)]
+        case Describe(_, owner, hash_id, index):
+            hashes, numbers = [owner, hash_id], [index]
+        case Audit(_, nonce, ranges):
+            hashes = [nonce, *(name for name, _, _ in ranges)]
+            numbers = [number for _, offset, length in ranges for number in (offset, length)]
+    if any(len(digest) != 32 for digest in hashes):
+        raise _violation("a hash that is not 32 bytes")
+    if any(not 0 <= number < 2**63 for number in numbers):
+        raise _violation("a number out of bounds")
+
+
 class _Request(Machine):
     """What all four share: the progress clock and the ends."""
 
@@ -180,10 +199,18 @@ class _Request(Machine):
     def ended(self) -> bool:
         return self.state is S.ENDED
 
+    def _waits_for_ourselves(self) -> bool:
+        """What is owed is owed by our own disk or reader: the peer cannot be late."""
+        return False
+
     def wake_at(self) -> float | None:
-        if self.state is S.ENDED or self._progress_at is None:
+        if self.state is S.ENDED or self._progress_at is None or self._waits_for_ourselves():
             return None
         return self._progress_at + self.patience_s
+
+    def _is_late(self, now_s: float) -> bool:
+        wake_at = self.wake_at()
+        return wake_at is not None and now_s >= wake_at
 
     def ignore(self, event: object, now_s: float) -> Outcome:
         return self.state, ()
@@ -237,24 +264,29 @@ class PlaceAsker(_Request):
     def need(self, event: Need, now_s: float) -> Outcome:
         self._progress_at = now_s
         count = len(self.place.names)
-        if len(event.missing) > count or any(not 0 <= index < count for index in event.missing) or event.credit < 0:
+        if len(event.missing) > count or any(not 0 <= index < count for index in event.missing):
             raise _violation("Need for chunks that were not offered")
+        if event.credit < 1:
+            raise _violation("no credit")
         self._credit = event.credit
         self._to_load = [] if self.place.eager else list(dict.fromkeys(event.missing))
         return S.MOVING, self._load_more()
 
     def credit(self, event: Credit, now_s: float) -> Outcome:
-        if event.bytes < 0:
-            raise _violation("negative credit")
+        if event.bytes < 1:
+            raise _violation("no credit")
         self._progress_at = now_s
         self._credit += event.bytes
         return S.MOVING, self._load_more()
+
+    def _waits_for_ourselves(self) -> bool:
+        return self._loading
 
     def _load_more(self) -> tuple[Effect, ...]:
         if self._loading or not self._to_load:
             return ()
         take: list[int] = []
-        for index in self._to_load:
+        for index in self._to_load[:LOAD_CHUNKS_MAX]:
             size = self.place.sizes[index]
             if size > self._credit:
                 break
@@ -285,7 +317,7 @@ class PlaceAsker(_Request):
         return S.ENDED, (Failed(reason_named(event.reason), event.text or "refused"),)
 
     def tick(self, event: Tick, now_s: float) -> Outcome:
-        if self._progress_at is not None and now_s < self._progress_at + self.patience_s:
+        if not self._is_late(now_s):
             return self.state, ()
         return S.ENDED, (Send(Cancel(self.request)), Failed(Reason.STALLED, f"no progress for {self.patience_s:.0f} s"))
 
@@ -308,6 +340,7 @@ class PlaceServer(_Request):
         (S.MOVING, Cancel): ("cancel", _ENDED),
         (S.MOVING, Tick): ("tick", frozenset({S.MOVING, S.ENDED})),
         (S.CHECKING, Tick): ("ignore", frozenset({S.CHECKING})),
+        (S.COMMITTING, Chunk): ("late_chunk", frozenset({S.COMMITTING})),
         (S.COMMITTING, Tick): ("ignore", frozenset({S.COMMITTING})),
         (S.COMMITTING, Committed): ("committed", _ENDED),
         (S.COMMITTING, Rejected): ("rejected", _ENDED),
@@ -333,22 +366,33 @@ class PlaceServer(_Request):
         count = len(event.names)
         if not 0 < count <= SEQUENCE_CHUNKS_MAX or len(event.sizes) != count:
             raise _violation(f"a sequence of {count} chunks and {len(event.sizes)} sizes")
-        if any(len(name) != 32 for name in event.names) or any(not 16 < size <= SEALED_CHUNK_BYTES_MAX for size in event.sizes):
-            raise _violation("a chunk name that is not 32 bytes or a size out of bounds")
-        if event.eager and sum(event.sizes) > CREDIT_BYTES:
+        if len(event.root) != 32 or any(len(name) != 32 for name in event.names):
+            raise _violation("a root or chunk name that is not 32 bytes")
+        if any(not 16 < size <= SEALED_CHUNK_BYTES_MAX for size in event.sizes):
+            raise _violation("a size out of bounds")
+        if event.eager and sum(event.sizes) > EAGER_BYTES_MAX:
             raise _violation("too much sent without asking")
         self._place = event
         self._progress_at = now_s
         return S.CHECKING, (CheckPlace(event),)
 
     def early_chunk(self, event: Chunk, now_s: float) -> Outcome:
-        """Chunks of an eager Place that overtake our own check; bounded by CREDIT_BYTES in all."""
+        """Chunks of an eager Place that overtake our own check; bounded by EAGER_BYTES_MAX in all."""
         assert self._place is not None
         if not self._place.eager:
             raise _violation("a chunk that nobody asked for")
         self._check(event)
+        if event.index in self._early:
+            raise _violation("a chunk sent twice")
         self._early[event.index] = event.data
         return S.CHECKING, ()
+
+    def late_chunk(self, event: Chunk, now_s: float) -> Outcome:
+        """A chunk of an eager Place of which everything was here already."""
+        assert self._place is not None
+        if not self._place.eager:
+            raise _violation("a chunk that was not asked for, or sent twice")
+        return S.COMMITTING, ()
 
     def _check(self, event: Chunk) -> bytes:
         assert self._place is not None
@@ -417,8 +461,11 @@ class PlaceServer(_Request):
         self._early.clear()
         return S.ENDED, (Failed(Reason.CANCELLED, "the peer no longer wants it"),)
 
+    def _waits_for_ourselves(self) -> bool:
+        return self.state is not S.MOVING or bool(self._storing)
+
     def tick(self, event: Tick, now_s: float) -> Outcome:
-        if self._storing or (self._progress_at is not None and now_s < self._progress_at + self.patience_s):
+        if not self._is_late(now_s):
             return S.MOVING, ()
         return S.ENDED, (
             Send(Refused(self.request, Reason.STALLED.stable_name, f"nothing came for {self.patience_s:.0f} s")),
@@ -447,12 +494,15 @@ class FetchAsker(_Request):
     }
 
     def __init__(self, request: int, root: bytes, names: Mapping[int, bytes], *, credit: int = CREDIT_BYTES) -> None:
-        """names: chunk index -> name, of the chunks wanted."""
+        """names: chunk index -> name, of the chunks wanted. credit: sealed bytes on the way or unread here, at least one chunk."""
+        assert credit >= SEALED_CHUNK_BYTES_MAX
         super().__init__(request)
         self._root = root
         self._names = dict(names)
         self._left = set(self._names)
         self._credit = credit
+        # Given back in large steps, but never so late that the holder could not send a chunk of the largest size.
+        self._give_at = max(1, min(credit // 4, credit - SEALED_CHUNK_BYTES_MAX))
         self._owed = 0
         self._unread = 0
 
@@ -477,7 +527,7 @@ class FetchAsker(_Request):
         self._progress_at = now_s
         self._unread = max(0, self._unread - 1)
         self._owed += event.bytes
-        if not self._left or self._owed < CREDIT_BYTES // 4:
+        if not self._left or self._owed < self._give_at:
             return S.MOVING, ()
         owed, self._owed = self._owed, 0
         self._credit += owed
@@ -485,17 +535,18 @@ class FetchAsker(_Request):
 
     def done(self, event: Done, now_s: float) -> Outcome:
         missing = tuple(sorted(self._left))
-        if not set(event.missing) >= self._left:
-            raise _violation("Done before everything was sent")
+        if set(event.missing) != self._left:
+            raise _violation("Done that names other chunks than those that did not come")
         return S.ENDED, (Finished(missing=missing),)
 
     def refused(self, event: Refused, now_s: float) -> Outcome:
         return S.ENDED, (Failed(reason_named(event.reason), event.text or "refused"),)
 
+    def _waits_for_ourselves(self) -> bool:
+        return self._unread > 0
+
     def tick(self, event: Tick, now_s: float) -> Outcome:
-        if self._unread or (self._progress_at is not None and now_s < self._progress_at + self.patience_s):
-            if self._unread:  # we are the slow side
-                self._progress_at = now_s
+        if not self._is_late(now_s):
             return S.MOVING, ()
         return S.ENDED, (Send(Cancel(self.request)), Failed(Reason.STALLED, f"no chunk for {self.patience_s:.0f} s"))
 
@@ -529,10 +580,10 @@ class FetchServer(_Request):
         self._missing: list[int] = []
 
     def fetch(self, event: Fetch, now_s: float) -> Outcome:
-        if len(event.indexes) > SEQUENCE_CHUNKS_MAX or len(set(event.indexes)) != len(event.indexes) or event.credit < 0:
+        if len(event.indexes) > SEQUENCE_CHUNKS_MAX or len(set(event.indexes)) != len(event.indexes) or event.credit < 1:
             raise _violation("a Fetch out of bounds")
-        if any(index < 0 for index in event.indexes):
-            raise _violation("a negative chunk index")
+        if len(event.root) != 32 or any(not 0 <= index < SEQUENCE_CHUNKS_MAX for index in event.indexes):
+            raise _violation("a root that is not 32 bytes or a chunk index out of bounds")
         self._root = event.root
         self._left = list(event.indexes)
         self._credit = event.credit
@@ -541,9 +592,12 @@ class FetchServer(_Request):
             return S.ENDED, (Send(Done(self.request)), Finished())
         return S.MOVING, self._load_more()
 
+    def _waits_for_ourselves(self) -> bool:
+        return self._loading
+
     def _load_more(self) -> tuple[Effect, ...]:
         # Sizes are known only after reading, so every chunk counts as a whole one until then.
-        count = min(self._credit // SEALED_CHUNK_BYTES_MAX, len(self._left), 4)
+        count = min(self._credit // SEALED_CHUNK_BYTES_MAX, len(self._left), LOAD_CHUNKS_MAX)
         if self._loading or count == 0:
             return ()
         take, self._left = tuple(self._left[:count]), self._left[count:]
@@ -567,8 +621,8 @@ class FetchServer(_Request):
         return S.MOVING, (*sends, *self._load_more())
 
     def credit(self, event: Credit, now_s: float) -> Outcome:
-        if event.bytes < 0:
-            raise _violation("negative credit")
+        if event.bytes < 1:
+            raise _violation("no credit")
         self._progress_at = now_s
         self._credit += event.bytes
         return S.MOVING, self._load_more()
@@ -580,6 +634,9 @@ class FetchServer(_Request):
         return S.ENDED, (Send(Refused(self.request, event.reason, event.text)), Failed(reason_named(event.reason), event.text))
 
     def tick(self, event: Tick, now_s: float) -> Outcome:
-        if self._loading or (self._progress_at is not None and now_s < self._progress_at + self.patience_s):
+        if not self._is_late(now_s):
             return S.MOVING, ()
-        return S.ENDED, (Failed(Reason.STALLED, "the peer gives no credit"),)
+        return S.ENDED, (
+            Send(Refused(self.request, Reason.STALLED.stable_name, f"no credit for {self.patience_s:.0f} s")),
+            Failed(Reason.STALLED, "the peer gives no credit"),
+        )

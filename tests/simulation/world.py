@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import logging
+import random
 import tempfile
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -38,7 +39,7 @@ from protocols.identity.networks import Network
 from protocols.identity.peers import peer_id_text
 from protocols.types import PeerId
 from storage.engine import Env, Put, Write
-from storage.faulty import FaultyEngine
+from storage.faulty import Crashed, FaultyEngine
 from storage.faulty import Faults as DiskFaults
 from storage.memory import MemoryEngine
 from storage.tables import BODIES
@@ -115,6 +116,21 @@ class RecordingEngine(MemoryEngine):
         self._told(self.env, batch)
 
 
+class CrashingEngine(FaultyEngine):
+    """A faulty engine whose crash is at once the whole machine's."""
+
+    def __init__(self, inner: MemoryEngine, chance: random.Random, crash: Callable[[], None]) -> None:
+        super().__init__(inner, DiskFaults(), chance)
+        self._crash = crash
+
+    def write(self, batch: Sequence[Write]) -> None:
+        try:
+            super().write(batch)
+        except Crashed:
+            self._crash()
+            raise
+
+
 class Machine:
     """Keys, disks, clock and address: what stays when a node stops. ``live`` runs one node after another on it."""
 
@@ -144,7 +160,7 @@ class Machine:
         told = functools.partial(world.committed, self)
         self._disks = {env: RecordingEngine(env, told) for env in Env}
         self.engines = {
-            env: FaultyEngine(disk, DiskFaults(), chance(world.seed, f"disk {number} {env.value}")) for env, disk in self._disks.items()
+            env: CrashingEngine(disk, chance(world.seed, f"disk {number} {env.value}"), self.kill) for env, disk in self._disks.items()
         }
 
     @property
@@ -185,6 +201,9 @@ class Machine:
 
     def kill(self) -> None:
         """Power is cut: nothing is written or sent any more."""
+        if self._is_killed:
+            return
+        self.world.trace.note("killed", at=self.name)
         self._wanted_up = False
         self._is_killed = True
         for engine in self.engines.values():
@@ -266,22 +285,11 @@ class Machine:
         self.node = node
         self._change()
 
-        async def watch_disks() -> None:
-            # A crash at a write is the whole machine's.
-            while not any(engine.crashed for engine in self.engines.values()):
-                await trio.sleep(0.01)
-            if not self._is_killed:
-                world.trace.note("crashed", at=self.name)
-                self.kill()
-
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(watch_disks)
-            errors = await run_caught(node.run)
-            nursery.cancel_scope.cancel()
-        if errors and not self._is_killed and not any(engine.crashed for engine in self.engines.values()):
+        errors = await run_caught(node.run)
+        if errors and not self._is_killed:
             world.checkers.violate(f"{self.name}: the node fell: {errors[0].__cause__ or errors[0]!r}")
         self.node = None
-        if self._is_killed or any(engine.crashed for engine in self.engines.values()):
+        if self._is_killed:
             self._is_killed = False
             self._wanted_up = False
             world.network.thaw(self.peer)
