@@ -134,7 +134,10 @@ async def ask_to_join(
             except LadingError as error:
                 await connection.close(str(error))
                 last = error
-                if error.reason not in (Reason.UNREACHABLE, Reason.TRUNCATED, Reason.TIMEOUT):
+                if error.reason is Reason.TRUNCATED:
+                    hint = "join again with the same ticket: it gives the same certificate"
+                    last = LadingError(Reason.UNREACHABLE, f"{address.multiaddr}: the answer was lost on the way", hint=hint)
+                elif error.reason not in (Reason.UNREACHABLE, Reason.TIMEOUT):
                     break
         nursery.cancel_scope.cancel()
     raise last

@@ -6,6 +6,7 @@ import contextlib
 import os
 import select
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -75,6 +76,13 @@ class Ran:
         return str(self.json["error"]["name"])
 
 
+def free_port() -> int:
+    """A loopback port that was free a moment ago."""
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return int(one.getsockname()[1])
+
+
 def environment_of(settings: Mapping[str, object]) -> dict[str, str]:
     """The environment of a child: ours, and ``settings`` as LADING_ variables."""
     return {**os.environ, **{f"LADING_{key.upper()}": str(value) for key, value in settings.items()}}
@@ -96,6 +104,7 @@ class HomeNode:
     def launch(self, *flags: str) -> None:
         """Starts the process; whether it becomes ready is another question."""
         assert not self.is_up, f"{self.home} runs already"
+        self.home.parent.mkdir(parents=True, exist_ok=True)
         with (self.home.parent / f"{self.home.name}.log").open("ab") as log:
             self.process = self.owner.start(
                 [*PROGRAM, "--home", str(self.home), "start", "--json", *flags], stdout=subprocess.PIPE, stderr=log, settings=self.settings
