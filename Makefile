@@ -58,7 +58,7 @@ bench: setup-dev
 
 # Only names, versions and hashes of all wheels and source archives: no index address and no path may stand in a lock.
 UV_COMPILE = env -u PIP_FIND_LINKS -u UV_FIND_LINKS uv --no-config pip compile --quiet --generate-hashes --universal \
-	--python-version 3.11 --default-index https://pypi.org/simple --no-emit-index-url --no-emit-find-links --no-header
+	--python-version 3.11 --no-emit-index-url --no-emit-find-links --no-header
 
 lock:
 	printf 'setuptools>=77\nwheel>=0.45\n' | $(UV_COMPILE) --no-annotate -o requirements-build.lock -

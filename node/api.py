@@ -100,9 +100,9 @@ class NodeApi:
     def _alerts(self) -> list[str]:
         node = self.node
         alerts = [*node.replication.alerts.values(), *node.membership.alerts.values()]
-        left = node.own.identity.not_after - node.clock.now()
+        left = node.membership.own.identity.not_after - node.clock.now()
         if left < 30 * 86400:
-            alerts.append(f"this node's certificate ends {iso(node.own.identity.not_after)}; renew: lading member renew")
+            alerts.append(f"this node's certificate ends {iso(node.membership.own.identity.not_after)}; renew: lading member renew")
         return alerts
 
     def _peer_rows(self) -> list[dict[str, object]]:
@@ -172,7 +172,7 @@ class NodeApi:
         usage = node.world.chunks.usage()
         free = min(usage.bytes_budget - usage.bytes_used, usage.bytes_disk_free)
         add("store", not node.holdings.read_only, f"{max(0, free)} bytes free", "free space or raise store_budget_bytes")
-        days = int((node.own.identity.not_after - node.clock.now()) / 86400)
+        days = int((node.membership.own.identity.not_after - node.clock.now()) / 86400)
         add("certificate", days > 30, f"valid for {days} more days", "lading member renew")
         weak = [
             row
@@ -215,11 +215,10 @@ class NodeApi:
         return Answer({"members": rows})
 
     async def _member_renew(self, args: Args, **_: object) -> Answer:
-        raise Refused(
-            Reason.REFUSED,
-            "renewal of certificates is not offered by this version",
-            hint="certificates of nodes last a year, of members two; lading status warns 30 days before",
-        )
+        if args.get("member") and self.node.membership.member_named(str(args["member"])) != self.node.own.member_id:
+            raise Refused(Reason.REFUSED, "a member renews its own nodes' certificates", hint="run it there: lading member renew")
+        data = await self.node.membership.renew()
+        return Answer(data | {"not_before": iso(cast(int, data["not_before"])), "not_after": iso(cast(int, data["not_after"]))})
 
     async def _member_revoke(self, args: Args, **_: object) -> Answer:
         member = self.node.membership.member_named(str(args["member"]))

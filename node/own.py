@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from protocols.crypto import HpkePrivateKey, SigningKey
 from protocols.files.keys import OwnerSecrets
@@ -61,6 +61,10 @@ class OwnKeys:
     @property
     def owner(self) -> OwnerKey:
         return self.identity.owner
+
+    def with_node_chain(self, chain: tuple[bytes, ...], identity: NodeIdentity) -> OwnKeys:
+        """The same keys under a newer certificate of the node."""
+        return replace(self, node_chain=chain, identity=identity)
 
     def __repr__(self) -> str:
         return f"OwnKeys({self.identity.member}/{self.identity.host})"

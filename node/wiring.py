@@ -14,6 +14,7 @@ from protocols.identity.certificates import NodeIdentity, chain_validity
 from protocols.identity.clockfloor import ClockFloor
 from protocols.identity.peers import peer_id_from_text
 from protocols.types import PeerId, StoreId, UnixSeconds
+from storage import keys
 from storage.engine import Engine, Env
 from storage.keys import clock_floor, identify_store, raise_clock_floor
 
@@ -96,7 +97,9 @@ class Node:
             quota_bytes=config.member_quota_bytes,
             trash_window_s=config.trash_window_s,
         )
-        self.membership = Membership(own, self.facts, world.transport, clock, entropy, self.bus, store=self._store_facts)
+        self.membership = Membership(
+            own, self.facts, world.transport, clock, entropy, self.bus, store=self._store_facts, keep_chain=self._keep_chain
+        )
         self.peers = Peers(world.transport, clock, entropy, self.bus, self, self.holdings.as_host(), lambda: self)
         self.replication = Replication(
             own,
@@ -113,6 +116,7 @@ class Node:
         )
         self.files = Files(own, self.facts, self.holdings, self.replication, self.peers, clock, entropy, offload, self.bus)
         self.membership.attach(self.peers)
+        self.membership.adopt_chain(self.ledger_store.peek(lambda snapshot: keys.get(snapshot, keys.Key.IDENTITY)))
         self.membership.clock_unsafe = lambda: self.clock.is_unsafe
         self.supervisor = Supervisor(self._children(), entropy=entropy)
 
@@ -206,6 +210,9 @@ class Node:
             self.holdings.read_only = ""
             self.replication.alerts.pop("store-full", None)
         self.membership.announce_soon()
+
+    async def _keep_chain(self, encoded: bytes) -> None:
+        await self.ledger_store.write(keys.put(keys.Key.IDENTITY, encoded))
 
     def _store_facts(self) -> tuple[bytes, int, int, bool]:
         try:

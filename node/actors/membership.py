@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 import trio
 
 from protocols.auth import machine as a
-from protocols.codec import encode
+from protocols.codec import decode, encode
 from protocols.crypto import FORMAT, SUITE
 from protocols.effects import Close, Send
-from protocols.errors import DecodeError, LadingError, Reason, Refused, RemoteError, UsageError
+from protocols.errors import DecodeError, InvalidObject, LadingError, Reason, Refused, RemoteError, UsageError
 from protocols.gossip.facts import FactKind
 from protocols.identity.announce import sign_announcement
-from protocols.identity.certificates import NodeIdentity
+from protocols.identity.certificates import MEMBER, NodeIdentity, chain_validity, make_node, verify_chain
 from protocols.identity.fences import sign_fence
 from protocols.identity.networks import join_preshared_key
 from protocols.identity.peers import peer_id_text
@@ -35,7 +35,7 @@ from protocols.identity.tickets import (
 from protocols.join import machine as j
 from protocols.join.decision import Declined, Desk, Dowry, decide_join
 from protocols.join.messages import JoinAnswer, JoinRefusal, JoinRequest
-from protocols.limits import ADDRESSES_PER_NODE_MAX, JOIN_SEALED_BYTES_MAX, TICKETS_OPEN_MAX
+from protocols.limits import ADDRESSES_PER_NODE_MAX, CLOCK_SKEW_MAX_S, JOIN_SEALED_BYTES_MAX, TICKETS_OPEN_MAX
 from protocols.registry import decode_message, encode_message
 from protocols.types import MemberId, PeerId, UnixSeconds
 
@@ -79,8 +79,10 @@ class Membership:
         bus: Bus,
         *,
         store: Callable[[], tuple[bytes, int, int, bool]],
+        keep_chain: Callable[[bytes], Awaitable[None]],
     ) -> None:
-        """store: id and generation of our chunk store, free bytes, whether it refuses new sequences."""
+        """store: id and generation of our chunk store, free bytes, whether it refuses new sequences.
+        keep_chain: writes down an encoded certificate chain for the next start."""
         self.own = own
         self._facts = facts
         self._transport = transport
@@ -88,6 +90,7 @@ class Membership:
         self._entropy = entropy
         self._bus = bus
         self._store = store
+        self._keep_chain = keep_chain
         self.addresses: tuple[str, ...] = ()
         self._announce_now = trio.Event()
         self._said: tuple[object, ...] = ()
@@ -219,8 +222,65 @@ class Membership:
                 log.warning("peer revoked peer=%s member=%s", session.peer.hex()[-8:], session.identity.member)
                 await self.peers_now.drop(session.peer, "revoked")
 
+    # --- our own certificate ----------------------------------------------------------------------------------------
+
+    async def renew(self) -> dict[str, object]:
+        """A new certificate for this node from its member's key, kept and announced. Raises Refused on a holder-only node."""
+        own = self.own
+        if own.member is None:
+            raise Refused(
+                Reason.REFUSED,
+                "a holder-only node's certificate is renewed by its member",
+                hint="invite it anew on the member's node: lading invite --node",
+            )
+        now = self.now()
+        member_ends = chain_validity(own.member.chain, lowest=MEMBER)[1]
+        certificate = make_node(
+            own.member.signing,
+            own.member.chain[0],
+            peer_id=own.peer_id,
+            node_public=own.node.public,
+            host_label=own.identity.host,
+            weight=own.identity.weight,
+            holder_only=own.identity.holder_only,
+            serial=self._entropy.token(16),
+            not_before=max(now - CLOCK_SKEW_MAX_S, 0),
+            not_after=min(now + NODE_LIFETIME_S, member_ends),
+        )
+        chain = (certificate, *own.member.chain)
+        identity = verify_chain(chain, own.roots, now=now, revocations=self.knowledge.revocations)
+        await self._keep_chain(encode(chain))
+        self.own = own.with_node_chain(chain, identity)
+        log.info("certificate renewed until=%d", identity.not_after)
+        await self.announce()
+        return {"node": identity.host, "not_before": identity.not_before, "not_after": identity.not_after}
+
+    def adopt_chain(self, encoded: bytes | None) -> None:
+        """The newer certificate that an earlier run kept, if it still holds and is ours."""
+        if encoded is None:
+            return
+        try:
+            chain = decode(encoded, tuple[bytes, ...])
+            identity = verify_chain(chain, self.own.roots, now=self.now(), revocations=None)
+        except (DecodeError, InvalidObject) as error:
+            log.warning("kept certificate not used error=%s", error)
+            return
+        if identity.peer_id == self.own.peer_id and identity.not_after > self.own.identity.not_after:
+            self.own = self.own.with_node_chain(chain, identity)
+
+    def is_renewal_due(self) -> bool:
+        """Two thirds of our certificate's time are over, and a new one would last longer."""
+        identity, own = self.own.identity, self.own
+        if own.member is None:
+            return False
+        ends = min(self.now() + NODE_LIFETIME_S, chain_validity(own.member.chain, lowest=MEMBER)[1])
+        due_at = identity.not_before + (identity.not_after - identity.not_before) * 2 // 3
+        return self.now() >= due_at and ends > identity.not_after
+
     async def _announce_loop(self) -> None:
         while True:
+            if self.is_renewal_due():
+                await self.renew()
             await self.announce()
             self._announce_now = trio.Event()
             with trio.move_on_after(ANNOUNCE_INTERVAL_S):

@@ -159,7 +159,13 @@ def show_testnet(data: Mapping[str, object], style: Style) -> Iterator[str]:
 
 
 def show_invite(data: Mapping[str, object], style: Style) -> Iterator[str]:
-    """The ticket on a line of its own, and what to do with it."""
+    """The ticket on a line of its own, and what to do with it; or the table of tickets, or the one that was cancelled."""
+    if "tickets" in data:
+        yield from rows_table(_list_of(data.get("tickets")), style)
+        return
+    if "ticket" not in data:
+        yield from show_any(data, style)
+        return
     yield str(data.get("ticket", ""))
     expires = _text(data.get("expires"))
     yield style.dim(f"Single use{', until ' + expires if expires else ''}. On the new computer:  lading join TICKET   then   lading start")
