@@ -1,7 +1,12 @@
-"""One end of `/lading/gossip/1` over a stream: the machine's surroundings."""
+"""One end of `/lading/gossip/1` over a stream: the machine's surroundings.
+
+Four tasks: one reads, one writes, one loads the bodies that the peer wants, one steps the machine. Bodies are loaded only when what was
+sent before has left, so the stepping task never waits for a peer that has as much to send as we have.
+"""
 
 from __future__ import annotations
 
+import logging
 import math
 from collections import deque
 from typing import Protocol
@@ -9,6 +14,7 @@ from typing import Protocol
 import trio
 
 from protocols.effects import Close, Effect, Send
+from protocols.errors import ActorGone, StoreFull
 from protocols.gossip import machine as g
 from protocols.registry import decode_message, encode_message
 from protocols.types import PeerId
@@ -18,7 +24,12 @@ from ..transport.port import Stream, StreamBroken, StreamEnded
 
 GOSSIP_PROTOCOL = "/lading/gossip/1"
 EVENTS_MAX = 1024
+# Unhandled frames of the peer: the ids of a million facts. Beyond it the reader waits.
+EVENTS_BYTES_MAX = 32 * 1024 * 1024
 SENDS_MAX = 256
+assert SENDS_MAX > 2 * g.LOAD_IDS_MAX
+
+log = logging.getLogger(__name__)
 
 
 class GossipHost(Protocol):
@@ -49,12 +60,17 @@ class GossipEnd:
         self._host = host
         self._clock = clock
         self._machine = g.GossipMachine()
-        self._inbox_send, self._inbox = trio.open_memory_channel[object](EVENTS_MAX)
+        self._inbox_send, self._inbox = trio.open_memory_channel[tuple[object, int]](EVENTS_MAX)
+        self._inbox_bytes = 0
+        self._inbox_sank = trio.lowlevel.ParkingLot()
         self._out_send, self._out = trio.open_memory_channel[bytes](SENDS_MAX)
+        self._out_sank = trio.lowlevel.ParkingLot()
+        # The machine asks for one load at a time.
+        self._load_send, self._loads = trio.open_memory_channel[tuple[bytes, ...]](1)
 
     def have_facts(self, ids: tuple[bytes, ...]) -> None:
         try:
-            self._inbox_send.send_nowait(g.HaveFacts(ids))
+            self._inbox_send.send_nowait((g.HaveFacts(ids), 0))
         except (trio.WouldBlock, trio.BrokenResourceError, trio.ClosedResourceError):
             self._machine.lost_announcements += len(ids)
 
@@ -63,12 +79,16 @@ class GossipEnd:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._read, nursery.cancel_scope)
             nursery.start_soon(self._write, nursery.cancel_scope)
+            nursery.start_soon(self._load)
             await self._step_all(g.Opened(*self._host.our_set()))
             while True:
                 wake_at = self._machine.wake_at()
                 event: object = g.Tick()
+                frame_bytes = 0
                 with trio.move_on_after(math.inf if wake_at is None else max(0.0, wake_at - self._clock.monotonic())):
-                    event = await self._inbox.receive()
+                    event, frame_bytes = await self._inbox.receive()
+                self._inbox_bytes -= frame_bytes
+                self._inbox_sank.unpark_all()
                 if not await self._step_all(event):
                     break
             nursery.cancel_scope.cancel()
@@ -76,7 +96,12 @@ class GossipEnd:
     async def _read(self, scope: trio.CancelScope) -> None:
         try:
             while True:
-                await self._inbox_send.send(decode_message("gossip", await self._stream.receive()))
+                while self._inbox_bytes >= EVENTS_BYTES_MAX:
+                    await self._inbox_sank.park()
+                frame = await self._stream.receive()
+                message = decode_message("gossip", frame)
+                self._inbox_bytes += len(frame)
+                await self._inbox_send.send((message, len(frame)))
         except (StreamEnded, StreamBroken):
             scope.cancel()
 
@@ -84,8 +109,15 @@ class GossipEnd:
         try:
             async for frame in self._out:
                 await self._stream.send(frame)
+                self._out_sank.unpark_all()
         except StreamBroken:
             scope.cancel()
+
+    async def _load(self) -> None:
+        async for ids in self._loads:
+            while self._out.statistics().current_buffer_used:
+                await self._out_sank.park()
+            await self._inbox_send.send((g.Loaded(await self._host.load_bodies(ids)), 0))
 
     async def _step_all(self, first: object) -> bool:
         """False when the machine has closed the conversation."""
@@ -110,7 +142,7 @@ class GossipEnd:
             case g.FilterUnknown(ids):
                 return g.Unknown(self._host.filter_unknown(ids))
             case g.LoadBodies(ids):
-                return g.Loaded(await self._host.load_bodies(ids))
+                self._load_send.send_nowait(ids)
             case g.LoadBucket(bucket):
                 return g.BucketLoaded(bucket, self._host.bucket_ids(bucket))
             case g.DescribeSet():
@@ -118,7 +150,11 @@ class GossipEnd:
             case g.CollectLife():
                 return g.LifeSigns(self._host.life_signs())
             case g.Deliver(items_untrusted):
-                await self._host.deliver(self.peer, items_untrusted)
+                try:
+                    await self._host.deliver(self.peer, items_untrusted)
+                except (StoreFull, ActorGone) as error:
+                    # A node without room still serves: what it could not keep comes again with a later reconciliation.
+                    log.warning("facts not taken peer=%s count=%d error=%s", self.peer.hex()[-8:], len(items_untrusted), error)
             case g.HeardOf(entries, rtt_s):
                 self._host.heard_of(self.peer, entries, rtt_s)
             case _:

@@ -22,12 +22,14 @@ from .sketch import BUCKET_COUNT, SKETCH_BYTES, differing_buckets
 IDS_PER_MESSAGE_MAX = 1024  # 32 KiB of ids
 BODIES_BYTES_MAX = 256 * 1024  # in one message, so that a frame stays far below its limit
 WANTED_MAX = 4096  # ids asked for and not yet answered; more wait for the next reconciliation
+ASKED_MAX = 4 * WANTED_MAX  # ids that the peer wants and has not got; more are dropped, and wanted again after a reconciliation
+LOAD_IDS_MAX = 64  # bodies in memory at once for one peer
 WANT_PATIENCE_S = 20.0  # after that another neighbour may be asked for the same id
 BEAT_INTERVAL_S = 3.0
 SILENCE_MAX_S = 12.0  # four beats: an unplugged or frozen peer is noticed within 20 s (RECORDS, Places)
 RECONCILE_INTERVAL_S = 30.0
 SEEN_ENTRIES_MAX = 512
-ANNOUNCE_QUEUE_MAX = 65536
+PEER_ID_BYTES = 38
 BODY_BYTES_MAX = 200 * 1024
 
 
@@ -167,14 +169,14 @@ class GossipMachine(Machine):
     def __init__(self) -> None:
         super().__init__(GossipState.IDLE)
         self._wanted: OrderedDict[bytes, float] = OrderedDict()  # id -> when asked
-        self._outbox: OrderedDict[bytes, None] = OrderedDict()  # ids to announce with the next tick
+        self._asked: OrderedDict[bytes, None] = OrderedDict()  # ids that the peer wants from us, in its order
+        self._loading = False
         self._their_sketch: bytes | None = None
         self._heard_at = 0.0
         self._beat_at = 0.0
         self._reconcile_at = 0.0
         self._ping = 0
         self._ping_sent_at: float | None = None
-        self._pong = 0
         self.lost_announcements = 0
 
     def wake_at(self) -> float | None:
@@ -211,6 +213,7 @@ class GossipMachine(Machine):
             if asked_at is None and len(self._wanted) >= WANTED_MAX:
                 break
             self._wanted[wanted_id] = now_s
+            self._wanted.move_to_end(wanted_id)
             fresh.append(wanted_id)
         return GossipState.OPEN, tuple(
             Send(Want(tuple(fresh[start : start + IDS_PER_MESSAGE_MAX]))) for start in range(0, len(fresh), IDS_PER_MESSAGE_MAX)
@@ -218,9 +221,20 @@ class GossipMachine(Machine):
 
     def wanted(self, event: Want, now_s: float) -> Outcome:
         self._heard_at = now_s
-        return GossipState.OPEN, (LoadBodies(_checked_ids(event.ids)),)
+        for asked_id in _checked_ids(event.ids):
+            if len(self._asked) < ASKED_MAX:
+                self._asked[asked_id] = None
+        return GossipState.OPEN, self._load_more()
+
+    def _load_more(self) -> tuple[Effect, ...]:
+        if self._loading or not self._asked:
+            return ()
+        self._loading = True
+        count = min(LOAD_IDS_MAX, len(self._asked))
+        return (LoadBodies(tuple(self._asked.popitem(last=False)[0] for _ in range(count))),)
 
     def loaded(self, event: Loaded, now_s: float) -> Outcome:
+        self._loading = False
         effects: list[Effect] = []
         batch: list[tuple[int, bytes]] = []
         batch_bytes = 0
@@ -232,12 +246,15 @@ class GossipMachine(Machine):
             batch_bytes += len(body)
         if batch:
             effects.append(Send(Bodies(tuple(batch))))
-        return GossipState.OPEN, tuple(effects)
+        return GossipState.OPEN, (*effects, *self._load_more())
 
     def bodies(self, event: Bodies, now_s: float) -> Outcome:
         self._heard_at = now_s
         if any(len(body) > BODY_BYTES_MAX for _, body in event.items):
             raise RemoteError(Reason.TOO_LONG, f"a fact of more than {BODY_BYTES_MAX} bytes")
+        # One byte of the kind is hashed: with a greater number a refused fact would have the id of a lawful one.
+        if any(not 0 <= kind <= 255 for kind, _ in event.items):
+            raise RemoteError(Reason.MALFORMED, "a kind of fact that is not one byte")
         kept: list[tuple[int, bytes]] = []
         for kind, body in event.items:
             if self._wanted.pop(fact_id(kind, body), None) is None:
@@ -272,12 +289,15 @@ class GossipMachine(Machine):
         self._heard_at = now_s
         if len(event.entries) > SEEN_ENTRIES_MAX:
             raise RemoteError(Reason.FLOOD, f"{len(event.entries)} signs of life at once")
+        if any(len(peer) != PEER_ID_BYTES or age_s < 0 for peer, age_s in event.entries):
+            raise RemoteError(Reason.MALFORMED, "a sign of life of no peer id, or from the future")
+        if min(event.ping, event.pong) < 0:
+            raise RemoteError(Reason.MALFORMED, "a negative ping")
         rtt_s = None
-        if event.pong == self._ping and self._ping_sent_at is not None:
+        if event.pong and event.pong == self._ping and self._ping_sent_at is not None:
             rtt_s, self._ping_sent_at = now_s - self._ping_sent_at, None
         answer: tuple[Effect, ...] = ()
         if event.ping:
-            self._pong = event.ping
             answer = (Send(Seen((), 0, event.ping)),)
         return GossipState.OPEN, (HeardOf(event.entries, rtt_s), *answer)
 

@@ -1,0 +1,165 @@
+"""What one side may make the other do: memory, work, patience."""
+
+from __future__ import annotations
+
+import pytest
+
+from protocols.effects import Send
+from protocols.errors import Reason, RemoteError, Verdict
+from protocols.exchange import machine as x
+from protocols.exchange import messages as m
+from protocols.limits import SEALED_CHUNK_BYTES_MAX
+
+from .requests import ANSWER, bodies_of, place_of
+
+BODIES = bodies_of(40)
+PLACE = place_of(BODIES)
+
+
+def test_boundless_credit_does_not_make_us_read_everything_at_once() -> None:
+    """Goal: memory. Method: a holder that gives 2^62 bytes; one Load at a time, of LOAD_CHUNKS_MAX chunks."""
+    asker = x.PlaceAsker(PLACE)
+    asker.step(x.Start(), 0.0)
+    effects = asker.step(m.Need(1, tuple(range(40)), 2**62), 0.0)
+    assert [len(effect.indexes) for effect in effects if isinstance(effect, x.Load)] == [x.LOAD_CHUNKS_MAX]
+    assert asker.step(m.Credit(1, 2**62), 0.0) == ()
+    (*sends, more) = asker.step(x.Loaded(tuple((index, BODIES[index]) for index in range(4))), 0.0)
+    assert len(sends) == 4
+    assert isinstance(more, x.Load)
+    assert more.indexes == (4, 5, 6, 7)
+
+
+def test_peer_beyond_its_credit_is_a_flood() -> None:
+    """Goal: no more than the credit is held. Method: chunks of the largest size until it is used up."""
+    bodies = bodies_of(17, SEALED_CHUNK_BYTES_MAX)
+    holder = x.PlaceServer(1)
+    holder.step(place_of(bodies), 0.0)
+    holder.step(x.Checked(tuple(range(17))), 0.0)
+    for index in range(15):
+        holder.step(m.Chunk(1, index, bodies[index]), 0.0)
+    with pytest.raises(RemoteError) as caught:
+        holder.step(m.Chunk(1, 15, bodies[15]), 0.0)
+    assert caught.value.reason is Reason.FLOOD
+
+
+def test_wrong_bytes_ban_the_peer_in_both_directions() -> None:
+    """Goal: a liar is not asked again. Method: bytes of the right length under a wrong name."""
+    holder = x.PlaceServer(1)
+    holder.step(PLACE, 0.0)
+    holder.step(x.Checked((0,)), 0.0)
+    reader = x.FetchAsker(1, PLACE.root, {0: PLACE.names[0]})
+    reader.step(x.Start(), 0.0)
+    for machine in (holder, reader):
+        with pytest.raises(RemoteError) as caught:
+            machine.step(m.Chunk(1, 0, BODIES[1]), 0.0)
+        assert (caught.value.reason, caught.value.verdict) == (Reason.WRONG_NAME, Verdict.BAN)
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        m.Place(1, PLACE.root[:31], PLACE.names, PLACE.sizes, PLACE.authority),
+        m.Place(1, PLACE.root, (), (), PLACE.authority),
+        m.Place(1, PLACE.root, PLACE.names, PLACE.sizes[1:], PLACE.authority),
+        m.Place(1, PLACE.root, (b"short",), (1040,), PLACE.authority),
+        m.Place(1, PLACE.root, PLACE.names[:1], (16,), PLACE.authority),
+        m.Place(1, PLACE.root, PLACE.names[:1], (SEALED_CHUNK_BYTES_MAX + 1,), PLACE.authority),
+        m.Place(1, PLACE.root, PLACE.names[:1] * 4097, (1040,) * 4097, PLACE.authority),
+        m.Place(1, PLACE.root, PLACE.names[:2], (SEALED_CHUNK_BYTES_MAX,) * 2, PLACE.authority, True),
+    ],
+)
+def test_place_out_of_bounds_is_refused_before_anything_is_looked_up(place: m.Place) -> None:
+    """Goal: our stores never meet a key of another length. Method: one bound broken at a time."""
+    with pytest.raises(RemoteError) as caught:
+        x.PlaceServer(1).step(place, 0.0)
+    assert caught.value.reason is Reason.MALFORMED
+
+
+@pytest.mark.parametrize(
+    "fetch",
+    [
+        m.Fetch(1, PLACE.root[:31], (0,), 1),
+        m.Fetch(1, PLACE.root, (0, 0), 1),
+        m.Fetch(1, PLACE.root, (-1,), 1),
+        m.Fetch(1, PLACE.root, (x.SEQUENCE_CHUNKS_MAX,), 1),
+        m.Fetch(1, PLACE.root, (0,), 0),
+    ],
+)
+def test_fetch_out_of_bounds_is_refused(fetch: m.Fetch) -> None:
+    """Goal and method as above."""
+    with pytest.raises(RemoteError) as caught:
+        x.FetchServer(1).step(fetch, 0.0)
+    assert caught.value.reason is Reason.MALFORMED
+
+
+HASH = bytes(32)
+
+
+@pytest.mark.parametrize(
+    "question",
+    [
+        m.Confirm(1, ANSWER, -1, ()),
+        m.Confirm(1, ANSWER, 1, ((0, b"root", ()),)),
+        m.Confirm(1, ANSWER, 1, ((0, HASH, (b"step",)),)),
+        m.Confirm(1, ANSWER, 1, ((2**63, HASH, ()),)),
+        m.Describe(1, b"", HASH, 0),
+        m.Describe(1, HASH, HASH + b"x", 0),
+        m.Describe(1, HASH, HASH, -1),
+        m.Audit(1, b"nonce", ()),
+        m.Audit(1, HASH, ((b"name", 0, 1),)),
+        m.Audit(1, HASH, ((HASH, -1, 1),)),
+    ],
+)
+def test_question_with_other_than_hashes_is_refused(question: m.Confirm | m.Describe | m.Audit) -> None:
+    """Goal and method as above."""
+    with pytest.raises(RemoteError) as caught:
+        x.check_question(question)
+    assert caught.value.reason is Reason.MALFORMED
+
+
+def test_lawful_questions_pass() -> None:
+    """Goal: the check refuses nothing lawful. Method: one of each."""
+    x.check_question(m.Confirm(1, ANSWER, 2, ((1, HASH, (HASH,)),)))
+    x.check_question(m.Describe(1, HASH, HASH, 0))
+    x.check_question(m.Audit(1, HASH, ((HASH, 0, 4096),)))
+
+
+def test_nobody_is_woken_while_our_own_disk_is_slow() -> None:
+    """Goal: no tick that cannot change anything, hence no spinning and no blame. Method: each machine while it waits."""
+    holder = x.PlaceServer(1)
+    holder.step(PLACE, 0.0)
+    assert holder.wake_at() is None
+    holder.step(x.Checked((0, 1)), 0.0)
+    assert holder.wake_at() == x.PLACE_PATIENCE_S
+    holder.step(m.Chunk(1, 0, BODIES[0]), 1.0)
+    assert holder.wake_at() is None
+    assert holder.step(x.Tick(), 1000.0) == ()
+    holder.step(x.Stored((0,)), 1000.0)
+    assert holder.wake_at() == 1000.0 + x.PLACE_PATIENCE_S
+    reader = x.FetchAsker(1, PLACE.root, {0: PLACE.names[0]})
+    reader.step(x.Start(), 0.0)
+    reader.step(m.Chunk(1, 0, BODIES[0]), 1.0)
+    assert reader.wake_at() is None
+    server = x.FetchServer(1)
+    server.step(m.Fetch(1, PLACE.root, (0,), x.CREDIT_BYTES), 0.0)
+    assert server.wake_at() is None
+    asker = x.PlaceAsker(PLACE)
+    asker.step(x.Start(), 0.0)
+    asker.step(m.Need(1, (0,), 2000), 0.0)
+    assert asker.wake_at() is None
+
+
+def test_stalling_peers_are_told_and_given_up() -> None:
+    """Goal: a reason on both sides. Method: no chunk, no credit, until patience ends."""
+    holder = x.PlaceServer(1)
+    holder.step(PLACE, 0.0)
+    holder.step(x.Checked((0,)), 0.0)
+    server = x.FetchServer(1)
+    server.step(m.Fetch(1, PLACE.root, (0,), 1), 0.0)
+    for machine in (holder, server):
+        assert machine.step(x.Tick(), x.PLACE_PATIENCE_S - 1) == ()
+        say, end = machine.step(x.Tick(), x.PLACE_PATIENCE_S)
+        assert isinstance(say, Send)
+        assert isinstance(say.message, m.Refused)
+        assert x.reason_named(say.message.reason) is Reason.STALLED
+        assert isinstance(end, x.Failed)
