@@ -8,9 +8,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from protocols.codec import encode
+from protocols.codec import Record, decode, encode
 from protocols.crypto import HpkePrivateKey, SigningKey
-from protocols.errors import InvalidObject, LadingError, Reason, UsageError
+from protocols.errors import DecodeError, InvalidObject, LadingError, Reason, UsageError
 from protocols.files.keys import OwnerSecrets
 from protocols.gossip.facts import FactKind, fact_id
 from protocols.identity.certificates import (
@@ -385,34 +385,68 @@ def member_key_file(home: Path, passphrase: Passphrase) -> MemberKey | None:
 # --- keys as a file -----------------------------------------------------------------------------------------------
 
 
+class _KeyBundle(Record, frozen=True):
+    """An exported file: key files as they lie in a home, each under its own protection. parts: (name, bytes of the file)."""
+
+    magic: str
+    format: int
+    parts: tuple[tuple[str, bytes], ...]
+
+
+BUNDLE_MAGIC = "lading-keys"
+BUNDLE_BYTES_MAX = 1024 * 1024
+EXPORTED = ("member", "issuer")
+
+
 def export_keys(home: Path, target: Path, *, passphrase: Passphrase) -> dict[str, object]:
-    """The member's keys as one file under the same protection. Raises LadingError(NOT_FOUND) on a holder-only node."""
-    source = home / IDENTITY_FOLDER / "member.key"
-    if not source.exists():
+    """The member's keys, and the domain's issuing key where this home has one, as one file under the same protection.
+
+    With it the member's records can be read, and newcomers let in, from another machine. Raises LadingError(NOT_FOUND) on a
+    holder-only node.
+    """
+    passphrase = _asked_once(passphrase)
+    parts: list[tuple[str, bytes]] = []
+    for name in EXPORTED:
+        source = home / IDENTITY_FOLDER / f"{name}.key"
+        if source.exists():
+            _read_key(home, name, passphrase)  # what cannot be opened is no backup
+            parts.append((name, source.read_bytes()))
+    if not parts:
         raise LadingError(Reason.NOT_FOUND, "this home has no member's keys", hint="export them on the member's full node")
-    _read_key(home, "member", _asked_once(passphrase))  # what cannot be opened is no backup
     try:
-        _write_private(target, source.read_bytes())
+        _write_private(target, encode(_KeyBundle(BUNDLE_MAGIC, 1, tuple(parts))))
     except OSError as error:
         raise LadingError(Reason.FAILED, f"{target}: {error.strerror}") from error
-    return {"file": str(target), "protected": is_protected(target.read_bytes())}
+    return {"file": str(target), "keys": [name for name, _ in parts], "protected": all(is_protected(data) for _, data in parts)}
 
 
 def import_keys(home: Path, source: Path, *, passphrase: Passphrase) -> dict[str, object]:
-    """A member's keys from a file into this home. Raises LadingError(CONFLICT) when other ones are there."""
-    data = source.read_bytes()
-    secret = _asked_once(passphrase)
-    opened = open_key_file(data, secret() if callable(secret) and is_protected(data) else None if callable(secret) else secret)
-    if not isinstance(opened.content, MemberKey):
-        raise InvalidObject(Reason.INTEGRITY, f"{source} holds no member's keys")
-    target = home / IDENTITY_FOLDER / "member.key"
-    if target.exists() and target.read_bytes() != data:
-        raise LadingError(Reason.CONFLICT, "this home has a member's keys already", hint="use a new home")
+    """Keys from an exported file into this home: what it lacks. Raises LadingError(CONFLICT) when it has others of every kind."""
     if not (home / IDENTITY_FOLDER).is_dir():
         raise LadingError(Reason.NOT_INITIALISED, f"{home} is not the home of a node", hint="lading join TICKET first")
-    _write_private(target, data)
-    member = opened.content
-    return {"file": str(source), "member": MemberId(member_id(member.real_id, member.salt)).hex()}
+    try:
+        bundle = decode(source.read_bytes(), _KeyBundle, bytes_max=BUNDLE_BYTES_MAX)
+    except DecodeError as error:
+        raise InvalidObject(Reason.INTEGRITY, f"{source} is no file of exported keys") from error
+    if bundle.magic != BUNDLE_MAGIC or bundle.format != 1 or any(name not in EXPORTED for name, _ in bundle.parts):
+        raise InvalidObject(Reason.UNKNOWN_FORMAT, f"{source} is of a kind that this version does not read")
+    passphrase = _asked_once(passphrase)
+    taken: list[str] = []
+    other: list[str] = []
+    for name, data in bundle.parts:
+        secret = passphrase() if callable(passphrase) and is_protected(data) else passphrase
+        content = open_key_file(data, None if callable(secret) else secret).content
+        if not isinstance(content, MemberKey if name == "member" else IssuerKey):
+            raise InvalidObject(Reason.INTEGRITY, f"{source} does not hold what it says")
+        target = home / IDENTITY_FOLDER / f"{name}.key"
+        if target.exists() and target.read_bytes() != data:
+            other.append(name)
+            continue
+        _write_private(target, data)
+        taken.append(name)
+    if not taken:
+        raise LadingError(Reason.CONFLICT, f"this home has its own {' and '.join(other)} keys already", hint="use a new home")
+    return {"file": str(source), "keys": taken, "kept_own": other}
 
 
 # --- a network on one machine -------------------------------------------------------------------------------------
