@@ -2,7 +2,7 @@
 # make test        every test (rings 0 to 3), at most 12 minutes on two cores
 # make check       format, lint, types, tests of the house: seconds
 # make test-long   the simulation over many seeds: make test-long SEEDS=200
-# make bench       every figure that may stand in the documentation
+# make bench       every figure that may stand in the documentation, about 12 minutes; make bench ROWS="small curve" for some
 # make lock        new locks after a change of dependencies in pyproject.toml (needs uv)
 # make setup       what all of them do first; quick when nothing changed
 
@@ -54,7 +54,7 @@ check: setup-dev
 	$(BIN)/python -m pytest tests/house
 
 bench: setup-dev
-	@for file in benchmarks/*.py; do echo "== $$file"; PYTHONPATH=. $(BIN)/python $$file || exit 1; done
+	$(BIN)/python -m benchmarks $(ROWS)
 
 # Only names, versions and hashes of all wheels and source archives: no index address and no path may stand in a lock.
 UV_COMPILE = env -u PIP_FIND_LINKS -u UV_FIND_LINKS uv --no-config pip compile --quiet --generate-hashes --universal \

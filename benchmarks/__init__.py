@@ -1,0 +1,9 @@
+"""Measurements against real processes. `make bench` runs all rows; `python -m benchmarks NAME…` some.
+
+harness      nodes as processes, an API client for many calls at once, load of the machine, samples to files
+bounds       what the machine and the stock libp2p can do at best: each in a process of its own
+rows         one function per row of docs/PERFORMANCE.md
+plots        the curves
+chunk_store  how the chunk store was chosen (docs/decisions/0002); stands alone
+results/     raw samples (JSON), curves (SVG, PNG)
+"""

@@ -1,0 +1,35 @@
+"""Curves as SVG and PNG. The door to matplotlib."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Mapping, Sequence
+
+import matplotlib
+
+from .harness import RESULTS
+
+matplotlib.use("Agg")
+from matplotlib import pyplot as plt  # the backend is chosen first
+
+
+def plot_curve(points: Mapping[int, Sequence[float]], before: float, after: float) -> None:
+    """P3: mean ack over the number of documents that were put at the same instant; every run a dot, the medians a line."""
+    counts = sorted(points)
+    medians = [statistics.median(points[count]) for count in counts]
+    figure, axes = plt.subplots(figsize=(7, 4.2))
+    for count in counts:
+        axes.plot([count] * len(points[count]), points[count], ".", color="#9bb", markersize=5)
+    axes.plot(counts, medians, "-o", color="#135", markersize=4, label="median of runs")
+    axes.plot([180], [200], "v", color="#a30", label="floor: 200 ms at 180")
+    axes.axvline(180, color="#bbb", linewidth=0.8, linestyle=":")
+    axes.set_xlabel("documents of 4–64 KiB put at the same instant (--ack quorum, 3 nodes)")
+    axes.set_ylabel("mean acknowledgement, ms")
+    axes.set_title(f"P3: {before:.2f} ms a document before 180, {after:.2f} after")
+    axes.set_ylim(bottom=0)
+    axes.legend()
+    axes.grid(alpha=0.25)
+    figure.tight_layout()
+    for kind in ("svg", "png"):
+        figure.savefig(RESULTS / f"p3_ack.{kind}", dpi=130, metadata={"Date": None} if kind == "svg" else None)
+    plt.close(figure)
