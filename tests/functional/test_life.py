@@ -1,0 +1,135 @@
+"""One node's life: starting, refusing to start, and ending at any moment."""
+
+from __future__ import annotations
+
+import signal
+import socket
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.functional.conftest import MIB
+from tests.functional.nodes import STOP_TIMEOUT_S, HomeNode, Processes
+from tests.functional.sources import assert_same, random_folder
+
+SIGTERM_DELAYS_S = (0.0, 0.2, 0.4, 0.7, 1.1, 2.5)
+
+
+@pytest.fixture
+def alone(processes: Processes) -> HomeNode:
+    """A home that nobody runs on."""
+    (home,) = processes.testnet_homes(1)
+    return home
+
+
+def test_second_process_on_one_home_is_refused_and_the_first_goes_on(alone: HomeNode, processes: Processes) -> None:
+    """Goal: one home, one process. Method: start twice; the second exits 9 and the first still answers."""
+    alone.start()
+    second = processes.run("start", home=alone.home)
+    assert (second.code, second.error) == (9, "E-LOCKED")
+    assert alone.status()["node"] == "n1"
+
+
+def test_port_in_use_is_said_with_the_address(alone: HomeNode, processes: Processes) -> None:
+    """Goal: a taken port is an error that names it, and costs nothing. Method: listen there ourselves, start, free it, start again."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = f"/ip4/127.0.0.1/tcp/{taken.getsockname()[1]}"
+        refused = processes.run("start", "--listen", address, home=alone.home, timeout_s=30)
+        assert refused.code == 1
+        assert address in str(refused.json["error"]["message"])
+    alone.start("--listen", address)
+    assert alone.status()["listen"] == [address]
+
+
+def test_unknown_key_in_config_is_refused_with_the_nearest_name(alone: HomeNode, processes: Processes) -> None:
+    """Goal: a mistyped setting is not ignored. Method: a wrong key in config.toml, then the right one."""
+    config = alone.home / "config.toml"
+    text = config.read_text()
+    config.write_text(text + 'store_bugdet_bytes = "1 GiB"\n')
+    refused = processes.run("start", home=alone.home)
+    assert (refused.code, refused.error) == (2, "E-USAGE")
+    assert "store_budget_bytes" in str(refused.json["error"]["hint"])
+    config.write_text(text + 'store_budget_bytes = "1 GiB"\n')
+    assert alone.start().status()["store"]["budget"] == 1024 * MIB
+
+
+def test_start_without_a_home_says_how_to_make_one(processes: Processes) -> None:
+    """Goal: exit 8 and a hint. Method: start on an empty folder."""
+    refused = processes.run("start", home=processes.directory / "nothing")
+    assert (refused.code, refused.error) == (8, "E-NOT-INITIALISED")
+    assert "lading init" in str(refused.json["error"]["hint"])
+
+
+def test_sigterm_at_random_moments_ends_in_time_and_the_next_start_is_clean(processes: Processes, tmp_path: Path) -> None:
+    """Goal: SIGTERM is obeyed within ten seconds whatever the node does, and loses nothing that was acknowledged. Method: two nodes; one is
+    ended again and again while it puts records, sooner or later after the put began; at the end every record whose put returned is
+    read."""
+    node, other = processes.testnet(2, log_level="info")
+    acknowledged: dict[str, Path] = {}
+    for number, delay_s in enumerate(SIGTERM_DELAYS_S):
+        source = random_folder(tmp_path / f"source-{number}", seed=number, size=4 * MIB + number)
+        put = node.launch_command("put", str(source), "--ack", "local")
+        time.sleep(delay_s)
+        began = time.monotonic()
+        node.signal(signal.SIGTERM)
+        assert node.wait_ended(STOP_TIMEOUT_S) == 143
+        assert time.monotonic() - began < STOP_TIMEOUT_S
+        output, _ = put.communicate(timeout=30)
+        if put.returncode == 0:
+            acknowledged[output.decode().split('"record":"')[1][:64]] = source
+        else:
+            assert put.returncode in (7, 8), output
+        assert "Traceback" not in node.log
+        node.start()
+    assert node.run("check", "--all").data["damaged"] == 0
+    assert other.is_up
+    assert acknowledged
+    for number, (record, source) in enumerate(acknowledged.items()):
+        node.get(record, tmp_path / f"read-{number}")
+        assert_same(source, tmp_path / f"read-{number}")
+
+
+def test_sigterm_before_the_node_is_ready_ends_it_too(alone: HomeNode) -> None:
+    """Goal: also a node that is still starting can be ended. Method: SIGTERM after 0.1 to 1 s of starting; then a clean start."""
+    for delay_s in (0.1, 0.3, 0.6, 1.0):
+        alone.launch()
+        time.sleep(delay_s)
+        alone.signal(signal.SIGTERM)
+        assert alone.wait_ended() in (143, -signal.SIGTERM)
+    alone.start()
+    assert alone.status()["alerts"] == []
+
+
+def test_ctrl_c_ends_the_node_and_a_second_one_at_once(processes: Processes) -> None:
+    """Goal: the first Ctrl-C is a clean stop, the second an immediate one, and both leave a home that starts. Method: one, then two in a
+    row."""
+    node, _ = processes.testnet(2)
+    node.signal(signal.SIGINT)
+    assert node.wait_ended() == 130
+    node.start()
+    node.signal(signal.SIGINT)
+    node.signal(signal.SIGINT)
+    began = time.monotonic()
+    assert node.wait_ended() == 130
+    assert time.monotonic() - began < 5
+    node.start()
+
+
+def test_lading_stop_returns_when_the_process_has_ended(alone: HomeNode) -> None:
+    """Goal: after `lading stop` nothing runs any more. Method: stop, then look at the process; its exit code is 0."""
+    alone.start()
+    assert alone.run("stop").code == 0
+    assert alone.wait_ended(2) == 0
+    assert alone.run("status").code == 8
+
+
+def test_killed_node_is_not_running_although_its_socket_is_there(alone: HomeNode) -> None:
+    """Goal: a running node answers, a killed one is exit 8 also while its socket file is still there. Method: kill -9, then ask."""
+    alone.start()
+    alone.kill()
+    assert alone.socket_path.exists()
+    asked = alone.run("status")
+    assert (asked.code, asked.error) == (8, "E-NOT-RUNNING")
+    alone.start()
+    assert alone.run("status").code == 0
