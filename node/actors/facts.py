@@ -11,7 +11,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from protocols.errors import DecodeError, InvalidObject, LadingError
+from protocols.errors import DecodeError, InvalidObject, LadingError, StoreFull
 from protocols.gossip.facts import FactKind, fact_id
 from protocols.types import PeerId
 from storage.engine import Delete, Put, Write
@@ -82,6 +82,7 @@ class FactsActor(Actor[Submit]):
         """Reads all facts back. What no longer passes its check (expired, damaged) is dropped with a line in the log."""
         rows = await self._store.read(lambda snapshot: list(snapshot.scan(FACTS)))
         self.knowledge.clear()
+        self._writes, self._batch, self._stale = [], {}, []
         checked: list[Checked] = []
         # One kind after the other: who may speak must be indexed before what they said is checked.
         rows.sort(key=lambda row: row[1][:1])
@@ -92,7 +93,7 @@ class FactsActor(Actor[Submit]):
                 end += 1
             found = await self._offload.run(self._check_rows, rows[start:end])
             for item in found:
-                self.knowledge.apply(item)
+                self._stale.extend(self.knowledge.apply(item))
             checked.extend(found)
             start = end
         if len(checked) < len(rows):
@@ -120,10 +121,16 @@ class FactsActor(Actor[Submit]):
     async def keep(self) -> None:
         writes, self._writes = self._writes, []
         batch, self._batch = self._batch, {}
-        stale, self._stale = self._stale, []
-        writes.extend(Delete(FACTS, one) for one in stale)
         if writes:
-            await self._store.write(writes)
+            deletes = [Delete(FACTS, one) for one in self._stale]
+            try:
+                await self._store.write([*writes, *deletes])
+            except StoreFull:
+                if deletes:
+                    await self._store.write(deletes)
+                    self._stale.clear()
+                raise
+            self._stale.clear()
         by_source: dict[PeerId | None, list[Checked]] = {}
         for item, source in batch.values():
             by_source.setdefault(source, []).append(item)
@@ -131,7 +138,10 @@ class FactsActor(Actor[Submit]):
                 self.forget(gone)
                 self._stale.append(gone)
         # Indexed before anybody is told, so that whoever wakes up finds what he was woken for.
-        for source, items in by_source.items():
+        for source, accepted in by_source.items():
+            items = [item for item in accepted if item.id in self.knowledge.sketch]  # the others are void already: nobody needs them
+            if not items:
+                continue
             ids = tuple(item.id for item in items)
             self.after_keep(lambda source=source, ids=ids: self._announce(ids, source))  # type: ignore[misc]  # bound now
             kinds = frozenset(item.kind for item in items)
