@@ -29,6 +29,8 @@ Args = Mapping[str, object]
 ACK_LEVELS = ("local", "quorum", "full")
 EXPIRES_S_MAX = 30 * 86400
 NODE_PREFIX_CHARS_MIN = 6
+PROGRESS_AFTER_S = 0.3
+PATIENT = frozenset({"put", "get", "check"})
 
 
 def iso(seconds: float) -> str:
@@ -93,7 +95,19 @@ class NodeApi:
         handler = self._operations.get(operation)
         if handler is None:
             raise LadingError(Reason.NOT_FOUND, f"this node does not know the operation {operation!r}")
+        if operation in PATIENT:
+            progress = self._from_then_on(progress)
         return await handler(args, body=body, progress=progress, output=output)
+
+    def _from_then_on(self, progress: Progress) -> Progress:
+        """Progress that nobody would have time to read is not told: for small records the telling costs more than the work."""
+        begins_at = self.node.clock.monotonic() + PROGRESS_AFTER_S
+
+        def tell(facts: Mapping[str, object]) -> None:
+            if self.node.clock.monotonic() >= begins_at:
+                progress(facts)
+
+        return tell
 
     # --- the node ---------------------------------------------------------------------------------------------------
 
