@@ -340,6 +340,7 @@ class Files:
         sequences = [_sequence(0, manifest, roots)]
         for index, sequence in enumerate(record.sequences, start=1):
             sequences.append(_sequence(index, sequence, roots))
+        self._replication.learn_roots(statement, roots)
         # Bodies are on disk; now what speaks of them: references and our receipt, then the statement as a fact.
         await self._holdings.adopt(signed, statement, sequences, put_id=put_id)
         return signed, statement
@@ -473,7 +474,9 @@ class Files:
 
         await self.fetch_sequence(facts, SequenceRoot(sequence_root(names)), dict(enumerate(names)), deliver, set())
         ordered = [chunks[index] for index in range(len(names))]
-        return await self._offload.run(open_manifest, statement, key, ordered)
+        manifest = await self._offload.run(open_manifest, statement, key, ordered)
+        self._replication.learn_roots(statement, [sequence_root(names), *(sequence.root for sequence in manifest.sequences)])
+        return manifest
 
     async def _manifest_names(self, facts: RecordFacts, statement: Statement) -> tuple[bytes, ...]:
         held = await self._holdings.sequence_of(facts.key, 0)
@@ -842,7 +845,7 @@ class Files:
             _, statement = facts.statement(verdict.statement)
             holders = self._replication.holders(facts)
             outcome = what_if(holders, killed)
-            known = len(holders) == sequence_count(statement)
+            known = len(holders) == self._replication.root_count(statement)
             rows.append(
                 {
                     "record": statement.hash_id.hex(),

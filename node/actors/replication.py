@@ -7,7 +7,7 @@ holder in rendezvous order has the duty to copy.
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 
 import trio
 
@@ -117,6 +117,8 @@ class Replication:
         self._refused: dict[tuple[bytes, PeerId], float] = {}
         self._dropping: dict[tuple[RecordKey, bytes], SurplusDrop] = {}
         self._fetch: FetchSequence | None = None
+        self._root_counts: dict[bytes, int] = {}
+        """Chunks root of a statement -> how many different sequences it has, where that is known."""
         self.alerts: dict[str, str] = {}
         self.copied_bytes = 0
 
@@ -148,6 +150,16 @@ class Replication:
         nodes = sum(not c.refuses and c.weight > 0 for c in self.knowledge.candidates(self._now()))
         return copies_wanted(statement, nodes, self._copies_all)
 
+    def learn_roots(self, statement: Statement, roots: Collection[bytes]) -> None:
+        """The roots of all sequences of a record, manifest included, as its maker or reader knows them."""
+        if len(roots) == sequence_count(statement):
+            self._root_counts[statement.chunks_root] = len(set(roots))
+
+    def root_count(self, statement: Statement) -> int:
+        """Different sequences of a record: receipts name roots, and long runs of equal blocks (a sparse file) make equal sequences.
+        Whoever knows only the statement takes them all for different."""
+        return self._root_counts.get(statement.chunks_root, sequence_count(statement))
+
     def wanted(self, facts: RecordFacts, statement: Statement, index: int, root: SequenceRoot) -> tuple[PeerId, ...]:
         """Who should hold a sequence now: nodes that are gone, refuse or are pinned out are skipped."""
         gone = self.gone()
@@ -169,7 +181,7 @@ class Replication:
     def acknowledged(self, facts: RecordFacts, statement: Statement, ack: str) -> tuple[int, tuple[str, ...]]:
         """(receipts that count, what is still missing in words) for an ack level."""
         counted = self.holders(facts)
-        count = sequence_count(statement)
+        count = self.root_count(statement)
         have = sum(len(nodes) for nodes in counted.values())
         if len(counted) < count:
             return have, (f"{count - len(counted)} of {count} sequences have no receipt",)
@@ -191,7 +203,7 @@ class Replication:
     def survives(self, facts: RecordFacts, statement: Statement) -> int:
         """Number of arbitrary losses that the record survives now; -1 when a sequence has no copy that is known."""
         counted = self.holders(facts)
-        if len(counted) < sequence_count(statement):
+        if len(counted) < self.root_count(statement):
             return -1
         return survives_of(counted)
 
@@ -222,7 +234,7 @@ class Replication:
                     "holders": [self.knowledge.peer_name(peer) for peer in sorted(nodes, key=self.knowledge.peer_name)],
                 }
             )
-        live = min((len(nodes) for nodes in counted.values()), default=0) if len(counted) >= count else 0
+        live = min((len(nodes) for nodes in counted.values()), default=0) if len(counted) >= self.root_count(statement) else 0
         own = self._own.peer_id
         reachable = min((sum(p == own or self._peers.is_connected(p) for p in nodes) for nodes in counted.values()), default=0)
         per_node: dict[PeerId, int] = {}
@@ -457,7 +469,9 @@ class Replication:
                 log.warning("record restored from trash record=%s", key[1].hex()[:8])
             _, statement = facts.statement(verdict.statement)
             counted = self.knowledge.counting(facts, now=self._now(), gone=gone)
-            for sequence in await self._holdings.sequences_of(key):
+            held_here = await self._holdings.sequences_of(key)
+            self.learn_roots(statement, [sequence.root for sequence in held_here])
+            for sequence in held_here:
                 root = SequenceRoot(sequence.root)
                 wanted = self.wanted(facts, statement, sequence.index, root)
                 counting = counted.get(root, frozenset())
@@ -523,7 +537,7 @@ class Replication:
             if not await self._holdings.verify_sequence(key, root) or await self.heal(key, root):
                 good.add(root)
         if good:
-            await self._holdings.sign_receipt_for({key: good})
+            await self._holdings.sign_again(key, good)
 
     # --- checking ---------------------------------------------------------------------------------------------------
 
@@ -573,7 +587,7 @@ class Replication:
                 await self._holdings.withdraw(key, [root])
                 if repair and await self.heal(key, root):
                     healed += 1
-                    await self._holdings.sign_receipt_for({key: {root}})
+                    await self._holdings.sign_again(key, {root})
         return {"checked": len(chosen), "held": len(held), "damaged": len(damaged), "healed": healed, "sequences": damaged}
 
     async def _scrub_loop(self) -> None:
@@ -588,7 +602,7 @@ class Replication:
                     if not await self.heal(key, root):
                         continue
                 if (key, root) not in self._dropping:
-                    await self._holdings.sign_receipt_for({key: {root}})
+                    await self._holdings.sign_again(key, {root})
                 await trio.sleep(pause)
 
     async def _audit_loop(self) -> None:
@@ -673,7 +687,7 @@ class Replication:
                         nursery.start_soon(self._ask_receipt, machine, holder, number, facts, sequence, nursery)
                 case SignReceipt():
                     self._holdings.withhold(*mark, on=False)
-                    await self._holdings.sign_receipt_for({facts.key: {sequence.root}})
+                    await self._holdings.sign_again(facts.key, {sequence.root})
                 case DropCopy():
                     await self._holdings.drop(facts.key, sequence.root)
                     self._holdings.withhold(*mark, on=False)
