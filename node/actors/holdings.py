@@ -7,7 +7,7 @@ serving side of the exchange conversation too.
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import trio
@@ -169,18 +169,23 @@ class Holdings(Actor[Take]):
             for take in group:
                 self.answer(take.reply, receipt)
 
-    async def sign_receipt_for(self, roots: dict[RecordKey, set[bytes]], *, hashes: dict[RecordKey, Take] | None = None) -> Signed:
-        """One receipt for sequences that are on this disk, kept as a fact."""
+    async def sign_receipt_for(self, roots: dict[RecordKey, set[bytes]], *, hashes: dict[RecordKey, Take]) -> Signed:
+        """One receipt for sequences that were committed just now, kept as a fact."""
+        items = self._items(roots, hashes)
+        async with self._signing:
+            return await self._sign(items)
+
+    def _items(self, roots: Mapping[RecordKey, set[bytes]], takes: Mapping[RecordKey, Take]) -> list[ReceiptItem]:
+        """What a receipt says of these sequences. takes: of records that are not known as facts yet."""
         knowledge = self._facts.knowledge
-        items = []
+        items: list[ReceiptItem] = []
         for (owner, hash_id), its_roots in sorted(roots.items()):
             facts = knowledge.records.get((owner, hash_id))
             newest = knowledge.verdict(facts).newest if facts is not None else None
             if newest is not None:
                 seq, object_hash = newest.value.seq, newest.object_hash
             else:
-                assert hashes is not None
-                take = hashes[(owner, hash_id)]
+                take = takes[(owner, hash_id)]
                 seq, object_hash = take.statement.seq, take.object_hash
             wraps = facts.wraps_digest() if facts is not None else _no_wraps()
             items.append(
@@ -193,22 +198,40 @@ class Holdings(Actor[Take]):
                     sequence_roots=tuple(sorted(SequenceRoot(root) for root in its_roots)),
                 )
             )
+        return items
+
+    async def sign_again(self, key: RecordKey, roots: Collection[bytes]) -> None:
+        """Renews our receipt for those of the sequences that are still held, and not on their way out: who asks may have looked
+        a while ago. Withdrawals take the same lock before anything is dropped."""
         async with self._signing:
-            now = self._now()
-            receipt = Receipt(
-                format=FORMAT,
-                suite=SUITE,
-                network=self._own.network_id,
-                holder=self._own.peer_id,
-                store_id=self.store_id,
-                generation=self.generation,
-                counter=self._next_counter(),
-                from_s=now,
-                until_s=UnixSeconds(now + RECEIPT_LIFETIME_S),
-                items=tuple(items),
-            )
-            signed = sign_receipt(receipt, self._own.node)
-            await self._facts.submit_own((FactKind.RECEIPT, encode(signed)))
+            facts = self._facts.knowledge.records.get(key)
+            if facts is None or self._facts.knowledge.verdict(facts).statement is None:
+                return
+
+            def look(snapshot: Snapshot) -> set[bytes]:
+                return {root for root in roots if _is_whole(chunks.sequence(snapshot, *key, SequenceRoot(root)), snapshot)}
+
+            held = {root for root in await self._store.read(look) if (key, root) not in self._withheld}
+            if held:
+                await self._sign(self._items({key: held}, {}))
+
+    async def _sign(self, items: Sequence[ReceiptItem]) -> Signed:
+        """With the lock held."""
+        now = self._now()
+        receipt = Receipt(
+            format=FORMAT,
+            suite=SUITE,
+            network=self._own.network_id,
+            holder=self._own.peer_id,
+            store_id=self.store_id,
+            generation=self.generation,
+            counter=self._next_counter(),
+            from_s=now,
+            until_s=UnixSeconds(now + RECEIPT_LIFETIME_S),
+            items=tuple(items),
+        )
+        signed = sign_receipt(receipt, self._own.node)
+        await self._facts.submit_own((FactKind.RECEIPT, encode(signed)))
         return signed
 
     async def withdraw(self, key: RecordKey, roots: Sequence[bytes]) -> None:
@@ -630,6 +653,11 @@ class HostView:
 
 def _counted(writes: Sequence[Write]) -> tuple[Sequence[Write], int]:
     return writes, len(writes)
+
+
+def _is_whole(held: chunks.HeldSequence | None, snapshot: Snapshot) -> bool:
+    """Referenced, not in trash, every chunk there."""
+    return held is not None and held.trash_until is None and not chunks.missing(snapshot, held.names)
 
 
 def _no_wraps() -> Digest:

@@ -465,7 +465,8 @@ class Knowledge:
 
     def counting(self, facts: RecordFacts, *, now: int, gone: frozenset[PeerId] = frozenset()) -> Mapping[SequenceRoot, frozenset[PeerId]]:
         """Holders of each sequence whose receipts count now."""
-        tombstone = self.verdict(facts).tombstone
+        # All of them, in force or not: what was promised before a delete is no promise for the record that was published anew.
+        tombstones = [known.order for known in facts.known() if isinstance(known.value, Tombstone)]
         return counting(
             facts.receipts.values(),
             facts.withdrawals.values(),
@@ -474,7 +475,7 @@ class Knowledge:
             newest_generation=self.generations,
             certified=self.certified(now),
             gone=gone,
-            tombstones=[tombstone.order] if tombstone is not None else [],
+            tombstones=tombstones,
         )
 
     def receipt_of(self, facts: RecordFacts, holder: PeerId) -> str:

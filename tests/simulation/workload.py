@@ -14,7 +14,7 @@ import trio
 from node.actors.files import PutOptions
 from protocols.errors import LadingError, Reason
 from protocols.files.keys import RecordClass
-from protocols.types import HashId, RecordKey
+from protocols.types import HashId, RecordKey, SequenceRoot
 
 from .scheduler import chance
 
@@ -37,7 +37,8 @@ class Published:
     """One record as its owner and the world remember it.
 
     is_acknowledged: a put was answered, and nothing was done since that could take it back. is_deleted: likewise for a delete.
-    Neither: an operation was cut short, and both are possible. publications: puts that were begun.
+    Neither: an operation was cut short, and both are possible. publications: puts that were begun. roots: of
+    the sequences of the statement that was acknowledged.
     """
 
     number: int
@@ -47,6 +48,7 @@ class Published:
     source: Path
     options: PutOptions
     sequences: int = 0
+    roots: tuple[SequenceRoot, ...] = ()
     is_acknowledged: bool = False
     is_deleted: bool = False
     publications: int = 1

@@ -29,7 +29,8 @@ from node.offload import SimulatedOffload
 from node.own import IssuerKeys, MemberKeys, OwnKeys
 from node.supervisor import run_caught
 from node.transport.memory import Link, MemoryNetwork, MemoryTransport
-from node.wiring import Node, World as NodeWorld
+from node.wiring import Node
+from node.wiring import World as NodeWorld
 from protocols.crypto import HpkePrivateKey, SigningKey
 from protocols.errors import LadingError, LocalError
 from protocols.files.builder import RecordBuilder
@@ -405,7 +406,7 @@ class World:
 
     def committed(self, machine: Machine, env: Env, batch: Sequence[Write]) -> None:
         """A batch is on a disk."""
-        if not machine.is_rotting:
+        if not machine.is_rotting and not machine.lies:
             self.names_ever.update(write.key for write in batch if isinstance(write, Put) and write.table is BODIES)
         self.trace.note("commit", at=machine.name, env=env, rows=len(batch))
         self.checkers.committed(machine, env, batch)
