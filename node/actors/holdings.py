@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import trio
 
-from protocols.codec import encode
+from protocols.codec import decode, encode
 from protocols.crypto import FORMAT, SUITE, sha256
 from protocols.errors import InvalidObject, LadingError, Reason
 from protocols.exchange import messages as m
@@ -30,7 +30,7 @@ from protocols.files.holdings import (
     sign_receipt,
     sign_withdrawal,
 )
-from protocols.files.objects import Statement, Tombstone, check_offer_time, open_offer, open_statement, wraps_digest
+from protocols.files.objects import Offer, Statement, Tombstone, check_offer_time, open_offer, open_statement, wraps_digest
 from protocols.files.sequences import check_sequence, sequence_count, sequence_root
 from protocols.gossip.facts import FactKind
 from protocols.limits import RECEIPT_ITEMS_MAX, RECEIPT_LIFETIME_S
@@ -56,6 +56,8 @@ COLLECT_PAUSE_S = 0.05
 COLLECT_INTERVAL_S = 30.0
 SEQUENCES_PER_ADOPTION = 64
 CONFIRM_WRAPS_MAX = 64
+# A full question of CONFIRM_ITEMS_MAX sequences of 16 chunks has 8,192; claiming these holds the writer for half a second.
+CONFIRM_CHUNKS_MAX = 32 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -303,8 +305,8 @@ class Holdings(Actor[Take]):
             await self._store.transact(fn)
 
     async def bodies(self, names: Sequence[ChunkName]) -> list[bytes | None]:
-        """Sealed bytes of chunks by name; None where there is none. Not hashed here."""
-        return await self._store.read(lambda snapshot: [chunks.get(snapshot, name) for name in names])
+        """Sealed bytes of chunks by name, hashed just now; None where there are none, or not what the name says."""
+        return await self._store.read(lambda snapshot: [_sound(snapshot, name) for name in names])
 
     async def sequence_of(self, key: RecordKey, index: int) -> HeldSequence | None:
         """One sequence of a record as this node has kept it."""
@@ -342,13 +344,20 @@ class Holdings(Actor[Take]):
         owner = await self._authority(peer, place, names)
         size = sum(place.sizes)
 
-        def fn(snapshot: Snapshot) -> tuple[tuple[bool, ...], int]:
-            return chunks.has_many(snapshot, names), chunks.owner_bytes(snapshot, owner)
+        def fn(snapshot: Snapshot) -> tuple[list[int | None], int]:
+            return [chunks.sealed_bytes(snapshot, name) for name in names], chunks.owner_bytes(snapshot, owner)
 
         present, held_bytes = await self._store.read(fn)
-        if held_bytes + size > self._quota_bytes:
-            raise LadingError(Reason.QUOTA, f"quota of this owner: {max(0, self._quota_bytes - held_bytes)} bytes left, {size} wanted")
-        return tuple(index for index, there in enumerate(present) if not there)
+        # Those that come are measured when they come. What is passed on with a wrong size is refused by every honest holder.
+        if any(here is not None and here != said for here, said in zip(present, place.sizes, strict=True)):
+            raise InvalidObject(Reason.INTEGRITY, "a size is not that of the chunk")
+        self._check_quota(held_bytes, size)
+        return tuple(index for index, here in enumerate(present) if here is None)
+
+    def _check_quota(self, held_bytes: int, wanted_bytes: int) -> None:
+        if held_bytes + wanted_bytes > self._quota_bytes:
+            left = max(0, self._quota_bytes - held_bytes)
+            raise LadingError(Reason.QUOTA, f"quota of this owner: {left} bytes left, {wanted_bytes} wanted")
 
     async def _authority(self, peer: PeerId, place: m.Place, names: tuple[ChunkName, ...]) -> OwnerKey:
         knowledge = self._facts.knowledge
@@ -385,10 +394,12 @@ class Holdings(Actor[Take]):
             raise InvalidObject(Reason.PINNED_OUT, "the operator wants this record not to be held here")
 
     def _protection(self, place: m.Place) -> chunks.Protection:
+        """Of a place that ``check_place`` has let in."""
+        # Its bytes were checked then: decoding them again for every chunk costs less than a signature and a Merkle tree.
         if isinstance(place.authority, m.ByOffer):
-            offer = open_offer(place.authority.offer, self._own.network_id)
+            offer = decode(place.authority.offer.body, Offer)
             return chunks.Protection(offer.owner, b"offer" + place.root, offer.expires_s)
-        statement = open_statement(place.authority.statement, self._own.network_id)
+        statement = decode(place.authority.statement.body, Statement)
         return chunks.Protection(statement.owner, b"place" + place.root, UnixSeconds(self._now() + 3600))
 
     async def store(self, peer: PeerId, place: m.Place, index: int, name: bytes, data: bytes) -> None:
@@ -402,6 +413,8 @@ class Holdings(Actor[Take]):
             # The whole sequence at once: one protection value is written once, not once for each chunk.
             overlay.add(chunks.protect(overlay, protection, names))
             overlay.add(chunks.keep(overlay, [(ChunkName(name), data)], None, now=now))
+            # Again, and here, since each of many places at once would have fitted alone.
+            self._check_quota(chunks.owner_bytes(overlay, protection.owner), 0)
             return overlay.writes, None
 
         await self._store.transact(fn)
@@ -438,13 +451,13 @@ class Holdings(Actor[Take]):
         return await self.mailbox.ask(lambda reply: Take(statement, object_hash, (sequence,), reply))
 
     async def load_chunks(self, root: bytes, indexes: tuple[int, ...]) -> Chunks:
-        """Chunks of a sequence by root; None where there are none."""
+        """Chunks of a sequence by root; None where there are none, or not what their names say: who sent those would be banned."""
 
         def fn(snapshot: Snapshot) -> Chunks:
             for owner, hash_id, _ in places.records_of_root(snapshot, SequenceRoot(root)):
                 held = chunks.sequence(snapshot, owner, hash_id, SequenceRoot(root))
-                if held is not None:
-                    return tuple((index, chunks.get(snapshot, held.names[index]) if index < len(held.names) else None) for index in indexes)
+                if held is not None and held.trash_until is None:
+                    return tuple((index, _sound(snapshot, held.names[index]) if index < len(held.names) else None) for index in indexes)
             return tuple((index, None) for index in indexes)
 
         return await self._store.read(fn)
@@ -461,6 +474,8 @@ class Holdings(Actor[Take]):
         statement = open_statement(message.statement, self._own.network_id)
         if message.count != sequence_count(statement) or len(message.items) > RECEIPT_ITEMS_MAX:
             raise InvalidObject(Reason.INTEGRITY, "another number of sequences than the statement says")
+        if len({index for index, _, _ in message.items}) != len(message.items):
+            raise InvalidObject(Reason.MALFORMED, "one sequence twice in a question")
         if len(message.wraps) > CONFIRM_WRAPS_MAX:
             raise InvalidObject(Reason.FLOOD, f"{len(message.wraps)} wraps at once, at most {CONFIRM_WRAPS_MAX} wanted")
         await self._learn(peer, message.statement, statement)
@@ -488,6 +503,8 @@ class Holdings(Actor[Take]):
             return found, missing
 
         found, missing = await self._store.read(fn)
+        if sum(len(sequence.names) for sequence in found) > CONFIRM_CHUNKS_MAX:
+            raise InvalidObject(Reason.FLOOD, f"more than {CONFIRM_CHUNKS_MAX} chunks in one question")
         receipt: Signed | None = None
         if found:
             object_hash = message.statement.object_hash
@@ -501,12 +518,17 @@ class Holdings(Actor[Take]):
         facts = self._facts.knowledge.records.get(key)
         if facts is not None and self._facts.knowledge.verdict(facts).tombstone is not None:
             raise LadingError(Reason.DELETED, "its owner has deleted this record")
-        held = await self.sequence_of(key, message.index)
-        if held is None:
+
+        def look(snapshot: Snapshot) -> m.Described | None:
+            held, place = _held(snapshot, key, message.index), places.get_place(snapshot, *key, message.index)
+            if held is None or place is None:
+                return None
+            return m.Described(message.request, held.names, held.sizes, message.index, place.count, held.path)
+
+        described = await self._store.read(look)
+        if described is None:
             raise LadingError(Reason.NOT_FOUND, "this node does not hold that sequence")
-        place = await self._store.read(lambda snapshot: places.get_place(snapshot, *key, message.index))
-        assert place is not None
-        return m.Described(message.request, held.names, held.sizes, message.index, place.count, held.path)
+        return described
 
     async def audit(self, peer: PeerId, message: m.Audit) -> bytes:
         """SHA-256(nonce | ranges) over chunks on this disk. Raises LadingError(NOT_FOUND | INTEGRITY)."""
@@ -653,6 +675,15 @@ class HostView:
 
 def _counted(writes: Sequence[Write]) -> tuple[Sequence[Write], int]:
     return writes, len(writes)
+
+
+def _sound(snapshot: Snapshot, name: ChunkName) -> bytes | None:
+    """A body that was hashed just now; None when it is not here or has changed, which the scrub finds and repair heals."""
+    body = chunks.get(snapshot, name)
+    if body is not None and bytes(sha256(body)) != name:
+        log.error("chunk damaged on this disk name=%s", name.hex()[:8])
+        return None
+    return body
 
 
 def _is_whole(held: chunks.HeldSequence | None, snapshot: Snapshot) -> bool:

@@ -21,6 +21,7 @@ from .messages import Audit, Cancel, Chunk, Confirm, Credit, Describe, Done, Fet
 
 REQUESTS_OPEN_MAX = 64  # of one peer at once on one stream; more are refused with FLOOD
 CREDIT_BYTES = 4 * 1024 * 1024  # one sequence of 16 chunks: two in flight hide the commit of one
+SEQUENCES_MAX = 1 << 32  # of one record
 SEQUENCE_CHUNKS_MAX = max(CHUNKS_PER_SEQUENCE_MAX, MANIFEST_CHUNKS_MAX)  # sequence 0 is the manifest
 EAGER_BYTES_MAX = 256 * 1024  # sent along unasked: one round trip less is worth no more than this in vain
 LOAD_CHUNKS_MAX = 4  # read from disk at once for one request, whatever credit the peer gives: 1 MiB of memory
@@ -176,6 +177,8 @@ def check_question(message: Confirm | Describe | Audit) -> None:
             numbers = [count, *(index for index, _, _ in items)]
         case Describe(_, owner, hash_id, index):
             hashes, numbers = [owner, hash_id], [index]
+            if index >= SEQUENCES_MAX:
+                raise _violation(f"sequence {index}, below {SEQUENCES_MAX} wanted")
         case Audit(_, nonce, ranges):
             hashes = [nonce, *(name for name, _, _ in ranges)]
             numbers = [number for _, offset, length in ranges for number in (offset, length)]

@@ -26,7 +26,8 @@ from .hashid import check_hash_id
 from .keys import CODEC_NONE, RecordClass, record_key_commitment
 
 REDUNDANCY_COPIES = 0
-DATA_CHUNKS_MAX = 1 << 32
+# With one chunk to a sequence the manifest is one sequence more, and an index of a sequence is four bytes on disk.
+DATA_CHUNKS_MAX = (1 << 32) - 1
 COPIES_WANTED_MAX = 1024
 PUT_ID_BYTES = 16
 WRAPPED_KEY_BYTES = 32 + 32 + 16
@@ -243,8 +244,10 @@ def check_offer(value: Offer) -> None:
 
 
 def check_offer_time(value: Offer, now_s: int) -> None:
-    """Raises InvalidObject(EXPIRED) for an offer that has ended, or whose end is further away than any offer's may be."""
-    if not now_s <= value.expires_s <= now_s + OFFER_LIFETIME_S:
+    """Raises InvalidObject(EXPIRED) for an offer that has ended, or whose end is further away than any offer's may be.
+
+    An owner whose clock is ahead of ours may offer: its end may be CLOCK_SKEW_MAX_S further."""
+    if not now_s <= value.expires_s <= now_s + OFFER_LIFETIME_S + CLOCK_SKEW_MAX_S:
         raise InvalidObject(Reason.EXPIRED, f"offer until {value.expires_s}, now {now_s}")
 
 
