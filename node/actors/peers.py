@@ -169,6 +169,8 @@ class Peers:
             client = session.exchange
             if client is None or client.broken is not None:
                 stream = await self.open_stream(peer, EXCHANGE)
+                if session.nursery is None:
+                    raise StreamBroken("the connection to this peer has ended")
                 client = session.exchange = ExchangeClient(stream, peer, self._clock)
                 session.nursery.start_soon(self._contain, session, client.run)
             return client
@@ -328,24 +330,30 @@ class Peers:
 
     async def _serve(self, session: Session) -> None:
         """Its streams until the connection ends. Whatever ends badly on one stream ends the connection: it would not heal."""
-        counts: dict[str, int] = {}
         async with trio.open_nursery() as nursery:
             session.nursery = nursery
-            if session.connection.outbound:
-                stream = await session.connection.open_stream(GOSSIP)
-                nursery.start_soon(self._run_gossip, session, stream)
-            while True:
-                try:
-                    stream = await session.connection.accept_stream()
-                except StreamBroken:
-                    nursery.cancel_scope.cancel()
-                    return
-                service = BY_PROTOCOL.get(stream.protocol)
-                if service is None or service.standing is Standing.FENCED or counts.get(stream.protocol, 0) >= service.streams_max:
-                    stream.reset()
-                    continue
-                counts[stream.protocol] = counts.get(stream.protocol, 0) + 1
-                nursery.start_soon(self._serve_stream, session, stream, counts)
+            try:
+                await self._accept_streams(session, nursery)
+            finally:
+                session.nursery = None  # nobody may start anything in it any more
+
+    async def _accept_streams(self, session: Session, nursery: trio.Nursery) -> None:
+        counts: dict[str, int] = {}
+        if session.connection.outbound:
+            stream = await session.connection.open_stream(GOSSIP)
+            nursery.start_soon(self._run_gossip, session, stream)
+        while True:
+            try:
+                stream = await session.connection.accept_stream()
+            except StreamBroken:
+                nursery.cancel_scope.cancel()
+                return
+            service = BY_PROTOCOL.get(stream.protocol)
+            if service is None or service.standing is Standing.FENCED or counts.get(stream.protocol, 0) >= service.streams_max:
+                stream.reset()
+                continue
+            counts[stream.protocol] = counts.get(stream.protocol, 0) + 1
+            nursery.start_soon(self._serve_stream, session, stream, counts)
 
     async def _serve_stream(self, session: Session, stream: Stream, counts: dict[str, int]) -> None:
         try:

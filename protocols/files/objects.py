@@ -14,6 +14,7 @@ from ..crypto import FORMAT, SUITE, HpkePrivateKey, Label, SigningKey, equal, ha
 from ..errors import InvalidObject, Reason
 from ..limits import (
     CHUNKS_PER_SEQUENCE_MAX,
+    CLOCK_SKEW_MAX_S,
     MANIFEST_CHUNKS_MAX,
     OFFER_LIFETIME_S,
     SEALED_CHUNK_BYTES_MAX,

@@ -274,11 +274,14 @@ def test_wraps_digest_does_not_depend_on_order() -> None:
 
 
 def test_offer_has_its_time() -> None:
-    """Goal: an old offer authorises nothing, nor one from the far future. Method: around its end."""
+    """Goal: an old offer authorises nothing, nor one from the far future; one of an owner whose clock is ahead does. Method: around
+    its end."""
     offer = an_offer()
+    day_s, skew_s = 24 * 3600, 300
+    check_offer_time(offer, NOW + 3600 - day_s - skew_s)
     check_offer_time(offer, NOW)
     check_offer_time(offer, NOW + 3600)
-    for now in (NOW + 3601, NOW - 24 * 3600):
+    for now in (NOW + 3601, NOW + 3600 - day_s - skew_s - 1):
         with pytest.raises(InvalidObject) as error:
             check_offer_time(offer, now)
         assert error.value.reason is Reason.EXPIRED
