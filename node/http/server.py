@@ -389,8 +389,9 @@ def _brings_more(request: h11.Request, line_bytes: int) -> bool:
 
 
 def _translate(operation: str, error: BaseException) -> LadingError:
-    """The one LadingError inside ``error``, where trio wrapped it in groups; else E-FAILED, and the log has the rest."""
-    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
+    """The LadingError inside ``error``, where trio wrapped it in groups; else E-FAILED, and the log has the rest."""
+    # Parts that run side by side fail side by side, of one cause more often than not: the first one tells it.
+    while isinstance(error, BaseExceptionGroup) and (len(error.exceptions) == 1 or error.split(LadingError)[1] is None):
         error = error.exceptions[0]
     if isinstance(error, LadingError):
         return error

@@ -1,0 +1,48 @@
+"""What an operator does from one node for others, and what a watcher hears."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tests.functional.conftest import MIB
+from tests.functional.nodes import Processes, wait_until
+from tests.functional.sources import random_folder
+
+
+def holders(node: object, record: str) -> set[str]:
+    """Names of the nodes whose receipts count, as this node sees it."""
+    rows = node.call("file.status", {"record": record})["holders"]  # type: ignore[attr-defined]  # a HomeNode
+    return {str(row["name"]).split("/")[1] for row in rows if row["have"]}
+
+
+def test_operator_pins_a_record_on_a_node_and_takes_it_off_again(processes: Processes, tmp_path: Path) -> None:
+    """Goal: one command on the control node moves copies between others (NET-04), and nobody else's does. Method: four nodes, one copy
+    asked for; the founder pins it onto a node that has none and unpins it from there; another member's attempt is refused."""
+    nodes = processes.testnet(4, repair_grace_s=2)
+    founder, owner, _, stranger = nodes
+    source = random_folder(tmp_path / "source", seed=61, size=2 * MIB)
+    record = owner.put(source, replicas=1, ack="local")["record"]
+    wait_until(lambda: founder.copies_live(record) >= 1, "the founder to hear of the record")
+    refused = stranger.run("file", "pin", record, "--on", "n3")
+    assert (refused.code, refused.error) == (5, "E-REFUSED")
+    assert founder.run("file", "pin", record, "--on", "n3").data["wish"] == "in"
+    wait_until(lambda: "n3" in holders(founder, record), "the pinned node to hold the record")
+    assert founder.run("file", "unpin", record, "--on", "n3", "--yes").data["wish"] == "out"
+    wait_until(lambda: "n3" not in holders(founder, record), "the unpinned node to let go", timeout_s=60)
+    owner.get(record, tmp_path / "target")
+
+
+def test_watcher_on_another_node_hears_of_a_record_as_it_appears(processes: Processes, tmp_path: Path) -> None:
+    """Goal: uploads become visible to others at once (NET-13). Method: `watch` on one node while another puts; its first lines are read."""
+    nodes = processes.testnet(2)
+    watcher = nodes[1].launch_command("watch", "--timeout", "20s")
+    try:
+        # The watch is a call like any other: once the node counts it, it listens. A second put covers the moment before that.
+        first = nodes[0].put(random_folder(tmp_path / "one", seed=62, size=1000))["record"]
+        second = nodes[0].put(random_folder(tmp_path / "two", seed=63, size=1000))["record"]
+        out, _ = watcher.communicate(timeout=40)
+    finally:
+        watcher.kill()
+    heard = out.decode()
+    assert second in heard or first in heard, heard
+    assert '"event":"record"' in heard.replace(" ", "")
