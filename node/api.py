@@ -373,6 +373,7 @@ class NodeApi:
         node = self.node
         known = set(node.knowledge.records)
         with node.bus.subscribe(FactsAccepted, PeerConnected, PeerLost, name="watch") as news:
+            progress({"event": "watching", "node": node.own.identity.host, "time": iso(node.clock.now())})
             async for fact in news:
                 now = iso(node.clock.now())
                 match fact:
