@@ -200,7 +200,8 @@ def certify_node(member: MemberKey, host: str, entropy: Entropy, now: int, *, se
     return NodeKey(seed=seed, chain=(certificate, *member.chain))
 
 
-def _kit(founding: Founding | None, network: NetworkKey, member: MemberKey, name: str) -> str:
+def recovery_kit_text(founding: Founding | None, network: NetworkKey, member: MemberKey, name: str) -> str:
+    """The kit that brings a member, and the domain that it founded if it did, back when all its machines are gone."""
     return kit_text(
         recovery_kit(
             network_id=network.id,
@@ -256,7 +257,7 @@ def init_home(
         "domain_id": own.domain_id.hex(),
         "network": own.network_id.hex(),
         "protected": passphrase is not None,
-        "recovery_kit": _kit(founding, founding.network, member, name or domain),
+        "recovery_kit": recovery_kit_text(founding, founding.network, member, name or domain),
     }
 
 

@@ -10,9 +10,10 @@ import trio
 from protocols.codec import encode
 from protocols.crypto import HpkePrivateKey, SigningKey
 from protocols.effects import Close, Send
-from protocols.errors import DecodeError, LadingError, Reason, RemoteError
+from protocols.errors import DecodeError, LadingError, Reason, Refused, RemoteError, UsageError
 from protocols.gossip.facts import FactKind
 from protocols.identity.keyfiles import MemberKey, NetworkKey, NodeKey, decode_key_file
+from protocols.identity.kit import RecoveryKit, parse_kit
 from protocols.identity.members import member_id
 from protocols.identity.peers import peer_id_text
 from protocols.identity.tickets import ROLE_MEMBER, Ticket, decode_ticket, ticket_preshared_key
@@ -24,7 +25,7 @@ from protocols.types import MemberId, NetworkId, PeerId
 from .clock import Clock, SystemClock
 from .config import FILE_NAME
 from .entropy import Entropy, SystemEntropy
-from .home import certify_node, open_home, write_joined
+from .home import certify_node, open_home, recovery_kit_text, write_joined
 from .services import JOIN
 from .transport.port import DialFailed, PresharedKey, StreamBroken, StreamEnded, Transport
 
@@ -36,11 +37,19 @@ Progress = Callable[[Mapping[str, object]], None]
 
 
 def join_home(
-    home: Path, ticket_text: str, *, name: str | None, listen: Sequence[str], passphrase: bytes | None, on_progress: Progress
+    home: Path,
+    ticket_text: str,
+    *,
+    name: str | None,
+    listen: Sequence[str],
+    passphrase: bytes | None,
+    on_progress: Progress,
+    kit_text: str | None = None,
 ) -> dict[str, object]:
     """Makes ``home`` with what the ticket's domain gives. Keys are made here; what others get to know is public halves.
 
-    Raises LadingError with the domain's reason, CONFLICT when there is a home already.
+    kit_text: of a member whose machines are gone: he comes back as himself, with his own keys. Raises LadingError with the
+    domain's reason, CONFLICT when there is a home already, DecodeError naming the mistyped line of the kit.
     """
     if (home / FILE_NAME).exists():
         raise LadingError(Reason.CONFLICT, f"{home} already is the home of a node", hint="choose another --home")
@@ -53,8 +62,11 @@ def join_home(
         raise LadingError(error.reason, error.message, hint="ask for a new one: lading invite") from error
     if int(clock.now()) > ticket.expires:
         raise LadingError(Reason.TICKET_EXPIRED, "this ticket has expired", hint="ask for a new one: lading invite")
+    kit = parse_kit(kit_text) if kit_text is not None else None
+    if kit is not None:
+        _check_kit_fits(kit, ticket)
     label = name or "node"
-    keys = _pending_keys(home, ticket, entropy)
+    keys = _pending_keys(home, ticket, entropy, kit)
     transport = Libp2pTransport(keys.node_seed, NetworkId(ticket.network_id), [])
 
     async def main() -> j.Joined:
@@ -67,31 +79,53 @@ def join_home(
 
 
 class PendingKeys:
-    """Keys made for one attempt, on disk until it has worked. member: signing, HPKE, root secret, salt."""
+    """Keys made for one attempt, on disk until it has worked. member: signing, HPKE, root secret, salt. kit: where those come from
+    when the member is not a new one."""
 
-    def __init__(self, path: Path | None, seeds: Sequence[bytes]) -> None:
+    def __init__(self, path: Path | None, seeds: Sequence[bytes], kit: RecoveryKit | None = None) -> None:
         self.path = path
+        self.kit = kit
         self.node_seed, self.hpke_seed, self.member_seed, self.root_secret, self.salt = seeds
+
+    def member_name(self, label: str) -> str:
+        """What the member is called: as in his kit, else like its first node."""
+        return self.kit.member_name if self.kit is not None else label
+
+    def real_id(self, label: str) -> bytes:
+        """What the member id is derived from."""
+        return self.kit.real_id if self.kit is not None else label.encode()
 
     def forget(self) -> None:
         if self.path is not None:
             self.path.unlink(missing_ok=True)
 
 
-def _pending_keys(home: Path, ticket: Ticket, entropy: Entropy) -> PendingKeys:
+def _check_kit_fits(kit: RecoveryKit, ticket: Ticket) -> None:
+    """Raises Refused(WRONG_NETWORK), UsageError."""
+    if kit.network_id != ticket.network_id:
+        raise Refused(
+            Reason.WRONG_NETWORK, "kit and ticket are of different networks", hint="ask a member of the kit's network for a ticket"
+        )
+    if ticket.role != ROLE_MEMBER:
+        raise UsageError("this ticket brings a further node of another member", hint="ask for a member's ticket: lading invite")
+
+
+def _pending_keys(home: Path, ticket: Ticket, entropy: Entropy, kit: RecoveryKit | None = None) -> PendingKeys:
     """The keys of an earlier attempt with this ticket, else new ones, written down before anything is sent."""
     path = home.with_name(home.name + PENDING_SUFFIX)
     try:
         data = path.read_bytes()
         if data[:16] == ticket.ticket_id and len(data) == 16 + 5 * 32:
-            return PendingKeys(path, [data[16 + 32 * i : 48 + 32 * i] for i in range(5)])
+            return PendingKeys(path, [data[16 + 32 * i : 48 + 32 * i] for i in range(5)], kit)
     except FileNotFoundError:
         pass
     seeds = [entropy.token(32) for _ in range(5)]
+    if kit is not None:
+        seeds[1:] = [kit.hpke_seed, kit.member_seed, kit.root_secret, kit.salt]
     path.parent.mkdir(parents=True, exist_ok=True)
     path.touch(mode=0o600)
     path.write_bytes(ticket.ticket_id + b"".join(seeds))
-    return PendingKeys(path, seeds)
+    return PendingKeys(path, seeds, kit)
 
 
 async def ask_to_join(
@@ -110,8 +144,8 @@ async def ask_to_join(
                 ticket=ticket,
                 key=key,
                 hpke=HpkePrivateKey(keys.hpke_seed),
-                member_id=member_id(label.encode(), keys.salt) if is_member else None,
-                label=label,
+                member_id=member_id(keys.real_id(label), keys.salt) if is_member else None,
+                label=keys.member_name(label) if is_member else label,
                 ephemeral_seeds=[entropy.token(32) for _ in range(JOIN_ATTEMPTS_MAX)],
                 now=int(clock.now()),
             )
@@ -188,7 +222,7 @@ def write_admitted(
             seed=keys.member_seed,
             hpke_seed=keys.hpke_seed,
             root_secret=keys.root_secret,
-            real_id=label.encode(),
+            real_id=keys.real_id(label),
             salt=keys.salt,
             chain=joined.chain,
         )
@@ -213,6 +247,10 @@ def write_admitted(
         extra={"static_peers": static},
     )
     own = open_home(home, passphrase)
+    kit = {}
+    if ticket.role == ROLE_MEMBER and keys.kit is None:
+        assert member is not None
+        kit["recovery_kit"] = recovery_kit_text(None, network, member, keys.member_name(label))
     return {
         "home": str(home),
         "node": label,
@@ -223,4 +261,5 @@ def write_admitted(
         "network": own.network_id.hex(),
         "role": ticket.role,
         "protected": passphrase is not None,
+        **kit,
     }

@@ -35,6 +35,11 @@ def _join_flags(parser: argparse.ArgumentParser) -> None:
     add_passphrase_flags(parser, may_be_none=True)
 
 
+def _restore_flags(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("kit", metavar="KIT", help="file with the recovery kit as it was printed, or - for standard input")
+    _join_flags(parser)
+
+
 def _invite_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--node", action="store_true", help="a further node of this member, holder-only, instead of a new member")
     parser.add_argument("--role", metavar="R", help="role of the new member; default: member")
@@ -449,6 +454,23 @@ COMMANDS: tuple[Command, ...] = (
         (0, 1, 2, 5, 6, 9, 10, 11),
         local.import_keys,
         _keys_flags,
+    ),
+    Command(
+        _KEEPING,
+        ("keys", "restore"),
+        "come back from the recovery kit",
+        "Makes a new home for a member whose machines are gone: keys from the recovery kit, admission with a new ticket. What the member "
+        "owns can be read again as far as other nodes hold it.",
+        (
+            "lading keys restore kit.txt TICKET --name office",
+            "lading keys restore - --ticket-file ticket.txt < kit.txt",
+            "lading keys restore kit.txt TICKET --no-passphrase --json",
+        ),
+        (0, 1, 2, 5, 6, 7, 9, 10, 11),
+        local.restore_keys,
+        _restore_flags,
+        show.show_home,
+        "node",
     ),
     Command(
         _KEEPING,

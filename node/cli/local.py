@@ -25,6 +25,8 @@ from .text import Style
 
 # A ticket is a few hundred bytes; a hundred times that is some other file.
 TICKET_BYTES_MAX = 64 * 1024
+# A kit is a page of text.
+KIT_BYTES_MAX = 64 * 1024
 
 
 def version() -> str:
@@ -55,16 +57,39 @@ def init(invocation: Invocation) -> Answer:
 
 def join(invocation: Invocation) -> Answer:
     """A new home that comes in with a ticket."""
+    return _join(invocation)
+
+
+def restore_keys(invocation: Invocation) -> Answer:
+    """A new home for a member whose machines are gone: his keys from the recovery kit, the rest with a ticket."""
+    args = invocation.args
+    if args.kit == "-" and args.ticket == "-":
+        raise UsageError("kit and ticket cannot both come from standard input", hint="lading keys restore - --ticket-file FILE")
+    try:
+        if args.kit == "-":
+            data = sys.stdin.buffer.read(KIT_BYTES_MAX)
+        else:
+            with Path(args.kit).open("rb") as source:
+                data = source.read(KIT_BYTES_MAX)
+        text = data.decode()
+    except OSError as error:
+        raise UsageError(f"recovery kit {args.kit}: {error.strerror or error}") from error
+    except UnicodeDecodeError as error:
+        raise UsageError("what was given as a recovery kit is not text") from error
+    return _join(invocation, kit_text=text)
+
+
+def _join(invocation: Invocation, **kit: str) -> Answer:
     args = invocation.args
     ticket = _ticket_text(args.ticket, args.ticket_file)
     passphrase = new_passphrase(args, what="the keys of this node")
     from node.joining import join_home
 
     output = invocation.output
-    progress = Progress("join", output.stderr, output.style, is_live=output.stderr.isatty(), is_quiet=output.is_quiet)
+    progress = Progress(invocation.command, output.stderr, output.style, is_live=output.stderr.isatty(), is_quiet=output.is_quiet)
     try:
         data = join_home(
-            invocation.home, ticket, name=args.name, listen=_listen(args.listen), passphrase=passphrase, on_progress=progress.tell
+            invocation.home, ticket, name=args.name, listen=_listen(args.listen), passphrase=passphrase, on_progress=progress.tell, **kit
         )
     finally:
         progress.end()
