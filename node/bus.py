@@ -7,7 +7,7 @@ must never depend on having heard them all.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Generic, TypeVar
 
 import trio
@@ -24,7 +24,9 @@ class Subscription(Generic[F]):
     lost: facts that were pushed out unread. queued_max: the longest the queue has ever been.
     """
 
-    def __init__(self, bus: Bus, kinds: tuple[type[F], ...], capacity: int, name: str) -> None:
+    def __init__(
+        self, bus: Bus, kinds: tuple[type[F], ...], capacity: int, name: str, wanted: Callable[[object], bool] | None = None
+    ) -> None:
         assert capacity >= 1
         assert kinds, "a subscription to nothing hears nothing"
         self.name = name
@@ -33,13 +35,14 @@ class Subscription(Generic[F]):
         self.queued_max = 0
         self._bus = bus
         self._kinds = kinds
+        self._wanted = wanted
         self._queue: deque[F] = deque()
         self._changed = trio.Event()
         self._closed = False
 
     def offer(self, fact: object) -> None:
-        """Queues the fact if it is of a wanted kind; pushes out the oldest when there is no room."""
-        if not isinstance(fact, self._kinds):
+        """Queues the fact if it is of a wanted kind and wanted itself; pushes out the oldest when there is no room."""
+        if not isinstance(fact, self._kinds) or (self._wanted is not None and not self._wanted(fact)):
             return
         if len(self._queue) == self.capacity:
             self._queue.popleft()
@@ -93,9 +96,16 @@ class Bus:
         for subscription in self._subscriptions:
             subscription.offer(fact)
 
-    def subscribe(self, *kinds: type[F], capacity: int = SUBSCRIPTION_FACTS_MAX, name: str = "") -> Subscription[F]:
-        """Facts of these kinds (and their subclasses) from now on. name: shown in ``queued_max`` and logs."""
-        subscription = Subscription(self, kinds, capacity, name or "+".join(kind.__name__ for kind in kinds))
+    def subscribe(
+        self,
+        *kinds: type[F],
+        capacity: int = SUBSCRIPTION_FACTS_MAX,
+        name: str = "",
+        wanted: Callable[[object], bool] | None = None,
+    ) -> Subscription[F]:
+        """Facts of these kinds (and their subclasses) from now on. name: shown in ``queued_max`` and logs. wanted: asked for each fact,
+        quickly; where hundreds listen, waking those who do not care costs more than the rest."""
+        subscription = Subscription(self, kinds, capacity, name or "+".join(kind.__name__ for kind in kinds), wanted)
         self._subscriptions.append(subscription)  # type: ignore[arg-type]  # a listener of F may be offered any object
         return subscription
 

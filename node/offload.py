@@ -10,7 +10,7 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Callable, Sequence
-from typing import Protocol, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 import trio
 
@@ -31,6 +31,33 @@ class Offload(Protocol):
 
     async def run(self, fn: Callable[..., T], *args: object, lane: str = "default") -> T:
         """Result of ``fn(*args)``, or what it raised. Calls of one writer lane never overlap and keep their order."""
+
+
+class Carried(Generic[T]):
+    """What a call in a thread came to: taken there by ``run``, given back to the caller's task by ``unwrap``."""
+
+    __slots__ = ("_error", "_value")
+
+    def __init__(self) -> None:
+        self._value: T | None = None
+        self._error: BaseException | None = None
+
+    def run(self, fn: Callable[..., T], *args: object) -> None:
+        """In the thread."""
+        try:
+            self._value = fn(*args)
+        except BaseException as error:  # carried to the caller, whoever is to blame
+            self._error = error
+
+    def fail(self, error: BaseException) -> None:
+        """It was never called."""
+        self._error = error
+
+    def unwrap(self) -> T:
+        """In the caller's task: the value, or what was raised."""
+        if self._error is not None:
+            raise self._error
+        return self._value  # type: ignore[return-value]  # it ran without error: it is a T (which may be None)
 
 
 class _Job:

@@ -11,9 +11,11 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import trio
+
 from protocols.errors import DecodeError, InvalidObject, LadingError, StoreFull
 from protocols.gossip.facts import FactKind, fact_id
-from protocols.types import PeerId
+from protocols.types import PeerId, RecordKey
 from storage.engine import Delete, Put, Write
 from storage.tables import FACTS
 
@@ -21,7 +23,7 @@ from ..actor import Actor, Reply
 from ..bus import Bus
 from ..clock import Clock
 from ..offload import Offload
-from .knowledge import Checked, Knowledge
+from .knowledge import Checked, Knowledge, records_of
 from .storage import StorageHandle
 
 log = logging.getLogger(__name__)
@@ -36,11 +38,13 @@ FORGOTTEN_IDS_MAX = 65536
 
 @dataclass(frozen=True, slots=True)
 class FactsAccepted:
-    """New facts were committed and indexed. kinds: what was among them; source: the peer they came from, None for our own."""
+    """New facts were committed and indexed. kinds: what was among them; source: the peer they came from, None for our own;
+    records: those they speak of."""
 
     ids: tuple[bytes, ...]
     kinds: frozenset[int]
     source: PeerId | None
+    records: frozenset[RecordKey] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +117,10 @@ class FactsActor(Actor[Submit]):
         for item in message.items:
             if item.id in self.knowledge.sketch or item.id in self._batch:
                 continue
+            if message.source is not None and not self.knowledge.has_room(item):
+                log.warning("fact refused, its author has said too much kind=%d from=%s", item.kind, message.source.hex()[-8:])
+                self.forget(item.id)
+                continue
             self._batch[item.id] = (item, message.source)
             self._writes.append(Put(FACTS, item.id, bytes([item.kind]) + item.body))
             new += 1
@@ -145,7 +153,7 @@ class FactsActor(Actor[Submit]):
             ids = tuple(item.id for item in items)
             self.after_keep(lambda source=source, ids=ids: self._announce(ids, source))  # type: ignore[misc]  # bound now
             kinds = frozenset(item.kind for item in items)
-            fact = FactsAccepted(ids, kinds, source)
+            fact = FactsAccepted(ids, kinds, source, frozenset(key for item in items for key in records_of(item.value)))
             self.after_keep(lambda fact=fact: self._bus.publish(fact))  # type: ignore[misc]  # bound now
 
     def keep_failed(self, error: LadingError) -> None:
@@ -170,6 +178,8 @@ class FactsHandle:
         self._store = store
         self._offload = offload
         self._clock = clock
+        self._checking: dict[bytes, trio.Event] = {}
+        """Ids of facts from peers that are being checked and kept."""
         self.knowledge = actor.knowledge
 
     async def submit_own(self, *facts: tuple[FactKind, bytes]) -> None:
@@ -180,7 +190,21 @@ class FactsHandle:
 
     async def submit(self, items_untrusted: Sequence[tuple[int, bytes]], source: PeerId) -> None:
         """Facts from a peer: those that break a rule are refused and remembered, the others kept and passed on."""
-        wanted = [(kind, body) for kind, body in items_untrusted if not self._actor.is_unwanted(fact_id(kind, body))]
+        items: dict[bytes, tuple[int, bytes]] = {fact_id(kind, body): (kind, body) for kind, body in items_untrusted}
+        # The receipt of a batch comes back with the answer to each request of the batch: checked once, awaited by all. Nobody waits
+        # while others wait for him: peers choose what comes together and in which order.
+        while running := [self._checking[one] for one in items if one in self._checking]:
+            await running[0].wait()
+        taken = [one for one in items if not self._actor.is_unwanted(one)]
+        for one in taken:
+            self._checking[one] = trio.Event()
+        try:
+            await self._submit_new([items[one] for one in taken], source)
+        finally:
+            for one in taken:
+                self._checking.pop(one).set()
+
+    async def _submit_new(self, wanted: list[tuple[int, bytes]], source: PeerId) -> None:
         wanted.sort(key=lambda item: item[0])
         start = 0
         while start < len(wanted):

@@ -351,7 +351,11 @@ class Files:
             return
         patience_at = self._clock.monotonic() + ACK_PATIENCE_S
         best = -1
-        with self._bus.subscribe(FactsAccepted, PeerConnected, PeerLost, name="ack") as news:
+
+        def wanted(fact: object) -> bool:
+            return not isinstance(fact, FactsAccepted) or not fact.records or facts.key in fact.records
+
+        with self._bus.subscribe(FactsAccepted, PeerConnected, PeerLost, name="ack", wanted=wanted) as news:
             if resumed:
                 self._replication.look_again()
             while True:
@@ -372,6 +376,7 @@ class Files:
                     )
                 with trio.move_on_after(min(left, 1.0)):
                     await news.__anext__()
+                    news.take_nowait()  # one look answers them all
 
     async def resume_put(self, text: str, ack: str, progress: Progress) -> tuple[dict[str, object], list[str]]:
         """Waits for a record that exists to reach its copies."""

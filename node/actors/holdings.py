@@ -315,19 +315,27 @@ class Holdings(Actor[Take]):
     async def sequences_of(self, key: RecordKey) -> list[HeldSequence]:
         """All sequences of a record that this node keeps, by index."""
 
-        def fn(snapshot: Snapshot) -> list[HeldSequence]:
-            found = (_held(snapshot, key, index) for index, _ in places.places(snapshot, *key))
-            return [sequence for sequence in found if sequence is not None]
+        return await self._store.read(lambda snapshot: _all_held(snapshot, key))
+
+    async def sequences_of_many(self, keys: Sequence[RecordKey]) -> dict[RecordKey, list[HeldSequence]]:
+        """All sequences of some records that this node keeps, by index."""
+
+        def fn(snapshot: Snapshot) -> dict[RecordKey, list[HeldSequence]]:
+            return {key: _all_held(snapshot, key) for key in keys}
 
         return await self._store.read(fn)
 
-    async def all_held(self) -> list[tuple[RecordKey, bytes, Digest, bool]]:
-        """(record, sequence root, statement, in trash) of everything that this node refers to."""
+    async def all_held(self, only: Collection[RecordKey] | None = None) -> list[tuple[RecordKey, bytes, Digest, bool]]:
+        """(record, sequence root, statement, in trash) of everything that this node refers to. only: of these records."""
 
         def fn(snapshot: Snapshot) -> list[tuple[RecordKey, bytes, Digest, bool]]:
             return [
                 ((held.owner, held.hash_id), held.sequence_root, held.object_hash, held.trash_until is not None)
-                for held in chunks.sequences(snapshot)
+                for held in (
+                    chunks.sequences(snapshot)
+                    if only is None
+                    else (one for owner, hash_id in sorted(only) for one in chunks.sequences(snapshot, owner=owner, hash_id=hash_id))
+                )
             ]
 
         return await self._store.read(fn)
@@ -715,6 +723,11 @@ def _held(snapshot: Snapshot, key: RecordKey, index: int) -> HeldSequence | None
     if held is None or held.trash_until is not None:
         return None
     return HeldSequence(index, place.root, held.names, place.sizes, place.path)
+
+
+def _all_held(snapshot: Snapshot, key: RecordKey) -> list[HeldSequence]:
+    found = (_held(snapshot, key, index) for index, _ in places.places(snapshot, *key))
+    return [sequence for sequence in found if sequence is not None]
 
 
 def _groups(takes: Sequence[Take]) -> list[list[Take]]:

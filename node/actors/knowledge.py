@@ -6,8 +6,11 @@ thread; ``apply`` is quick and says which older facts are void now.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import logging
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass, field
+
+import msgspec
 
 from protocols.codec import decode, encode
 from protocols.errors import InvalidObject, Reason
@@ -50,6 +53,15 @@ from protocols.limits import CLOCK_SKEW_MAX_S
 from protocols.signed import Signed
 from protocols.types import Digest, DomainId, HashId, MemberId, NetworkId, OwnerKey, PeerId, RecordKey, SequenceRoot
 
+log = logging.getLogger(__name__)
+
+# In the units of ``_weight``: some 500 MiB of memory at the very worst, a hundred thousand records and their receipts in life.
+FACTS_WEIGHT_PER_MEMBER_MAX = 1_000_000
+# Of one record, by one holder: 64 GiB in sequences of 4 MiB.
+ROOTS_PER_HOLDER_MAX = 16_384
+# Nodes of a member that are remembered, for each that it may have: old ones, and those whose word is still needed.
+NODES_KNOWN_FACTOR = 4
+
 Value = (
     CheckedAnnouncement
     | CheckedRevocation
@@ -77,6 +89,24 @@ class Checked:
     value: Value
 
 
+def records_of(value: Value) -> Iterable[RecordKey]:
+    """The records that a fact speaks of."""
+    match value:
+        case Receipt() | Withdrawal():
+            return ((item.owner, item.hash_id) for item in value.items)
+        case Statement() | Tombstone() | Wrap() | Pin() | ErasureReceipt() | Reaffirm():
+            return ((value.owner, value.hash_id),)
+    return ()
+
+
+@dataclass(slots=True)
+class _Words:
+    """What one holder said last of each sequence of a record. last: root -> (rank, fact id). live: fact id -> roots it still speaks of."""
+
+    last: dict[bytes, tuple[tuple[int, int, bool], bytes]] = field(default_factory=dict)
+    live: dict[bytes, int] = field(default_factory=dict)
+
+
 @dataclass(eq=False)
 class RecordFacts:
     """All that is known of one (owner, HashID)."""
@@ -88,6 +118,8 @@ class RecordFacts:
     receipts: dict[bytes, Receipt] = field(default_factory=dict)
     withdrawals: dict[bytes, Withdrawal] = field(default_factory=dict)
     erasures: dict[bytes, ErasureReceipt] = field(default_factory=dict)
+    reaffirms: dict[bytes, Reaffirm] = field(default_factory=dict)
+    last_words: dict[PeerId, _Words] = field(default_factory=dict)
     verdict: RecordVerdict | None = None
 
     def known(self) -> tuple[Known, ...]:
@@ -150,10 +182,17 @@ class Knowledge:
         self.records: dict[RecordKey, RecordFacts] = {}
         self.generations: dict[PeerId, Generation] = {}
         self._announcement_ids: dict[PeerId, bytes] = {}
-        self._owners: dict[OwnerKey, NodeIdentity] = {}
+        self._owners: dict[OwnerKey, dict[DomainId, NodeIdentity]] = {}
+        self._authors: dict[bytes, tuple[bytes, int]] = {}
+        """Fact id -> who said it, and how much that weighs."""
+        self._said: dict[bytes, int] = {}
+        self._revocation_ids: dict[bytes, bytes] = {}
         self._uses: dict[bytes, int] = {}
         """Fact id of a receipt or withdrawal -> number of records that it still speaks of."""
         self.own_counter = 0
+        self._certified_stamp: tuple[int, AddressBook, RevocationSet] | None = None
+        self._certified: dict[PeerId, CheckedAnnouncement] = {}
+        self._candidates: tuple[Candidate, ...] | None = None
 
     # --- checking ---------------------------------------------------------------------------------------------------
 
@@ -179,7 +218,8 @@ class Knowledge:
             case FactKind.TOMBSTONE:
                 signed = decode(body, Signed)
                 value = open_tombstone(signed, self.network)
-                self._check_owner(value.owner, value.domain, trusted)
+                # Also of who is out: what was given before holds, the rest is quarantined (``_quarantined``), alike on all nodes.
+                self._check_owner(value.owner, value.domain, trusted, may_be_out=True)
             case FactKind.WRAP:
                 signed = decode(body, Signed)
                 value = open_wrap(signed, self.network)
@@ -211,16 +251,22 @@ class Knowledge:
 
     # Whoever spoke was a member when his fact was kept; what he said then stays, and the copies that hang on it, whoever is out since.
 
-    def _check_owner(self, owner: OwnerKey, domain: DomainId, trusted: bool) -> None:
+    def _check_owner(self, owner: OwnerKey, domain: DomainId, trusted: bool, *, may_be_out: bool = False) -> None:
         if trusted:
             return
-        identity = self._owners.get(owner)
-        if identity is None:
+        identities = self._owners.get(owner)
+        if identities is None:
             raise InvalidObject(Reason.NOT_MEMBER, f"{owner.hex()[:8]} is no member that is known here")
-        if identity.domain_id != domain:
-            raise InvalidObject(Reason.WRONG_DOMAIN, f"a member of {identity.domain_id.hex()[:8]} speaks for {domain.hex()[:8]}")
-        if self.revocations.is_revoked(identity.path):
+        identity = identities.get(domain)
+        if identity is None:
+            raise InvalidObject(Reason.WRONG_DOMAIN, f"{owner.hex()[:8]} is no member of {domain.hex()[:8]} that is known here")
+        if self._is_out(identity) and not may_be_out:
             raise InvalidObject(Reason.REVOKED, f"member {identity.member} is out")
+
+    def _is_out(self, identity: NodeIdentity) -> bool:
+        """The member, not one of its nodes: a stolen card must not silence its owner."""
+        path = identity.path
+        return self.revocations.is_revoked(msgspec.structs.replace(path, serials=path.serials[1:], issued=path.issued[1:]))
 
     def _check_operator(self, pin: Pin, chain: tuple[bytes, ...], trusted: bool) -> None:
         """A domain's issuing key may pin on any of its nodes, a member on its own nodes."""
@@ -229,9 +275,13 @@ class Knowledge:
         authority = authority_of(chain, pin.domain, self.roots, at=pin.time_s)
         if authority.public != pin.operator or not self.revocations.is_effective(authority, pin.time_s):
             raise InvalidObject(Reason.REFUSED, "a pin by a key without the right to it")
+        entry = self.book.get(pin.node)
+        if entry is None:
+            raise InvalidObject(Reason.NOT_MEMBER, f"{pin.node.hex()[-8:]} is no node that is known here")
+        if entry.identity.domain_id != pin.domain:
+            raise InvalidObject(Reason.REFUSED, "a pin on another domain's node")
         if authority.role is Role.MEMBER:
-            entry = self.book.get(pin.node)
-            if entry is None or entry.identity.member_id != authority.member_id or self.revocations.is_revoked(authority.path):
+            if entry.identity.member_id != authority.member_id or self.revocations.is_revoked(authority.path):
                 raise InvalidObject(Reason.REFUSED, "a member pins on its own nodes only")
 
     def _check_node(self, peer: PeerId, trusted: bool) -> None:
@@ -246,10 +296,50 @@ class Knowledge:
     def apply(self, fact: Checked) -> tuple[bytes, ...]:
         """Indexes a fact that is committed. Result: ids of facts that are void now."""
         self.sketch.add(fact.id)
+        if (author := self._author_of(fact)) is not None:
+            self._authors[fact.id] = author, _weight(fact.value)
+            self._said[author] = self._said.get(author, 0) + _weight(fact.value)
         gone = self._apply(fact)
         for one in gone:
             self.sketch.remove(one)
+            if one in self._authors:
+                author, weight = self._authors.pop(one)
+                self._said[author] -= weight
         return gone
+
+    def has_room(self, fact: Checked) -> bool:
+        """Whether a fact from a peer may be kept: what one member says is bounded, and what one node says of one record."""
+        author = self._author_of(fact)
+        if author is not None and self._said.get(author, 0) + _weight(fact.value) > FACTS_WEIGHT_PER_MEMBER_MAX:
+            return False
+        if isinstance(fact.value, Receipt | Withdrawal):
+            for item in fact.value.items:
+                facts = self.records.get((item.owner, item.hash_id))
+                words = facts.last_words.get(fact.value.holder) if facts is not None else None
+                if words is not None and len(words.last) >= ROOTS_PER_HOLDER_MAX:
+                    return words.last.keys() >= set(item.sequence_roots)
+        return True
+
+    def _author_of(self, fact: Checked) -> bytes | None:
+        """The member behind a fact; None where another rule bounds it."""
+        match fact.value:
+            case Receipt(holder=holder) | Withdrawal(holder=holder) | ErasureReceipt(holder=holder):
+                entry = self.book.get(holder)
+                return bytes(entry.identity.member_id if entry is not None else holder)
+            case Statement(owner=owner, domain=domain) | Tombstone(owner=owner, domain=domain) | Wrap(owner=owner, domain=domain):
+                return self._member_or_key(owner, domain)
+            case Reaffirm(confirmer=confirmer, domain=domain):
+                return self._member_or_key(confirmer, domain)
+            case Pin(operator=operator):
+                return bytes(operator)
+            case CheckedTicketEvent(authority=authority):
+                return bytes(authority.public) if authority.role is Role.MEMBER else None
+            case _:
+                return None
+
+    def _member_or_key(self, owner: OwnerKey, domain: DomainId) -> bytes:
+        identity = self._owners.get(owner, {}).get(domain)
+        return bytes(identity.member_id if identity is not None else owner)
 
     def _apply(self, fact: Checked) -> tuple[bytes, ...]:
         value = fact.value
@@ -257,9 +347,7 @@ class Knowledge:
             case CheckedAnnouncement():
                 return self._apply_announcement(fact.id, value)
             case CheckedRevocation():
-                self.revocations = self.revocations.with_checked([value])
-                for facts in self.records.values():
-                    facts.verdict = None
+                return self._apply_revocation(fact.id, value)
             case CheckedFence():
                 self.fences = self.fences.with_checked([value])
             case CheckedTicketEvent():
@@ -284,10 +372,29 @@ class Knowledge:
             case Withdrawal():
                 return self._apply_withdrawal(fact.id, value)
             case ErasureReceipt():
-                self._facts_of((value.owner, value.hash_id)).erasures[value.holder] = value
+                facts = self._facts_of((value.owner, value.hash_id))
+                facts.erasures[value.holder] = value
+                facts.verdict = None
             case Reaffirm():
-                self._facts_of((value.owner, value.hash_id)).verdict = None
+                facts = self._facts_of((value.owner, value.hash_id))
+                facts.reaffirms[fact.id] = value
+                facts.verdict = None
         return ()
+
+    def _apply_revocation(self, one: bytes, value: CheckedRevocation) -> tuple[bytes, ...]:
+        try:
+            self.revocations = self.revocations.with_checked([value])
+        except InvalidObject as error:
+            # It was committed before it was indexed: whatever comes, what is on the disk can be read back.
+            log.error("no room for a revocation error=%s", error)
+            return (one,)
+        for facts in self.records.values():
+            facts.verdict = None
+        self._revocation_ids[value.hash] = one
+        if len(self.revocations) == len(self._revocation_ids):
+            return ()
+        out = [hash_ for hash_ in self._revocation_ids if hash_ not in self.revocations]
+        return tuple(self._revocation_ids.pop(hash_) for hash_ in out)
 
     def _facts_of(self, key: RecordKey) -> RecordFacts:
         facts = self.records.get(key)
@@ -301,13 +408,33 @@ class Knowledge:
         if before is not None and before.rank >= value.rank:
             return (one,)
         self.book = self.book.with_checked([value])
-        self._owners[value.identity.owner] = value.identity
+        identities = self._owners.setdefault(value.identity.owner, {})
+        known = identities.get(value.identity.domain_id)
+        # The newest certificate of the member: who was let in again is in, whatever its older nodes say.
+        if known is None or value.identity.path.issued[1:] >= known.path.issued[1:]:
+            identities[value.identity.domain_id] = value.identity
         generation = (value.value.store_generation, value.value.store_id)
         if generation > self.generations.get(peer, (-1, b"")):
             self.generations[peer] = generation
         old = self._announcement_ids.get(peer)
         self._announcement_ids[peer] = one
-        return (old,) if old is not None else ()
+        gone = [old] if old is not None else []
+        if before is None:
+            gone.extend(self._forget_nodes(value.identity))
+        return tuple(gone)
+
+    def _forget_nodes(self, identity: NodeIdentity) -> list[bytes]:
+        """A member certifies its nodes itself, so many are known and no more: those go whose certificates end first."""
+        own = [entry for entry in self.book.entries if entry.identity.member_id == identity.member_id]
+        over = len(own) - NODES_KNOWN_FACTOR * identity.nodes_max
+        if over <= 0:
+            return []
+        own.sort(key=lambda entry: (entry.identity.not_after, entry.value.peer_id))
+        peers = {PeerId(entry.value.peer_id) for entry in own[:over]}
+        self.book = AddressBook(entry for entry in self.book.entries if entry.value.peer_id not in peers)
+        for peer in peers:
+            self.generations.pop(peer, None)
+        return [self._announcement_ids.pop(peer) for peer in sorted(peers)]
 
     def _apply_receipt(self, one: bytes, value: Receipt) -> tuple[bytes, ...]:
         self.generations = newest_generations([value], self.generations)
@@ -327,7 +454,7 @@ class Knowledge:
                 until_s=value.until_s,
                 items=(item,),
             )
-            gone.extend(self._tidy(facts, value.holder))
+            gone.extend(self._hear(facts, one, value, item.sequence_roots))
         return tuple(gone)
 
     def _apply_withdrawal(self, one: bytes, value: Withdrawal) -> tuple[bytes, ...]:
@@ -347,30 +474,33 @@ class Knowledge:
                 time_s=value.time_s,
                 items=(item,),
             )
-            gone.extend(self._tidy(facts, value.holder))
+            gone.extend(self._hear(facts, one, value, item.sequence_roots))
         return tuple(gone)
 
-    def _tidy(self, facts: RecordFacts, holder: PeerId) -> list[bytes]:
-        """Words of one holder about a record that later words have replaced for every sequence. Result: facts of no more use."""
-        words: list[tuple[tuple[int, int, bool], bytes, frozenset[bytes]]] = []
-        for one, receipt in facts.receipts.items():
-            if receipt.holder == holder:
-                words.append(((receipt.generation, receipt.counter, False), one, frozenset(receipt.items[0].sequence_roots)))
-        for one, withdrawal in facts.withdrawals.items():
-            if withdrawal.holder == holder:
-                words.append(((withdrawal.generation, withdrawal.counter, True), one, frozenset(withdrawal.items[0].sequence_roots)))
-        words.sort(reverse=True)
-        spoken: set[bytes] = set()
+    def _hear(self, facts: RecordFacts, one: bytes, value: Receipt | Withdrawal, roots: Iterable[bytes]) -> list[bytes]:
+        """A holder's word about sequences of a record. Result: facts of no more use, since later words have replaced them for each."""
+        words = facts.last_words.setdefault(value.holder, _Words())
+        rank = (value.generation, value.counter, isinstance(value, Withdrawal))
+        words.live[one] = 0
+        for root in roots:
+            before = words.last.get(root)
+            if before is not None and before > (rank, one):
+                continue
+            words.last[root] = (rank, one)
+            words.live[one] += 1
+            if before is not None:
+                words.live[before[1]] -= 1
+        if len(facts.objects) > 1:
+            facts.verdict = None
         gone: list[bytes] = []
-        for _, one, roots in words:
-            if roots <= spoken:
-                facts.receipts.pop(one, None)
-                facts.withdrawals.pop(one, None)
-                self._uses[one] -= 1
-                if self._uses[one] == 0:
-                    del self._uses[one]
-                    gone.append(one)
-            spoken |= roots
+        for void in [fact_id for fact_id, count in words.live.items() if count == 0]:
+            del words.live[void]
+            facts.receipts.pop(void, None)
+            facts.withdrawals.pop(void, None)
+            self._uses[void] -= 1
+            if self._uses[void] == 0:
+                del self._uses[void]
+                gone.append(void)
         return gone
 
     # --- reading ----------------------------------------------------------------------------------------------------
@@ -384,7 +514,14 @@ class Knowledge:
         }
 
     def certified(self, now: int) -> dict[PeerId, CheckedAnnouncement]:
-        """Nodes of our domain whose certificates hold now."""
+        """Nodes of our domain whose certificates hold now. The same mapping until the second or the book changes."""
+        stamp = (now, self.book, self.revocations)
+        if self._certified_stamp != stamp:
+            self._certified_stamp, self._certified = stamp, self._find_certified(now)
+            self._candidates = None
+        return self._certified
+
+    def _find_certified(self, now: int) -> dict[PeerId, CheckedAnnouncement]:
         return {
             PeerId(entry.value.peer_id): entry
             for entry in self.book.entries
@@ -395,9 +532,15 @@ class Knowledge:
 
     def candidates(self, now: int) -> tuple[Candidate, ...]:
         """Nodes that could hold a sequence. Of one member only as many, of as much weight, as the issuer granted: the rest waits."""
+        certified = self.certified(now)
+        if self._candidates is None:
+            self._candidates = self._find_candidates(certified)
+        return self._candidates
+
+    def _find_candidates(self, certified: Mapping[PeerId, CheckedAnnouncement]) -> tuple[Candidate, ...]:
         found: list[Candidate] = []
         used: dict[MemberId, tuple[int, int]] = {}
-        for peer, entry in self.certified(now).items():  # by rising peer id: the same on every node
+        for peer, entry in certified.items():  # by rising peer id: the same on every node
             identity = entry.identity
             nodes, weight = used.get(identity.member_id, (0, 0))
             if nodes >= identity.nodes_max or weight + identity.weight > identity.weight_total_max:
@@ -413,8 +556,7 @@ class Knowledge:
         }
 
     def is_known_owner(self, owner: OwnerKey) -> bool:
-        identity = self._owners.get(owner)
-        return identity is not None and not self.revocations.is_revoked(identity.path)
+        return any(not self._is_out(identity) for identity in self._owners.get(owner, {}).values())
 
     def peer_text(self, peer: PeerId) -> str:
         return peer_id_text(peer)
@@ -425,15 +567,15 @@ class Knowledge:
         return f"{entry.identity.member}/{entry.identity.host}" if entry is not None else peer_id_text(peer)[-8:]
 
     def owner_name(self, owner: OwnerKey) -> str:
-        identity = self._owners.get(owner)
-        return identity.member if identity is not None else owner.hex()[:16]
+        identities = self._owners.get(owner)
+        return next(iter(identities.values())).member if identities else owner.hex()[:16]
 
     def verdict(self, facts: RecordFacts) -> Verdict:
         """What holds of a record now."""
         found = facts.verdict
         if found is None:
             objects = facts.known()
-            found = facts.verdict = verdict(objects, settled=self._settled(facts, objects))
+            found = facts.verdict = verdict(objects, settled=self._settled(facts, objects), quarantined=self._quarantined(facts))
         return Verdict(
             statement=found.in_force.object_hash if found.in_force is not None else None,
             tombstone=found.tombstone,
@@ -451,13 +593,47 @@ class Knowledge:
         for known in statements:
             assert isinstance(known.value, Statement)
             holders: dict[bytes, set[bytes]] = {}
+            genuine: set[bytes] = set()
             for receipt in facts.receipts.values():
+                entry = self.book.get(receipt.holder)
+                if entry is None or self.revocations.is_revoked(entry.identity.path):
+                    continue
                 if receipt.items[0].object_hash == known.object_hash:
                     for root in receipt.items[0].sequence_roots:
                         holders.setdefault(root, set()).add(receipt.holder)
+                    if entry.identity.owner == known.value.owner:
+                        genuine.update(receipt.items[0].sequence_roots)
+            if genuine:  # the owner's own nodes say which sequences there are: others may name what they like
+                holders = {root: nodes for root, nodes in holders.items() if root in genuine}
             if sum(len(nodes) >= 2 for nodes in holders.values()) >= sequence_count(known.value):
                 settled.add(known.object_hash)
         return frozenset(settled)
+
+    def _quarantined(self, facts: RecordFacts) -> frozenset[bytes]:
+        """Tombstones of a member that is out, unless another member's word shows that they were given before it was put out, or a new
+        key of the member confirms them (RECORDS, Going away)."""
+        identities = self._owners.get(facts.key[0], {})
+        if not identities or not all(self._is_out(identity) for identity in identities.values()):
+            return frozenset()
+        members = {identity.member_id: identity.domain_id for identity in identities.values()}
+        cutoff = max(self.revocations.member_revoked_at(domain, member) or 0 for member, domain in members.items())
+        gone_at = [w.time_s for w in facts.withdrawals.values() if w.time_s <= cutoff and self._is_witness(w.holder, members)]
+        erased = {e.tombstone for e in facts.erasures.values() if e.time_s <= cutoff and self._is_witness(e.holder, members)}
+        confirmed = {r.object_hash for r in facts.reaffirms.values() if self._speaks_for(r.confirmer, members)}
+        return frozenset(
+            known.object_hash
+            for known in facts.known()
+            if isinstance(known.value, Tombstone)
+            and known.object_hash not in erased | confirmed
+            and not any(known.value.time_s - CLOCK_SKEW_MAX_S <= at for at in gone_at)
+        )
+
+    def _is_witness(self, holder: PeerId, members: Container[MemberId]) -> bool:
+        entry = self.book.get(holder)
+        return entry is not None and entry.identity.member_id not in members and not self.revocations.is_revoked(entry.identity.path)
+
+    def _speaks_for(self, confirmer: OwnerKey, members: Container[MemberId]) -> bool:
+        return any(identity.member_id in members and not self._is_out(identity) for identity in self._owners.get(confirmer, {}).values())
 
     def next_after(self, facts: RecordFacts | None) -> Next:
         """seq, follows and covers of the next object of a record."""
@@ -466,7 +642,10 @@ class Knowledge:
     def counting(self, facts: RecordFacts, *, now: int, gone: frozenset[PeerId] = frozenset()) -> Mapping[SequenceRoot, frozenset[PeerId]]:
         """Holders of each sequence whose receipts count now."""
         # All of them, in force or not: what was promised before a delete is no promise for the record that was published anew.
-        tombstones = [known.order for known in facts.known() if isinstance(known.value, Tombstone)]
+        quarantined = self._quarantined(facts)
+        tombstones = [
+            known.order for known in facts.known() if isinstance(known.value, Tombstone) and known.object_hash not in quarantined
+        ]
         return counting(
             facts.receipts.values(),
             facts.withdrawals.values(),
@@ -493,6 +672,21 @@ class Knowledge:
 
     def find_hash_id(self, hash_id: HashId) -> tuple[RecordFacts, ...]:
         return tuple(facts for key, facts in self.records.items() if key[1] == hash_id)
+
+
+def _weight(value: Value) -> int:
+    """What a fact takes of our memory, in units of about half a KiB."""
+    match value:
+        case Receipt() | Withdrawal():
+            return 1 + len(value.items) + sum(len(item.sequence_roots) for item in value.items) // 4
+        case Statement():
+            return 4
+        case Tombstone():
+            return 4 + len(value.covers) // 8
+        case ErasureReceipt():
+            return 4 + len(value.chunks_kept) // 8
+        case _:
+            return 2
 
 
 def encode_signed(signed: Signed) -> bytes:

@@ -63,6 +63,8 @@ SURPLUS_WAIT_S = 20.0
 EAGER_BYTES_MAX = 256 * 1024
 CONFIRM_ITEMS_MAX = 512
 TARGETS_AT_ONCE_MAX = 16
+RECORDS_PER_READ = 32
+KINDS_ABOUT_NODES = frozenset({FactKind.ANNOUNCEMENT, FactKind.REVOCATION, FactKind.FENCE})
 
 Progress = Callable[[Mapping[str, object]], None]
 
@@ -108,6 +110,10 @@ class Replication:
         self._scrub_period_s = scrub_period_s
         self._started_at = clock.monotonic()
         self._look = trio.Event()
+        self._look_at_all = True
+        self._looked_at_all_at = 0.0
+        self._changed: set[RecordKey] = set()
+        """Records of which something was heard since the last look."""
         self._copying: dict[tuple[bytes, PeerId], float] = {}
         """(sequence root, target) -> not before when the next attempt may begin; infinite while one runs."""
         self._missing_since: dict[tuple[RecordKey, bytes], tuple[float, frozenset[PeerId]]] = {}
@@ -407,7 +413,8 @@ class Replication:
     # --- life -------------------------------------------------------------------------------------------------------
 
     def look_again(self) -> None:
-        """Something may have changed: look soon."""
+        """Something may have changed: look soon, at everything."""
+        self._look_at_all = True
         self._look.set()
 
     async def run(self) -> None:
@@ -421,14 +428,23 @@ class Replication:
 
                 async def listen() -> None:
                     async for fact in news:
-                        if not isinstance(fact, FactsAccepted) or fact.kinds - {FactKind.TICKET_STATE}:
+                        if not isinstance(fact, FactsAccepted) or fact.kinds & KINDS_ABOUT_NODES:
+                            self.look_again()
+                        elif fact.records:
+                            self._changed |= fact.records
                             self._look.set()
 
                 nursery.start_soon(listen)
                 while True:
-                    await self._look_once(nursery)
-                    with trio.move_on_after(min(LOOK_INTERVAL_S, max(0.5, self._grace_s / 2))):
+                    # What is heard of a few records costs a look at those, however many there are; all are looked at when a node
+                    # comes, goes or changes, and from time to time.
+                    changed, self._changed = self._changed, set()
+                    look_at_all, self._look_at_all = self._look_at_all, False
+                    await self._look_once(nursery, None if look_at_all else changed)
+                    with trio.move_on_at(self._looked_at_all_at + min(LOOK_INTERVAL_S, max(0.5, self._grace_s / 2))) as interval:
                         await self._look.wait()
+                    if interval.cancelled_caught:
+                        self._look_at_all = True
                     await trio.sleep(LOOK_PAUSE_S)
                     self._look = trio.Event()
 
@@ -442,8 +458,11 @@ class Replication:
                 log.info("sequence without a statement dropped root=%s", root.hex()[:8])
                 await self._holdings.drop(key, root)
 
-    async def _look_once(self, nursery: trio.Nursery) -> None:
-        held = await self._holdings.all_held()
+    async def _look_once(self, nursery: trio.Nursery, only: set[RecordKey] | None = None) -> None:
+        """only: the records to look at; None: all."""
+        if only is None:
+            self._looked_at_all_at = trio.current_time()
+        held = await self._holdings.all_held(only)
         by_record: dict[RecordKey, list[tuple[bytes, bool]]] = {}
         for key, root, _, in_trash in held:
             by_record.setdefault(key, []).append((root, in_trash))
@@ -456,7 +475,11 @@ class Replication:
         unreceipted: dict[RecordKey, set[bytes]] = {}
         # A node that has just come back presents what it has before it decides that anything is too much.
         settled = now_s - self._started_at > max(self._grace_s, SURPLUS_WAIT_S)
-        for key, roots in sorted(by_record.items()):
+        kept: dict[RecordKey, list[HeldSequence]] = {}
+        order = sorted(by_record.items())
+        for number, (key, roots) in enumerate(order):
+            if number % RECORDS_PER_READ == 0:
+                kept = await self._holdings.sequences_of_many([other for other, _ in order[number : number + RECORDS_PER_READ]])
             facts = self.knowledge.records.get(key)
             if facts is None:
                 continue
@@ -467,9 +490,10 @@ class Replication:
                 continue
             if any(in_trash for _, in_trash in roots) and await self._holdings.restore(key):
                 log.warning("record restored from trash record=%s", key[1].hex()[:8])
+                kept[key] = await self._holdings.sequences_of(key)
             _, statement = facts.statement(verdict.statement)
             counted = self.knowledge.counting(facts, now=self._now(), gone=gone)
-            held_here = await self._holdings.sequences_of(key)
+            held_here = kept[key]
             self.learn_roots(statement, [sequence.root for sequence in held_here])
             for sequence in held_here:
                 root = SequenceRoot(sequence.root)
@@ -487,6 +511,8 @@ class Replication:
                 sequences[mark] = (facts, sequence)
                 if settled:
                     await self._weigh(facts, sequence, wanted, counting, nursery)
+                if not missing:
+                    continue  # nothing to plan
                 views.append(
                     SequenceView(
                         owner=statement.owner,
@@ -503,7 +529,9 @@ class Replication:
                 )
         for key, its_roots in sorted(unreceipted.items()):
             await self._receipt_again(key, its_roots)
-        self._missing_since = {mark: at for mark, at in self._missing_since.items() if mark in sequences}
+        self._missing_since = {
+            mark: at for mark, at in self._missing_since.items() if mark in sequences or (only is not None and mark[0] not in only)
+        }
         budget = self._refill(now_s)
         running = sum(until == float("inf") for until in self._copying.values())
         view = RepairView(
@@ -655,7 +683,7 @@ class Replication:
         self._refused[(root, peer)] = self._clock.monotonic() + DISTRUST_S
         self.alerts[f"audit-{peer.hex()[-8:]}"] = text
         log.warning("audit failed peer=%s root=%s", self.knowledge.peer_name(peer), root.hex()[:8])
-        self._look.set()
+        self.look_again()
 
     # --- surplus ----------------------------------------------------------------------------------------------------
 
@@ -736,4 +764,4 @@ class Replication:
             log.info("copy failed to=%s error=%s", self.knowledge.peer_name(copy.target), error)
         finally:
             self._copying[mark] = self._clock.monotonic() + (0.0 if ok else COPY_RETRY_S)
-            self._look.set()
+            self.look_again()

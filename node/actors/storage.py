@@ -18,7 +18,7 @@ from storage.engine import Engine, Put, Snapshot, Write
 from storage.overlay import Overlay
 
 from ..actor import Actor, Reply
-from ..offload import Offload
+from ..offload import Carried, Offload
 
 T = TypeVar("T")
 Transaction = Callable[[Snapshot], tuple[Sequence[Write], T]]
@@ -109,14 +109,13 @@ class StorageActor(Actor[Transact]):
 class _Read:
     """One read that waits for its turn; then for its result."""
 
-    __slots__ = ("error", "fn", "is_done", "result", "turn")
+    __slots__ = ("fn", "is_done", "outcome", "turn")
 
     def __init__(self, fn: Callable[[Snapshot], object]) -> None:
         self.fn = fn
         self.turn = trio.Event()
         self.is_done = False
-        self.result: object = None
-        self.error: Exception | None = None
+        self.outcome: Carried[object] = Carried()
 
 
 class StorageHandle:
@@ -149,9 +148,7 @@ class StorageHandle:
                 await own.turn.wait()
             if not own.is_done:
                 await self._run_batch(own)
-        if own.error is not None:
-            raise own.error
-        return cast(T, own.result)
+        return cast(T, own.outcome.unwrap())
 
     async def _run_batch(self, first: _Read) -> None:
         batch = [first, *(self._reads.popleft() for _ in range(min(len(self._reads), READS_PER_BATCH_MAX - 1)))]
@@ -159,23 +156,22 @@ class StorageHandle:
         def run() -> None:
             with self.engine.snapshot() as snapshot:
                 for one in batch:
-                    try:
-                        one.result = one.fn(snapshot)
-                    except Exception as error:  # carried to the caller, whoever is to blame
-                        one.error = error
+                    one.outcome.run(one.fn, snapshot)
 
         try:
             await self._offload.run(run)
-        except Exception as error:  # no snapshot was to be had: everybody's error
+        except BaseException as error:  # no snapshot was to be had: the error of each
             for one in batch:
-                one.error = one.error or error
-        for one in batch:
-            one.is_done = True
-            one.turn.set()
-        if self._reads:
-            self._reads.popleft().turn.set()
-        else:
-            self._read_batches -= 1
+                one.outcome.fail(error)
+            raise
+        finally:
+            for one in batch:
+                one.is_done = True
+                one.turn.set()
+            if self._reads:
+                self._reads.popleft().turn.set()
+            else:
+                self._read_batches -= 1
 
     def peek(self, fn: Callable[[Snapshot], T]) -> T:
         """``fn`` over a snapshot, here and now: for a few small values."""
