@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 
-from .scheduler import SimulationFailed
+from .scheduler import SimulationFailed, first_cause
 from .world import draw_options, replay
 
 
@@ -21,10 +21,7 @@ def main(arguments: list[str]) -> int:
         summary, digest = replay(seed)
     except SimulationFailed as failure:
         print(failure)
-        cause: BaseException | None = failure.__cause__
-        while isinstance(cause, BaseExceptionGroup):
-            cause = cause.exceptions[0]
-        print(f"seed {seed} failed: {cause!r}")
+        print(f"seed {seed} failed: {first_cause(failure)!r}")
         return 1
     print(summary)
     print(f"{digest} seed {seed}, {time.monotonic() - began:.1f} s")

@@ -11,16 +11,17 @@ from typing import TYPE_CHECKING
 import trio
 
 from node.bus import SUBSCRIPTION_FACTS_MAX
-from protocols.codec import encode
+from protocols.codec import decode, encode
 from protocols.crypto import sha256
+from protocols.errors import InvalidObject
 from protocols.exchange import messages as x
-from protocols.files.holdings import open_receipt
+from protocols.files.holdings import open_hold, open_receipt
 from protocols.files.sequences import sequence_count
 from protocols.gossip import messages as g
 from protocols.gossip.facts import FactKind, fact_id
 from protocols.registry import decode_message, protocol_id
 from protocols.signed import Signed
-from protocols.types import ChunkName, HashId, OwnerKey, PeerId, RecordKey, SequenceRoot
+from protocols.types import ChunkName, PeerId, RecordKey, SequenceRoot
 from storage import chunks, places
 from storage.engine import Env, Put, Write
 from storage.tables import BODIES, FACTS, OFFERED, ROOTS
@@ -82,8 +83,6 @@ class Checkers:
 
     def _check_receipt(self, machine: Machine, body: bytes) -> None:
         """A receipt of our own is true at the moment of its commit."""
-        from protocols.codec import decode
-
         receipt = open_receipt(decode(body, Signed), machine.own.network_id)
         if receipt.holder != machine.own.peer_id:
             return
@@ -118,6 +117,21 @@ class Checkers:
                     if is_whole:
                         found.setdefault(held.sequence_root, []).append(machine)
         return found
+
+    def _readable(self, key: RecordKey) -> set[SequenceRoot]:
+        """Sequences of which every chunk is whole on some honest disk, be it another for each."""
+        names: dict[SequenceRoot, tuple[ChunkName, ...]] = {}
+        whole: dict[SequenceRoot, set[bytes]] = {}
+        for machine in self.world.machines:
+            if machine.lies:
+                continue
+            with machine.disk(Env.CHUNKS).snapshot() as snapshot:
+                for held in chunks.sequences(snapshot, owner=key[0], hash_id=key[1]):
+                    if held.trash_until is None:
+                        names[held.sequence_root] = held.names
+                        here = (name for name in held.names if name not in machine.rotten and snapshot.has(BODIES, name))
+                        whole.setdefault(held.sequence_root, set()).update(here)
+        return {root for root, wanted in names.items() if whole[root] >= set(wanted)}
 
     # --- the wire ---------------------------------------------------------------------------------------------------
 
@@ -154,9 +168,6 @@ class Checkers:
 
     def _check_hold(self, machine: Machine, answer: Signed) -> None:
         """Not a receipt that is on disk: then it must be a hold for a sequence that is."""
-        from protocols.errors import InvalidObject
-        from protocols.files.holdings import open_hold
-
         try:
             hold = open_hold(answer, machine.own.network_id)
         except InvalidObject:
@@ -170,9 +181,16 @@ class Checkers:
     def acknowledged(self, record: Published, copies: int) -> None:
         """`put` has just answered: what it promised is on that many honest disks now."""
         found = self.copies_on_disk(record.key)
-        record.roots = self._roots_at(record.owner, record.key)
+        node = record.owner.node
+        assert node is not None
+        facts = node.knowledge.records[record.key]
+        statement = node.knowledge.verdict(facts).statement
+        if statement is None:
+            self.violate(f"record {record.name}: acknowledged, and no statement is in force at its owner")
+            return
+        record.roots = tuple(root for _, root in self._roots(record.key, statement))
         if len(record.roots) < record.sequences:
-            self.violate(f"record {record.name}: acknowledged with {len(record.roots)} of {record.sequences} sequences at its owner")
+            self.violate(f"record {record.name}: acknowledged with {len(record.roots)} of {record.sequences} sequences on any disk")
         for root in record.roots:
             machines = found.get(root, [])
             if len(machines) < copies:
@@ -185,8 +203,7 @@ class Checkers:
         self._look_at_deleted()
         for record in self.world.workload.records.values():
             if record.is_acknowledged:
-                found = self.copies_on_disk(record.key)
-                lost = sum(root not in found for root in record.roots)
+                lost = len(set(record.roots) - self._readable(record.key))
                 if lost:
                     self.violate(f"record {record.name}: acknowledged, and {lost} of its sequences are on no disk")
 
@@ -275,12 +292,6 @@ class Checkers:
                         found[index] = held.sequence_root
         return sorted(found.items())
 
-    @staticmethod
-    def _roots_at(machine: Machine, key: RecordKey) -> tuple[SequenceRoot, ...]:
-        """Sequences of a record as they stand at one machine."""
-        with machine.disk(Env.CHUNKS).snapshot() as snapshot:
-            return tuple(SequenceRoot(place.root) for _, place in places.places(snapshot, *key))
-
     def check_bodies(self) -> None:
         """Every chunk on every honest disk is what its name says, those that rot was planted in excepted."""
         for machine in self.world.machines:
@@ -288,6 +299,3 @@ class Checkers:
                 for name, body in snapshot.scan(BODIES):
                     if not machine.lies and name not in machine.rotten and sha256(body) != name:
                         self.violate(f"{machine.name}: chunk {name.hex()[:8]} is not what its name says")
-
-
-__all__ = ["ChunkName", "Checkers", "HashId", "OwnerKey", "Violation"]

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING
 
 import trio
 
 from node.actors.exchange import Chunks
-from node.actors.holdings import HeldSequence, HostView, Take
+from node.actors.holdings import HostView
 from node.transport.memory import Link
 from protocols.exchange import messages as m
-from protocols.files.objects import open_statement
-from protocols.signed import Signed
 from protocols.types import ChunkName, PeerId
 from storage.engine import Env
 from storage.tables import BODIES
@@ -22,35 +20,62 @@ from storage.tables import BODIES
 from .scheduler import chance
 
 if TYPE_CHECKING:
+    from node.wiring import Node
+
     from .world import Machine, World
 
-PAUSE_S = 6.0
+FAULTS = (
+    "cut",
+    "cut_one_way",
+    "partition",
+    "reset",
+    "freeze",
+    "slow_reader",
+    "slow_link",
+    "kill",
+    "crash_at_write",
+    "stop",
+    "fill",
+    "rot",
+    "step_clock",
+)
+"""All kinds there are; each is a method of Disturbance."""
+
 LENGTH_S_MAX = 40.0
 
 
+def _changed(body: bytes) -> bytes:
+    return bytes((body[0] ^ 1,)) + body[1:]
+
+
 class LyingHost(HostView):
-    """Serves the exchange and lies: keeps nothing and says it did, or sends other bytes than it was asked for."""
+    """Serves the exchange and lies: half of what comes is changed before it is kept, half of what goes before it is sent.
+    Its receipts say that all is well."""
 
     def __init__(self, honest: HostView, mind: random.Random) -> None:
         self.__dict__.update(honest.__dict__)
         self._honest_store = honest.store
         self._honest_load = honest.load
         self._mind = mind
-        self.store = self._store_or_not
+        self.store = self._store_something
         self.load = self._load_something
 
-    async def _store_or_not(self, peer: PeerId, place: m.Place, index: int, name: bytes, data: bytes) -> None:
-        """Half of what comes is changed before it is kept."""
-        if self._mind.random() < 0.5:
-            data = bytes((data[0] ^ 1,)) + data[1:]
-        await self._honest_store(peer, place, index, name, data)
+    async def _store_something(self, peer: PeerId, place: m.Place, index: int, name: bytes, data: bytes) -> None:
+        await self._honest_store(peer, place, index, name, _changed(data) if self._mind.random() < 0.5 else data)
 
     async def _load_something(self, root: bytes, indexes: tuple[int, ...]) -> Chunks:
-        """Half of what goes is changed before it is sent."""
         loaded = await self._honest_load(root, indexes)
-        return tuple(
-            (index, bytes((body[0] ^ 1,)) + body[1:] if body is not None and self._mind.random() < 0.5 else body) for index, body in loaded
-        )
+        return tuple((index, _changed(body) if body is not None and self._mind.random() < 0.5 else body) for index, body in loaded)
+
+
+def lie_when_sending(node: Node, mind: random.Random) -> None:
+    """Half of the chunks with which this node repairs the copies of others are changed."""
+    honest = node.holdings.bodies
+
+    async def bodies(names: Sequence[ChunkName]) -> list[bytes | None]:
+        return [_changed(body) if body is not None and mind.random() < 0.5 else body for body in await honest(names)]
+
+    node.holdings.bodies = bodies  # type: ignore[method-assign]
 
 
 class Disturbance:
@@ -62,27 +87,7 @@ class Disturbance:
         self.full_ever = 0
         """Machines that were ever told that their disk is full."""
         self._mind = chance(world.seed, "faults")
-        self._kinds: tuple[Callable[[], Awaitable[None]], ...] = self._draw_kinds()
-        self._pause_s = self._mind.choice((PAUSE_S, PAUSE_S * 3))
-
-    def _draw_kinds(self) -> tuple[Callable[[], Awaitable[None]], ...]:
-        """A few kinds for this world: many at once would hide what each of them does."""
-        kinds: tuple[Callable[[], Awaitable[None]], ...] = (
-            self._cut,
-            self._cut_one_way,
-            self._partition,
-            self._reset,
-            self._freeze,
-            self._slow_reader,
-            self._slow_link,
-            self._kill,
-            self._crash_at_write,
-            self._stop,
-            self._fill,
-            self._rot,
-            self._step_clock,
-        )
-        return tuple(self._mind.sample(kinds, self._mind.randrange(0, 6)))
+        self._kinds: tuple[Callable[[], Awaitable[None]], ...] = tuple(getattr(self, f"_{name}") for name in world.options.faults)
 
     def _machine(self) -> Machine:
         return self._mind.choice(self.world.machines)
@@ -104,7 +109,7 @@ class Disturbance:
             return
         async with trio.open_nursery() as nursery:
             while True:
-                await trio.sleep(self._mind.expovariate(1 / self._pause_s))
+                await trio.sleep(self._mind.expovariate(1 / self.world.options.pause_s))
                 nursery.start_soon(self._mind.choice(self._kinds))
 
     async def cease(self) -> None:
@@ -255,6 +260,3 @@ class Disturbance:
         machine.clock.step(seconds)
         await trio.sleep(self._length_s())
         machine.clock.step(-seconds)
-
-
-__all__ = ["Disturbance", "HeldSequence", "LyingHost", "Signed", "Take", "open_statement"]

@@ -28,6 +28,14 @@ class SimulationFailed(AssertionError):
     """A world failed: the line to paste, and the end of its trace. The failure itself is the cause."""
 
 
+def first_cause(failure: SimulationFailed) -> BaseException:
+    """What the world failed with, taken out of trio's groups."""
+    cause: BaseException = failure.__cause__ or failure
+    while isinstance(cause, BaseExceptionGroup):
+        cause = cause.exceptions[0]
+    return cause
+
+
 @contextmanager
 def _seeded_scheduler(seed: int) -> Iterator[None]:
     """Trio's order of tasks comes from the seed, and everything is put back afterwards."""

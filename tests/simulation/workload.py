@@ -177,8 +177,7 @@ class Workload:
         record.is_acknowledged = True
         self.done[f"put {options.ack}"] += 1
         note("put", at=machine.name, record=record.text, survives=data["survives"], ack=options.ack)
-        if not data["already_stored"]:
-            self.world.checkers.acknowledged(record, self._promised(options))
+        self.world.checkers.acknowledged(record, self._promised(options))
 
     def _promised(self, options: PutOptions) -> int:
         """Copies on honest disks that an answer to this put stands for, at the very least."""
@@ -186,14 +185,14 @@ class Workload:
         copies = len(world.machines) if world.options.copies_all and len(world.machines) <= 5 else min(3, len(world.machines))
         match options.ack:
             case "local":
-                return 1
+                promised = 1
             case "quorum":
-                # While machines have not met, or are full, fewer are known as holders: what the node knew is not known here.
-                others = min(2, copies - 1) if world.options.wait_connected else 0
+                promised = min(2, copies - 1)  # of others: the owner's own copy may be surplus, or pinned out
             case _:
-                others = copies - 1 if world.options.wait_connected else 0
+                promised = copies
         lost = any(machine.lies for machine in world.machines) + sum(bool(machine.rotten) for machine in world.machines)
-        return max(1, 1 + others - lost - world.disturbance.full_ever)
+        # While machines have not met, or are full, fewer are known as holders: what the node knew is not known here.
+        return max(1, promised - lost - world.disturbance.full_ever) if world.options.wait_connected else 1
 
     def _remember(self, machine: Machine, text: str, files: Files, source: Path, options: PutOptions) -> Published:
         key: RecordKey = (machine.own.owner, HashId(bytes.fromhex(text)))

@@ -46,7 +46,7 @@ from storage.memory import MemoryEngine
 from storage.tables import BODIES
 
 from .checkers import Checkers, Violation
-from .faults import Disturbance, LyingHost
+from .faults import FAULTS, Disturbance, LyingHost, lie_when_sending
 from .scheduler import chance, run_world
 from .trace import Trace
 from .workload import Workload
@@ -65,7 +65,8 @@ FOUNDER = 0
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What a world is like; drawn from the seed. liar: the last machine lies about what it holds, and leaves at the end."""
+    """What a world is like; drawn from the seed. liar: the last machine lies about what it holds, and leaves at the end.
+    faults: kinds that strike, a few only, since many at once would hide what each does; pause_s: between two, on average."""
 
     machines: int
     copies_all: bool
@@ -81,12 +82,14 @@ class Options:
     story_s: float
     wait_connected: bool
     liar: bool
+    faults: tuple[str, ...]
+    pause_s: float
 
 
 def draw_options(seed: int) -> Options:
     """The options of a seed."""
     mind = chance(seed, "options")
-    machines = mind.choice((3, 3, 4, 4, 5, 6))
+    machines = mind.choice((3, 3, 3, 4, 4, 5, 6))
     return Options(
         machines=machines,
         copies_all=mind.random() < 0.5,
@@ -99,9 +102,11 @@ def draw_options(seed: int) -> Options:
         bandwidth_bytes_s=mind.choice((None, None, 2e6, 20e6)),
         disk_delay_s=mind.choice((0.0005, 0.005, 0.05)),
         clock_error_s=mind.choice((0.0, 2.0, 60.0)),
-        story_s=mind.uniform(30.0, 90.0),
+        story_s=mind.uniform(20.0, 50.0),
         wait_connected=mind.random() < 0.6,
         liar=machines > 3 and mind.random() < 0.2,
+        faults=tuple(mind.sample(FAULTS, mind.randrange(0, 6))),
+        pause_s=mind.choice((4.0, 12.0)),
     )
 
 
@@ -283,6 +288,7 @@ class Machine:
         node = self._build()
         if self.lies:
             node.peers._exchange_host = LyingHost(node.holdings.as_host(), world.liar_mind)
+            lie_when_sending(node, world.liar_mind)
         self.node = node
         self._change()
 
@@ -498,13 +504,18 @@ class World:
 @contextmanager
 def _short_sequences(chunks_per_sequence: int) -> Iterator[None]:
     """Records of a few chunks have several sequences."""
-    before = files_actor.CHUNKS_PER_SEQUENCE, files_actor.RecordBuilder
-    files_actor.CHUNKS_PER_SEQUENCE = chunks_per_sequence
-    files_actor.RecordBuilder = functools.partial(RecordBuilder, chunks_per_sequence=chunks_per_sequence)  # type: ignore[assignment,misc]
+    short = {
+        "CHUNKS_PER_SEQUENCE": chunks_per_sequence,
+        "RecordBuilder": functools.partial(RecordBuilder, chunks_per_sequence=chunks_per_sequence),
+    }
+    before = {name: getattr(files_actor, name) for name in short}
+    for name, value in short.items():
+        setattr(files_actor, name, value)
     try:
         yield
     finally:
-        files_actor.CHUNKS_PER_SEQUENCE, files_actor.RecordBuilder = before  # type: ignore[misc]
+        for name, value in before.items():
+            setattr(files_actor, name, value)
 
 
 @contextmanager
