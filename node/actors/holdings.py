@@ -500,7 +500,11 @@ class Holdings(Actor[Take]):
                 held = chunks.sequence(snapshot, statement.owner, statement.hash_id, SequenceRoot(root))
                 if ((statement.owner, statement.hash_id), root) in self._withheld:
                     missing.append(index)
-                elif offered is None and held is not None and held.trash_until is None and not chunks.missing(snapshot, held.names):
+                elif offered is None and held is not None and held.trash_until is None:
+                    # Read back and hashed: whoever asks may be about to drop his own copy, relying on ours.
+                    if any(_sound(snapshot, name) is None for name in held.names):
+                        missing.append(index)
+                        continue
                     place = places.get_place(snapshot, statement.owner, statement.hash_id, index)
                     sizes = place.sizes if place is not None else ()
                     found.append(HeldSequence(index, root, held.names, sizes, path))
