@@ -57,6 +57,8 @@ TICKETS_PER_MEMBER_MAX = 8
 TICKETS_KEPT_PER_MEMBER_MAX = 64
 # Each costs a node about 1 KiB of memory; only root, issuers and members about themselves can add one.
 REVOCATIONS_MAX = 16384
+# Of one member's words about its own nodes; beyond it those of the lowest hash are kept.
+REVOCATIONS_PER_MEMBER_MAX = 128
 REVOCATION_REASON_BYTES_MAX = 64
 FENCE_NUMBER_MAX = 2**53
 NAME_BYTES_MAX = 64

@@ -18,7 +18,7 @@ from protocols.effects import Effect, Send
 from protocols.errors import DecodeError, LadingError, LocalError, Reason, RemoteError, Verdict
 from protocols.exchange import machine as x
 from protocols.exchange import messages as m
-from protocols.limits import FRAME_BYTES_MAX
+from protocols.limits import FRAME_BYTES_MAX, SEALED_CHUNK_BYTES_MAX
 from protocols.registry import decode_message, encode_message
 from protocols.signed import Signed
 from protocols.types import PeerId
@@ -33,6 +33,8 @@ INBOX_MESSAGES_MAX = x.CREDIT_BYTES // 1024 + 16
 INBOX_BYTES_MAX = x.CREDIT_BYTES + FRAME_BYTES_MAX
 # Of one served stream, unread or on the way to the disk: eight requests at full credit keep any disk busy.
 HELD_BYTES_MAX = 8 * x.CREDIT_BYTES
+# Of one served stream, read for the peer: 128 requests at once would hold 128 MiB for a peer that takes nothing.
+LENT_BYTES_MAX = 16 * 1024 * 1024
 CANCEL_PATIENCE_S = 2.0
 # A stream on which no frame at all leaves for so long belongs to a peer that does not read.
 SEND_PATIENCE_S = 30.0
@@ -48,10 +50,11 @@ class Loader(Protocol):
 
 
 class _Held:
-    """Bytes that the requests of one stream hold in memory."""
+    """Bytes that the requests of one stream hold in memory. moved_at: when a chunk of any of them last arrived or left, monotonic seconds."""
 
     def __init__(self) -> None:
         self.bytes = 0
+        self.moved_at = -math.inf
         self._sank = trio.lowlevel.ParkingLot()
 
     def rise(self, count: int) -> None:
@@ -67,14 +70,14 @@ class _Held:
 
 
 class _Inbox:
-    """What arrived for one request and was not taken yet; bounded in messages and in bytes."""
+    """What arrived for one request and was not taken yet; bounded in messages and in bytes. held: of the whole stream."""
 
     def __init__(self, held: _Held, messages_max: int = INBOX_MESSAGES_MAX) -> None:
         self._sender, self._receiver = trio.open_memory_channel[tuple[object, int]](messages_max)
-        self._held = held
+        self.held = held
         self._bytes = 0
 
-    def put(self, message: object, frame_bytes: int) -> None:
+    def put(self, message: object, frame_bytes: int, now_s: float) -> None:
         """From the peer. Raises RemoteError(FLOOD) beyond the bounds."""
         if self._bytes + frame_bytes > INBOX_BYTES_MAX:
             raise RemoteError(Reason.FLOOD, "more bytes than the credit allows")
@@ -83,7 +86,9 @@ class _Inbox:
         except trio.WouldBlock:
             raise RemoteError(Reason.FLOOD, "more messages than the credit allows") from None
         self._bytes += frame_bytes
-        self._held.rise(frame_bytes)
+        self.held.rise(frame_bytes)
+        if isinstance(message, m.Chunk):
+            self.held.moved_at = now_s
 
     async def put_own(self, event: object) -> None:
         """From our own side; waits for room."""
@@ -93,7 +98,7 @@ class _Inbox:
         """Raises trio.EndOfChannel when the stream is over."""
         message, frame_bytes = await self._receiver.receive()
         self._bytes -= frame_bytes
-        self._held.sink(frame_bytes)
+        self.held.sink(frame_bytes)
         return message
 
     def end(self) -> None:
@@ -104,15 +109,17 @@ class _Inbox:
         """The request is over: what was not taken is let go."""
         self._sender.close()
         self._receiver.close()
-        self._held.sink(self._bytes)
+        self.held.sink(self._bytes)
         self._bytes = 0
 
 
 class _Writer:
     """The sending side of a stream that many requests share."""
 
-    def __init__(self, stream: Stream) -> None:
+    def __init__(self, stream: Stream, held: _Held, clock: Clock) -> None:
         self._stream = stream
+        self._held = held
+        self._clock = clock
         self._frames = 0
 
     async def send(self, message: object) -> None:
@@ -124,6 +131,8 @@ class _Writer:
                 await self._stream.send(frame)
                 self._frames += 1
             if not patience.cancelled_caught:
+                if isinstance(message, m.Chunk):
+                    self._held.moved_at = self._clock.monotonic()
                 return
             if self._frames == frames_before:
                 self._stream.reset()
@@ -155,6 +164,9 @@ async def _drive(
             return
         if not events:
             wake_at = machine.wake_at()
+            if wake_at is not None:
+                # Chunks of other requests are a sign that a slow link is shared, not that the peer stalls. Each was asked for, so they end.
+                wake_at = max(wake_at, inbox.held.moved_at + machine.patience_s)
             event: object = x.Tick()
             with trio.move_on_after(math.inf if wake_at is None else max(0.0, wake_at - clock.monotonic())):
                 event = await inbox.take()
@@ -168,9 +180,9 @@ class ExchangeClient:
     def __init__(self, stream: Stream, peer: PeerId, clock: Clock) -> None:
         self.peer = peer
         self._stream = stream
-        self._writer = _Writer(stream)
         self._clock = clock
         self._held = _Held()
+        self._writer = _Writer(stream, self._held, clock)
         self._inboxes: dict[int, _Inbox] = {}
         # Numbers must leave in the order they were given: who gives one sends its first message before the next is given.
         self._numbering = trio.Lock()
@@ -186,7 +198,7 @@ class ExchangeClient:
                 message = decode_message("exchange", frame)
                 inbox = self._inboxes.get(getattr(message, "request", 0))
                 if inbox is not None:  # else an answer to a request that has ended
-                    inbox.put(message, len(frame))
+                    inbox.put(message, len(frame), self._clock.monotonic())
         except (StreamEnded, StreamBroken) as error:
             self.broken = error
         except (DecodeError, RemoteError) as error:
@@ -372,12 +384,14 @@ class _Server:
 
     def __init__(self, stream: Stream, peer: PeerId, host: ExchangeHost, clock: Clock) -> None:
         self._stream = stream
-        self._writer = _Writer(stream)
         self._peer = peer
         self._host = host
         self._clock = clock
         self._held = _Held()
+        self._writer = _Writer(stream, self._held, clock)
         self._inboxes: dict[int, _Inbox] = {}
+        # Chunks read for the peer and not yet taken by it, and those that are being read.
+        self._lent = _Held()
         self._highest = 0
         self._violation: RemoteError | None = None
 
@@ -402,7 +416,7 @@ class _Server:
         if not isinstance(message, m.Place | m.Fetch | m.Confirm | m.Describe | m.Audit):
             inbox = self._inboxes.get(number)
             if inbox is not None:  # else the request has ended, and this was on the way
-                inbox.put(message, frame_bytes)
+                inbox.put(message, frame_bytes, self._clock.monotonic())
             return
         if number <= self._highest:
             raise RemoteError(Reason.OUT_OF_ORDER, f"request {number} after {self._highest}")
@@ -419,9 +433,7 @@ class _Server:
                 case m.Place():
                     await self._serve_place(message, inbox)
                 case m.Fetch():
-                    machine = x.FetchServer(message.request)
-                    effects = machine.step(message, self._clock.monotonic())
-                    await _drive(machine, effects, inbox, self._perform_fetch, self._clock)
+                    await self._serve_fetch(message, inbox)
                 case _:
                     await self._answer(message)
         except StreamBroken:
@@ -477,18 +489,40 @@ class _Server:
         except LadingError as error:
             return _refusal(error)
 
-    async def _perform_fetch(self, effect: Effect) -> object | None:
-        match effect:
-            case Send(answer):
-                await self._writer.send(answer)
-            case x.Load(root, indexes):
-                try:
-                    return x.Loaded(await self._host.load(root, indexes))
-                except LadingError as error:
-                    return _refusal(error)
-            case _:
-                pass
-        return None
+    async def _serve_fetch(self, fetch: m.Fetch, inbox: _Inbox) -> None:
+        machine = x.FetchServer(fetch.request)
+        lent = 0
+
+        async def perform(effect: Effect) -> object | None:
+            nonlocal lent
+            match effect:
+                case Send(m.Chunk() as chunk):
+                    await self._writer.send(chunk)
+                    lent -= SEALED_CHUNK_BYTES_MAX
+                    self._lent.sink(SEALED_CHUNK_BYTES_MAX)
+                case Send(answer):
+                    await self._writer.send(answer)
+                case x.Load(root, indexes):
+                    await self._lent.wait_below(LENT_BYTES_MAX)
+                    # Taken before reading: sizes are known only after it, and others read at the same time.
+                    lent += len(indexes) * SEALED_CHUNK_BYTES_MAX
+                    self._lent.rise(len(indexes) * SEALED_CHUNK_BYTES_MAX)
+                    try:
+                        loaded = await self._host.load(root, indexes)
+                    except LadingError as error:
+                        return _refusal(error)
+                    absent = sum(data is None for _, data in loaded) * SEALED_CHUNK_BYTES_MAX
+                    lent -= absent
+                    self._lent.sink(absent)
+                    return x.Loaded(loaded)
+                case _:
+                    pass
+            return None
+
+        try:
+            await _drive(machine, machine.step(fetch, self._clock.monotonic()), inbox, perform, self._clock)
+        finally:
+            self._lent.sink(lent)
 
     async def _answer(self, message: m.Confirm | m.Describe | m.Audit) -> None:
         x.check_question(message)

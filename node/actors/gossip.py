@@ -144,6 +144,8 @@ class GossipEnd:
             case g.LoadBodies(ids):
                 self._load_send.send_nowait(ids)
             case g.LoadBucket(bucket):
+                # A whole set is 256 of these: sorting it must not hold the loop in one go.
+                await trio.lowlevel.checkpoint()
                 return g.BucketLoaded(bucket, self._host.bucket_ids(bucket))
             case g.DescribeSet():
                 return g.OurSet(*self._host.our_set())

@@ -280,9 +280,9 @@ class Knowledge:
             raise InvalidObject(Reason.NOT_MEMBER, f"{pin.node.hex()[-8:]} is no node that is known here")
         if entry.identity.domain_id != pin.domain:
             raise InvalidObject(Reason.REFUSED, "a pin on another domain's node")
-        if authority.role is Role.MEMBER:
-            if entry.identity.member_id != authority.member_id or self.revocations.is_revoked(authority.path):
-                raise InvalidObject(Reason.REFUSED, "a member pins on its own nodes only")
+        is_own = entry.identity.member_id == authority.member_id and not self.revocations.is_revoked(authority.path)
+        if authority.role is Role.MEMBER and not is_own:
+            raise InvalidObject(Reason.REFUSED, "a member pins on its own nodes only")
 
     def _check_node(self, peer: PeerId, trusted: bool) -> None:
         if trusted:
@@ -482,6 +482,7 @@ class Knowledge:
         words = facts.last_words.setdefault(value.holder, _Words())
         rank = (value.generation, value.counter, isinstance(value, Withdrawal))
         words.live[one] = 0
+        touched = {one}
         for root in roots:
             before = words.last.get(root)
             if before is not None and before > (rank, one):
@@ -490,10 +491,13 @@ class Knowledge:
             words.live[one] += 1
             if before is not None:
                 words.live[before[1]] -= 1
+                touched.add(before[1])
         if len(facts.objects) > 1:
             facts.verdict = None
         gone: list[bytes] = []
-        for void in [fact_id for fact_id, count in words.live.items() if count == 0]:
+        for void in sorted(touched):
+            if words.live[void]:
+                continue
             del words.live[void]
             facts.receipts.pop(void, None)
             facts.withdrawals.pop(void, None)
@@ -643,9 +647,7 @@ class Knowledge:
         """Holders of each sequence whose receipts count now."""
         # All of them, in force or not: what was promised before a delete is no promise for the record that was published anew.
         quarantined = self._quarantined(facts)
-        tombstones = [
-            known.order for known in facts.known() if isinstance(known.value, Tombstone) and known.object_hash not in quarantined
-        ]
+        tombstones = [known.order for known in facts.known() if isinstance(known.value, Tombstone) and known.object_hash not in quarantined]
         return counting(
             facts.receipts.values(),
             facts.withdrawals.values(),

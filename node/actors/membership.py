@@ -35,7 +35,7 @@ from protocols.identity.tickets import (
 from protocols.join import machine as j
 from protocols.join.decision import Declined, Desk, Dowry, decide_join
 from protocols.join.messages import JoinAnswer, JoinRefusal, JoinRequest
-from protocols.limits import ADDRESSES_PER_NODE_MAX, CLOCK_SKEW_MAX_S, JOIN_SEALED_BYTES_MAX, TICKETS_OPEN_MAX
+from protocols.limits import ADDRESSES_PER_NODE_MAX, CLOCK_SKEW_MAX_S, FRAME_BYTES_MAX_UNPROVEN, JOIN_SEALED_BYTES_MAX, TICKETS_OPEN_MAX
 from protocols.registry import decode_message, encode_message
 from protocols.types import MemberId, PeerId, UnixSeconds
 
@@ -62,6 +62,7 @@ WEIGHT_PER_NODE = 100
 MEMBER_LIFETIME_S = 2 * 365 * 86400
 NODE_LIFETIME_S = 365 * 86400
 JOIN_LINGER_S = 10.0
+EXPIRY_LOOK_S = 60.0
 # A connected node decides within milliseconds; a newcomer waits for us.
 RELAY_PATIENCE_S = 5.0
 
@@ -167,7 +168,7 @@ class Membership:
             event: object = a.Tick()
             with trio.move_on_after(max(0.0, (wake_at or self._clock.monotonic()) - self._clock.monotonic())):
                 try:
-                    event = decode_message("auth", await stream.receive())
+                    event = decode_message("auth", await stream.receive(), bytes_max=FRAME_BYTES_MAX_UNPROVEN)
                 except (StreamEnded, StreamBroken):
                     event = a.Ended()
             effects = machine.step(event, self._clock.monotonic())
@@ -176,6 +177,9 @@ class Membership:
         if failed is not None:
             raise RemoteError(failed.reason, failed.text)
         assert proven is not None
+        # Proving takes as long as the peer likes, within limits: what was learnt meanwhile counts.
+        if self.knowledge.revocations.is_revoked(proven.identity.path):
+            raise RemoteError(Reason.REVOKED, f"member {proven.identity.member} is out")
         if not proven.current:
             raise RemoteError(Reason.FENCE, "the connection stands under an old fence; dialling anew")
         return proven.identity
@@ -203,6 +207,7 @@ class Membership:
         with self._bus.subscribe(FactsAccepted, name="membership") as accepted:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._announce_loop)
+                nursery.start_soon(self._expire_sessions)
                 async for fact in accepted:
                     if fact.kinds & {FactKind.FENCE, FactKind.TICKET_STATE, FactKind.REVOCATION}:
                         self.refresh_keys()
@@ -217,10 +222,21 @@ class Membership:
         return self._peers
 
     async def _drop_revoked(self) -> None:
-        for session in list(self.peers_now.sessions.values()):
-            if self.knowledge.revocations.is_revoked(session.identity.path):
-                log.warning("peer revoked peer=%s member=%s", session.peer.hex()[-8:], session.identity.member)
-                await self.peers_now.drop(session.peer, "revoked")
+        """Ends the sessions of all who are out, or whose certificates have run out since they were shown: all at once, since a peer
+        that takes nothing makes its own end last."""
+        async with trio.open_nursery() as nursery:
+            for session in list(self.peers_now.sessions.values()):
+                if self.knowledge.revocations.is_revoked(session.identity.path):
+                    log.warning("peer revoked peer=%s member=%s", session.peer.hex()[-8:], session.identity.member)
+                    nursery.start_soon(self.peers_now.drop, session.peer, "revoked")
+                elif session.identity.not_after <= self.now():
+                    log.info("certificate has run out peer=%s member=%s", session.peer.hex()[-8:], session.identity.member)
+                    nursery.start_soon(self.peers_now.drop, session.peer, "certificate has run out")
+
+    async def _expire_sessions(self) -> None:
+        while True:
+            await trio.sleep(EXPIRY_LOOK_S)
+            await self._drop_revoked()
 
     # --- our own certificate ----------------------------------------------------------------------------------------
 
@@ -497,7 +513,7 @@ class Membership:
             event: object = j.Tick()
             with trio.move_on_after(max(0.0, wake_at - self._clock.monotonic())):
                 try:
-                    event = decode_message("join", await stream.receive())
+                    event = decode_message("join", await stream.receive(), bytes_max=FRAME_BYTES_MAX_UNPROVEN)
                 except (StreamEnded, StreamBroken):
                     event = j.Ended()
             pending = [event]

@@ -12,10 +12,10 @@ from collections.abc import Awaitable, Callable, Collection, Mapping
 import trio
 
 from protocols.codec import encode
-from protocols.errors import InvalidObject, LadingError, Reason, RemoteError, Verdict
+from protocols.errors import DecodeError, InvalidObject, LadingError, Reason, RemoteError, Verdict
 from protocols.exchange import messages as m
 from protocols.files.audit import challenge, check_answer
-from protocols.files.holdings import open_receipt
+from protocols.files.holdings import Receipt, open_receipt
 from protocols.files.objects import Statement, Tombstone
 from protocols.files.placement import ALL_NODES_MAX, COPIES_DEFAULT, copies_of_sequence, copies_wanted, wanted_holders
 from protocols.files.receipts import quorum
@@ -123,8 +123,8 @@ class Replication:
         self._refused: dict[tuple[bytes, PeerId], float] = {}
         self._dropping: dict[tuple[RecordKey, bytes], SurplusDrop] = {}
         self._fetch: FetchSequence | None = None
-        self._root_counts: dict[bytes, int] = {}
-        """Chunks root of a statement -> how many different sequences it has, where that is known."""
+        self._roots: dict[bytes, frozenset[bytes]] = {}
+        """Chunks root of a statement -> its sequences' roots, where they are known."""
         self.alerts: dict[str, str] = {}
         self.copied_bytes = 0
 
@@ -149,8 +149,14 @@ class Replication:
         )
 
     def holders(self, facts: RecordFacts) -> Mapping[SequenceRoot, frozenset[PeerId]]:
-        """Counting receipts of a record, nodes that are gone left out."""
-        return self.knowledge.counting(facts, now=self._now(), gone=self.gone())
+        """Counting receipts of a record, nodes that are gone left out. What no sequence of the record in force is does not count, where
+        its sequences are known: a holder may sign for roots that nobody has."""
+        counted = self.knowledge.counting(facts, now=self._now(), gone=self.gone())
+        verdict = self.knowledge.verdict(facts)
+        if verdict.statement is None:
+            return counted
+        roots = self._roots.get(facts.statement(verdict.statement)[1].chunks_root)
+        return counted if roots is None else {root: nodes for root, nodes in counted.items() if root in roots}
 
     def copies(self, statement: Statement) -> int:
         nodes = sum(not c.refuses and c.weight > 0 for c in self.knowledge.candidates(self._now()))
@@ -159,12 +165,13 @@ class Replication:
     def learn_roots(self, statement: Statement, roots: Collection[bytes]) -> None:
         """The roots of all sequences of a record, manifest included, as its maker or reader knows them."""
         if len(roots) == sequence_count(statement):
-            self._root_counts[statement.chunks_root] = len(set(roots))
+            self._roots[statement.chunks_root] = frozenset(roots)
 
     def root_count(self, statement: Statement) -> int:
         """Different sequences of a record: receipts name roots, and long runs of equal blocks (a sparse file) make equal sequences.
         Whoever knows only the statement takes them all for different."""
-        return self._root_counts.get(statement.chunks_root, sequence_count(statement))
+        roots = self._roots.get(statement.chunks_root)
+        return len(roots) if roots is not None else sequence_count(statement)
 
     def wanted(self, facts: RecordFacts, statement: Statement, index: int, root: SequenceRoot) -> tuple[PeerId, ...]:
         """Who should hold a sequence now: nodes that are gone, refuse or are pinned out are skipped."""
@@ -384,8 +391,8 @@ class Replication:
             if answer.receipt is None:
                 return
             await self._facts.submit([(FactKind.RECEIPT, encode(answer.receipt))], peer)
-            receipt = open_receipt(answer.receipt, self._own.network_id)
-            if receipt.holder == peer and any(item.wraps == digest for item in receipt.items):
+            receipt = self._opened(answer.receipt, peer)
+            if receipt is not None and any(item.wraps == digest for item in receipt.items):
                 kept.add(peer)
 
         async with trio.open_nursery() as nursery:
@@ -393,6 +400,15 @@ class Replication:
                 if peer != self._own.peer_id and self._peers.is_connected(peer):
                     nursery.start_soon(give, peer)
         return kept
+
+    def _opened(self, signed_untrusted: Signed, peer: PeerId) -> Receipt | None:
+        """A receipt that a peer gave for itself; None for what is none."""
+        try:
+            receipt = open_receipt(signed_untrusted, self._own.network_id)
+        except (InvalidObject, DecodeError) as error:
+            log.info("no receipt, but something else from=%s error=%s", self.knowledge.peer_name(peer), error)
+            return None
+        return receipt if receipt.holder == peer else None
 
     def _in_force(self, facts: RecordFacts) -> tuple[Signed, Statement]:
         verdict = self.knowledge.verdict(facts)
@@ -740,8 +756,8 @@ class Replication:
         if answer.receipt is None or answer.missing:
             return
         await self._facts.submit([(FactKind.RECEIPT, encode(answer.receipt))], holder)
-        receipt = open_receipt(answer.receipt, self._own.network_id)
-        if receipt.holder == holder and any(sequence.root in item.sequence_roots for item in receipt.items):
+        receipt = self._opened(answer.receipt, holder)
+        if receipt is not None and any(sequence.root in item.sequence_roots for item in receipt.items):
             await self._drop_step(machine, ReceiptAnswered(holder, number), facts, sequence, nursery)
 
     async def _copy(self, copy: Copy, facts: RecordFacts, sequence: HeldSequence) -> None:

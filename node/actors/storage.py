@@ -73,6 +73,15 @@ class StorageActor(Actor[Transact]):
         return outcomes
 
     def _commit_some(self, batch: Sequence[Transact], outcomes: list[object]) -> int:
+        try:
+            return self._try_some(batch, outcomes)
+        except LocalError:
+            raise
+        except LadingError as error:  # no snapshot of a damaged store: who asked is told, and what is known is still served
+            outcomes.extend([error] * len(batch))
+            return len(batch)
+
+    def _try_some(self, batch: Sequence[Transact], outcomes: list[object]) -> int:
         results: list[object] = []
         size = 0
         with self.engine.snapshot() as snapshot:

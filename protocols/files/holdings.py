@@ -199,6 +199,8 @@ def open_withdrawal(signed: Signed, network: NetworkId) -> Withdrawal:
     check_numbers(counter=value.counter, time_s=value.time_s)
     for item in value.items:
         check_lengths(32, owner=item.owner, hash_id=item.hash_id)
+    records = [(item.owner, item.hash_id) for item in value.items]
+    check_that(len(set(records)) == len(records), "one record twice in a withdrawal")
     _check_roots(RECEIPT_ITEMS_MAX, *(item.sequence_roots for item in value.items))
     return value
 

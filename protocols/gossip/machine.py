@@ -250,6 +250,8 @@ class GossipMachine(Machine):
 
     def bodies(self, event: Bodies, now_s: float) -> Outcome:
         self._heard_at = now_s
+        if len(event.items) > IDS_PER_MESSAGE_MAX:
+            raise RemoteError(Reason.FLOOD, f"{len(event.items)} facts at once, at most {IDS_PER_MESSAGE_MAX} wanted")
         if any(len(body) > BODY_BYTES_MAX for _, body in event.items):
             raise RemoteError(Reason.TOO_LONG, f"a fact of more than {BODY_BYTES_MAX} bytes")
         # One byte of the kind is hashed: with a greater number a refused fact would have the id of a lawful one.

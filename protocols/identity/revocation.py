@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from ..codec import Record
 from ..crypto import FORMAT, SUITE, Label, SigningKey, sha256
 from ..errors import InvalidObject, Reason
-from ..limits import REVOCATION_REASON_BYTES_MAX, REVOCATIONS_MAX
+from ..limits import REVOCATION_REASON_BYTES_MAX, REVOCATIONS_MAX, REVOCATIONS_PER_MEMBER_MAX
 from ..signed import sign_object
 from ..types import Digest, DomainId, MemberId, NetworkId, UnixSeconds
 from .attested import Attested
@@ -100,16 +100,33 @@ def check_revocation(attested: Attested, network: NetworkId, roots: Mapping[Doma
     return CheckedRevocation(attested, value, authority)
 
 
+def _bounded(entries: dict[bytes, CheckedRevocation]) -> dict[bytes, CheckedRevocation]:
+    """All entries of root and issuers, and of the members' those of the lowest hashes, as many as there is room for: each member and all
+    together. What is left out of a set is left out of every greater one, so merging stays a union. Raises InvalidObject(FULL)."""
+    by_member: dict[tuple[bytes, bytes], list[bytes]] = {}
+    for one, entry in entries.items():
+        if entry.authority.role is Role.MEMBER:
+            by_member.setdefault((entry.value.domain_id, entry.authority.member_id), []).append(one)
+    total = sum(len(own) for own in by_member.values())
+    room = REVOCATIONS_MAX - (len(entries) - total)
+    if room < 0:
+        raise InvalidObject(Reason.FULL, f"{len(entries) - total} revocations, at most {REVOCATIONS_MAX} wanted")
+    if total <= room and all(len(own) <= REVOCATIONS_PER_MEMBER_MAX for own in by_member.values()):
+        return entries
+    kept = sorted(one for own in by_member.values() for one in sorted(own)[:REVOCATIONS_PER_MEMBER_MAX])[:room]
+    out = {one for own in by_member.values() for one in own}.difference(kept)
+    return {one: entry for one, entry in entries.items() if one not in out}
+
+
 class RevocationSet:
     """An immutable set of checked entries and what follows from it. Merging is a union: commutative, associative, idempotent."""
 
     __slots__ = ("_certificates", "_entries", "_issuers", "_members")
 
     def __init__(self, entries: Iterable[CheckedRevocation] = ()) -> None:
-        """Raises InvalidObject(FULL) beyond REVOCATIONS_MAX entries."""
-        self._entries: dict[bytes, CheckedRevocation] = {entry.hash: entry for entry in entries}
-        if len(self._entries) > REVOCATIONS_MAX:
-            raise InvalidObject(Reason.FULL, f"{len(self._entries)} revocations, at most {REVOCATIONS_MAX} wanted")
+        """Of what members say only so much is kept that there is always room for root and issuers.
+        Raises InvalidObject(FULL) for more than REVOCATIONS_MAX entries of these."""
+        self._entries: dict[bytes, CheckedRevocation] = _bounded({entry.hash: entry for entry in entries})
         self._issuers: dict[tuple[bytes, bytes], UnixSeconds] = {}
         self._members: dict[tuple[bytes, bytes], UnixSeconds] = {}
         # Third of the key: the member whose certificates alone are meant; empty when root or issuer said so.

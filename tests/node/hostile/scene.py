@@ -85,14 +85,20 @@ class Scene:
         self.nursery: trio.Nursery | None = None
         self._clock = SimulatedClock(EPOCH, 0.0)
 
+    def foreign_domain(self) -> home.Founding:
+        """A second domain of the network, known to all whose keys are made after this."""
+        founding = home.found_domain("foreign", self.entropy.fork("foreign"), EPOCH)
+        self.roots = {**self.roots, **{fingerprint(root): root for root in founding.network.roots}}
+        return founding
+
     def member(self, name: str, *, nodes_max: int = 4) -> MemberKey:
         """A certified member."""
         return home.certify_member(self.founding, name, self.entropy.fork(f"member {name}"), EPOCH, nodes_max=nodes_max, weight_max=400)
 
-    def own(self, name: str, *, member: MemberKey | None = None, issues: bool = False) -> OwnKeys:
+    def own(self, name: str, *, member: MemberKey | None = None, issues: bool = False, now: int = EPOCH) -> OwnKeys:
         """Keys of one node. member: whose; a member of its own if none is given."""
         member = member or self.member(name)
-        keys = home.certify_node(member, name, self.entropy.fork(f"node {name}"), EPOCH)
+        keys = home.certify_node(member, name, self.entropy.fork(f"node {name}"), now)
         identity = verify_chain(keys.chain, self.roots, now=EPOCH, revocations=None)
         issuer = self.founding.issuer
         return OwnKeys(
