@@ -42,6 +42,8 @@ FAULTS = (
 """All kinds there are; each is a method of Disturbance."""
 
 LENGTH_S_MAX = 40.0
+# One may be dropped as surplus the moment after another rots; what is left must be enough for everybody.
+WHOLE_COPIES_LEFT_MIN = 2
 
 
 def _changed(body: bytes) -> bytes:
@@ -233,13 +235,14 @@ class Disturbance:
         machine.engines[env].faults.full = False
 
     async def _rot(self) -> None:
-        """One bit of one chunk changes, where at least one other honest disk has the chunk whole."""
+        """One bit of one chunk changes, where WHOLE_COPIES_LEFT_MIN other honest disks have the chunk whole."""
         machine = self._machine()
         with machine.disk(Env.CHUNKS).snapshot() as snapshot:
             names = [ChunkName(name) for name, _ in snapshot.scan(BODIES)]
         self._mind.shuffle(names)
         for name in names:
-            if any(self._has_whole(other, name) for other in self.world.machines if other is not machine and not other.lies):
+            others = sum(self._has_whole(other, name) for other in self.world.machines if other is not machine and not other.lies)
+            if others >= WHOLE_COPIES_LEFT_MIN:
                 self._note("rot", at=machine.name, chunk=name)
                 machine.rotten.add(name)
                 machine.is_rotting = True

@@ -42,6 +42,7 @@ CALM = Options(
     faults=(),
     pause_s=6.0,
 )
+LYING = replace(CALM, machines=4, liar=True, scrub_period_s=8.0, faults=("rot",), pause_s=1.0)
 
 
 @pytest.mark.slow
@@ -80,9 +81,10 @@ def _violation_of(seed: int, options: Options) -> str:
     return ""
 
 
-def test_calm_world_has_no_violation() -> None:
-    """Goal: the planted bugs below are caught for what they are. Method: their world without any."""
+def test_worlds_of_the_planted_bugs_are_sound() -> None:
+    """Goal: the planted bugs below are caught for what they are. Method: their worlds without any."""
     assert _violation_of(1, CALM) == ""
+    assert _violation_of(1, LYING) == ""
 
 
 def test_acknowledging_before_the_commit_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -119,9 +121,7 @@ def test_skipping_the_hash_check_is_caught(monkeypatch: pytest.MonkeyPatch) -> N
     """Goal: no altered chunk is stored under its name. Method: one machine alters what it sends, rot makes others ask it,
     nobody compares hashes."""
     monkeypatch.setattr(exchange, "sha256", lambda data: _EqualToAll())
-    options = replace(CALM, machines=4, liar=True, faults=("rot",), pause_s=1.0)
-    found = [_violation_of(seed, options) for seed in range(3)]
-    assert any("not what their name says" in text for text in found), found
+    assert "not what their name says" in _violation_of(1, LYING)
 
 
 def test_forgetting_receipts_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -133,8 +133,8 @@ def test_forgetting_receipts_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
         handle(self, Submit(kept, message.source, message.reply))
 
     monkeypatch.setattr(FactsActor, "handle", forgetful)
-    monkeypatch.setattr(simulated, "AGREE_S_MAX", 60.0)
-    assert "no agreement" in _violation_of(1, CALM)
+    monkeypatch.setattr(simulated, "AGREE_S_MAX", 20.0)
+    assert "no agreement" in _violation_of(1, replace(CALM, story_s=10.0))
 
 
 def test_resurrecting_a_deleted_record_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
