@@ -6,7 +6,7 @@ import contextlib
 import errno
 import logging
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -39,7 +39,7 @@ from protocols.gossip.facts import FactKind
 from protocols.identity.attested import Attested
 from protocols.limits import CHUNKS_PER_SEQUENCE, OFFER_LIFETIME_S
 from protocols.signed import Signed
-from protocols.types import ChunkName, Digest, MemberId, PeerId, SequenceRoot, UnixSeconds
+from protocols.types import ChunkName, Digest, HashId, MemberId, PeerId, SequenceRoot, UnixSeconds
 
 from ..bus import Bus
 from ..clock import Clock
@@ -59,6 +59,9 @@ log = logging.getLogger(__name__)
 EPOCH = 0  # rotated with grants, in a later issue; derivations carry it from the first record on
 STEP_BYTES = 4 * 1024 * 1024  # read, hashed and sealed in one turn of a pool thread, and committed together
 SEQUENCES_SHIPPING_MAX = 4
+# Records that are read, sealed, kept and shipped at the same time; others wait their turn. Enough to fill every batch of commits,
+# signatures and receipts, and few enough that the first of hundreds are done while the last wait, in bounded memory.
+PUTS_AT_ONCE_MAX = 96
 SEQUENCES_FETCHING_MAX = 6
 ACK_PATIENCE_S = 30.0
 EAGER_BYTES_MAX = 256 * 1024
@@ -86,20 +89,36 @@ class PutOptions:
 
 
 class _Pump:
-    """Reads sources and feeds the builder, a step at a time, in a pool thread."""
+    """Reads sources and feeds the builder, a step at a time, in a pool thread: the first step looks for them, the last one finishes
+    the record, so that a small one takes one trip."""
 
-    def __init__(self, builder: RecordBuilder, items: Sequence[SourceItem]) -> None:
+    def __init__(self, builder: RecordBuilder, paths: Sequence[Path]) -> None:
         self._builder = builder
-        self._items = iter(items)
+        self._paths = paths
+        self._items: Iterator[SourceItem] | None = None
         self._reader: FileReader | None = None
+        self.colliding: list[tuple[str, str]] = []
+        self.bytes_total = 0
+        self.record: FinishedRecord | None = None
 
-    def step(self) -> tuple[list[SealedChunk], int, bool]:
-        """Sealed chunks, plain bytes read, whether all sources are read."""
+    def step(self) -> tuple[list[SealedChunk], int]:
+        """Sealed chunks, plain bytes read; ``record`` is there after the last step."""
+        if self._items is None:
+            items = scan(self._paths)
+            self.colliding = list(colliding_paths(item.path for item in items))
+            self.bytes_total = sum(item.size for item in items)
+            self._items = iter(items)
+        sealed, taken, is_read = self._read(self._items)
+        if is_read:
+            self.record = self._builder.finish()
+        return sealed, taken
+
+    def _read(self, items: Iterator[SourceItem]) -> tuple[list[SealedChunk], int, bool]:
         sealed: list[SealedChunk] = []
         taken = 0
         while taken < STEP_BYTES:
             if self._reader is None:
-                item = next(self._items, None)
+                item = next(items, None)
                 if item is None:
                     return sealed, taken, True
                 attributes = Attributes(modified_ns=item.mtime_s * 1_000_000_000)
@@ -156,6 +175,7 @@ class Files:
         self._entropy = entropy
         self._offload = offload
         self._bus = bus
+        self._putting = trio.CapacityLimiter(PUTS_AT_ONCE_MAX)
         replication.attach(self.fetch_sequence)
 
     @property
@@ -204,6 +224,21 @@ class Files:
     ) -> tuple[dict[str, object], list[str]]:
         """Publishes a record. Result: the data of INTERFACE's `put` and warnings. Raises Partial(QUORUM_WRITE) naming the record
         when the copies asked for did not answer in time; what failed before that leaves nothing visible."""
+        async with contextlib.AsyncExitStack() as turn:
+            if body is None:  # an upload takes as long as its sender likes, and keeps nobody waiting meanwhile
+                await turn.enter_async_context(self._putting)
+            return await self._put(paths, options, progress, body, name, turn.aclose)
+
+    async def _put(
+        self,
+        paths: Sequence[Path],
+        options: PutOptions,
+        progress: Progress,
+        body: AsyncIterator[bytes] | None,
+        name: str,
+        end_turn: Callable[[], Awaitable[None]],
+    ) -> tuple[dict[str, object], list[str]]:
+        """end_turn: called when only receipts are waited for."""
         member = self._member()
         began = self._clock.monotonic()
         builder = RecordBuilder(self._own.owner, member.secrets, options.record_class, EPOCH, self._entropy.token(64), tags=options.tags)
@@ -213,6 +248,7 @@ class Files:
         warnings: list[str] = []
         chunks_new = bytes_new = bytes_read = 0
         running = _Running()
+        pump: _Pump | None = None
         slots = trio.CapacityLimiter(SEQUENCES_SHIPPING_MAX)
 
         async def ship(sequence: HeldSequence) -> None:
@@ -220,14 +256,16 @@ class Files:
                 offer = self._offer(put_id, sequence)
                 shipped[sequence.index] = await self._replication.ship_by_offer(offer, sequence, copies=options.replicas)
 
-        async def take(sealed: Sequence[SealedChunk], nursery: trio.Nursery) -> None:
+        async def take(sealed: Sequence[SealedChunk], nursery: trio.Nursery, manifest: Sequence[SealedChunk] = ()) -> None:
             nonlocal chunks_new, bytes_new
             for chunk in sealed:
                 running.names.append(chunk.name)
                 running.sizes.append(len(chunk.sealed))
-            new, size = await self._holdings.keep_chunks(put_id, self._now() + OFFER_LIFETIME_S, [(c.name, c.sealed) for c in sealed])
-            chunks_new += new
-            bytes_new += size
+            bodies = [(chunk.name, chunk.sealed) for chunk in (*sealed, *manifest)]
+            new, size = await self._holdings.keep_chunks(put_id, self._now() + OFFER_LIFETIME_S, bodies)
+            # A manifest is new each time; what is counted is the content.
+            chunks_new += new - len(manifest)
+            bytes_new += size - sum(len(chunk.sealed) for chunk in manifest)
             while len(running.names) >= CHUNKS_PER_SEQUENCE:
                 names, sizes = tuple(running.names[:CHUNKS_PER_SEQUENCE]), tuple(running.sizes[:CHUNKS_PER_SEQUENCE])
                 del running.names[:CHUNKS_PER_SEQUENCE], running.sizes[:CHUNKS_PER_SEQUENCE]
@@ -248,29 +286,23 @@ class Files:
                     progress({"phase": "sealing", "bytes": bytes_read, "sequences": len(done)})
                 await take(builder.end_entry(), nursery)
             else:
-                items = await self._offload.run(scan, paths)
-                for first, second in colliding_paths(item.path for item in items):
-                    warnings.append(f"{first!r} and {second!r} differ only by case or Unicode form: some systems cannot keep both")
-                total = sum(item.size for item in items)
-                pump = _Pump(builder, items)
+                pump = _Pump(builder, paths)
                 try:
-                    finished = False
-                    while not finished:
-                        sealed, taken, finished = await self._offload.run(pump.step)
+                    while pump.record is None:
+                        sealed, taken = await self._offload.run(pump.step)
                         bytes_read += taken
                         if sealed:
                             await take(sealed, nursery)
-                        progress({"phase": "sealing", "bytes": bytes_read, "bytes_total": total, "sequences": len(done)})
+                        progress({"phase": "sealing", "bytes": bytes_read, "bytes_total": pump.bytes_total, "sequences": len(done)})
                 finally:
                     pump.close()
-            record = await self._offload.run(builder.finish)
-            await take(record.last_chunks, nursery)
+                for first, second in pump.colliding:
+                    warnings.append(f"{first!r} and {second!r} differ only by case or Unicode form: some systems cannot keep both")
+            record = pump.record if pump is not None and pump.record is not None else await self._offload.run(builder.finish)
+            await take(record.last_chunks, nursery, () if self._in_force(record.hash_id) else record.manifest_chunks)
             progress({"phase": "waiting for holders", "waiting_for": "sequences under way"})
         facts = self.knowledge.records.get((self._own.owner, record.hash_id))
-        existing = None
-        if facts is not None:
-            verdict = self.knowledge.verdict(facts)
-            existing = verdict.statement
+        existing = self._in_force(record.hash_id)
         if existing is not None:
             assert facts is not None
             await self._holdings.release_put(put_id)
@@ -283,6 +315,7 @@ class Files:
         if options.ack != "local" and existing is None:
             await self._replication.ship_by_statement(signed, statement, shipped, progress)
         ack_sent = self._clock.monotonic()
+        await end_turn()
         await self._wait_ack(facts, statement, options.ack, progress, resumed=existing is not None)
         ended = self._clock.monotonic()
         data = self.describe_put(facts, statement, record.entry_count, record.content_bytes)
@@ -302,6 +335,11 @@ class Files:
             warnings.append("survives 0: the loss of one node loses the record; add nodes or ask for more --replicas")
         return data, warnings
 
+    def _in_force(self, hash_id: HashId) -> Digest | None:
+        """Our statement of a record, if one is in force."""
+        facts = self.knowledge.records.get((self._own.owner, hash_id))
+        return self.knowledge.verdict(facts).statement if facts is not None else None
+
     def _offer(self, put_id: bytes, sequence: HeldSequence) -> Signed:
         now = self._now()
         offer = Offer(
@@ -320,9 +358,8 @@ class Files:
         return sign_offer(offer, self._member().signing)
 
     async def _publish(self, member: MemberKeys, put_id: bytes, record: FinishedRecord, options: PutOptions) -> tuple[Signed, Statement]:
-        """Manifest kept, statement signed and committed, everything referenced: from here on the record exists."""
+        """All chunks are kept; statement signed and committed, everything referenced: from here on the record exists."""
         now = self._now()
-        await self._holdings.keep_chunks(put_id, now + OFFER_LIFETIME_S, [(c.name, c.sealed) for c in record.manifest_chunks])
         before = self.knowledge.records.get((self._own.owner, record.hash_id))
         following = self.knowledge.next_after(before)
         statement = record.statement(

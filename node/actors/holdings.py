@@ -7,6 +7,7 @@ serving side of the exchange conversation too.
 from __future__ import annotations
 
 import logging
+from collections import OrderedDict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -56,6 +57,7 @@ COLLECT_PAUSE_S = 0.05
 COLLECT_INTERVAL_S = 30.0
 SEQUENCES_PER_ADOPTION = 64
 CONFIRM_WRAPS_MAX = 64
+OPENED_STATEMENTS_MAX = 256
 # A full question of CONFIRM_ITEMS_MAX sequences of 16 chunks has 8,192; claiming these holds the writer for half a second.
 CONFIRM_CHUNKS_MAX = 32 * 1024
 
@@ -79,6 +81,10 @@ class Take:
     object_hash: Digest
     sequences: tuple[HeldSequence, ...]
     reply: Reply[Signed]
+    publish: Signed | None = None
+    """Our own statement, made a fact together with the receipt; None: it is one already."""
+    release: tuple[bytes, ...] = ()
+    """Protections of ours that end with this."""
 
 
 class Holdings(Actor[Take]):
@@ -111,6 +117,8 @@ class Holdings(Actor[Take]):
         self._counter = 0
         self._signing = trio.Lock()
         self._protections: dict[bytes, list[bytes]] = {}
+        self._opened: OrderedDict[Signed, Statement] = OrderedDict()
+        """Statements whose signature was checked: a request shows the same one at every step, and each sequence again."""
         self._withheld: set[tuple[RecordKey, bytes]] = set()
         """Sequences for which no receipt may be signed: a surplus copy is about to be dropped."""
 
@@ -155,6 +163,8 @@ class Holdings(Actor[Take]):
                 if not problem:
                     for sequence in take.sequences:
                         overlay.add(_reference_writes(overlay, take.statement, take.object_hash, sequence))
+                    for one in take.release:
+                        overlay.add(chunks.unprotect(overlay, take.statement.owner, one))
             return overlay.writes, problems
 
         problems = await self._store.transact(commit)
@@ -163,19 +173,19 @@ class Holdings(Actor[Take]):
             if problem:
                 self.refuse(take.reply, InvalidObject(Reason.INTEGRITY, problem))
         for group in _groups(good):
-            roots: dict[RecordKey, set[bytes]] = {}
-            for take in group:
-                key = (take.statement.owner, take.statement.hash_id)
-                roots.setdefault(key, set()).update(sequence.root for sequence in take.sequences)
-            receipt = await self.sign_receipt_for(roots, hashes={(t.statement.owner, t.statement.hash_id): t for t in group})
+            receipt = await self.sign_receipt_for(group)
             for take in group:
                 self.answer(take.reply, receipt)
 
-    async def sign_receipt_for(self, roots: dict[RecordKey, set[bytes]], *, hashes: dict[RecordKey, Take]) -> Signed:
-        """One receipt for sequences that were committed just now, kept as a fact."""
-        items = self._items(roots, hashes)
+    async def sign_receipt_for(self, takes: Sequence[Take]) -> Signed:
+        """One receipt for sequences that were committed just now, kept as a fact, with the statements that are published by this."""
+        roots: dict[RecordKey, set[bytes]] = {}
+        for take in takes:
+            roots.setdefault(_key(take), set()).update(sequence.root for sequence in take.sequences)
+        items = self._items(roots, {_key(take): take for take in takes})
+        statements = tuple((FactKind.STATEMENT, encode(take.publish)) for take in takes if take.publish is not None)
         async with self._signing:
-            return await self._sign(items)
+            return await self._sign(items, statements)
 
     def _items(self, roots: Mapping[RecordKey, set[bytes]], takes: Mapping[RecordKey, Take]) -> list[ReceiptItem]:
         """What a receipt says of these sequences. takes: of records that are not known as facts yet."""
@@ -184,11 +194,12 @@ class Holdings(Actor[Take]):
         for (owner, hash_id), its_roots in sorted(roots.items()):
             facts = knowledge.records.get((owner, hash_id))
             newest = knowledge.verdict(facts).newest if facts is not None else None
-            if newest is not None:
-                seq, object_hash = newest.value.seq, newest.object_hash
-            else:
-                take = takes[(owner, hash_id)]
+            take = takes.get((owner, hash_id))
+            if newest is None or (take is not None and take.publish is not None):
+                assert take is not None
                 seq, object_hash = take.statement.seq, take.object_hash
+            else:
+                seq, object_hash = newest.value.seq, newest.object_hash
             wraps = facts.wraps_digest() if facts is not None else _no_wraps()
             items.append(
                 ReceiptItem(
@@ -217,8 +228,8 @@ class Holdings(Actor[Take]):
             if held:
                 await self._sign(self._items({key: held}, {}))
 
-    async def _sign(self, items: Sequence[ReceiptItem]) -> Signed:
-        """With the lock held."""
+    async def _sign(self, items: Sequence[ReceiptItem], statements: Sequence[tuple[FactKind, bytes]] = ()) -> Signed:
+        """With the lock held. statements: become facts in the same commit."""
         now = self._now()
         receipt = Receipt(
             format=FORMAT,
@@ -233,7 +244,7 @@ class Holdings(Actor[Take]):
             items=tuple(items),
         )
         signed = sign_receipt(receipt, self._own.node)
-        await self._facts.submit_own((FactKind.RECEIPT, encode(signed)))
+        await self._facts.submit_own(*statements, (FactKind.RECEIPT, encode(signed)))
         return signed
 
     async def withdraw(self, key: RecordKey, roots: Sequence[bytes]) -> None:
@@ -274,7 +285,13 @@ class Holdings(Actor[Take]):
         return await self._store.transact(fn)
 
     async def adopt(self, signed: Signed, statement: Statement, sequences: Sequence[HeldSequence], *, put_id: bytes) -> None:
-        """The record exists: its sequences are referenced, then the statement and our receipt become facts."""
+        """The record exists: its sequences are referenced, then the statement and our receipt become facts, of many small records
+        in one commit."""
+        if len(sequences) <= SEQUENCES_PER_ADOPTION:
+            ids = tuple(self._protections.pop(put_id, ()))
+            take = statement, signed.object_hash, tuple(sequences)
+            await self.mailbox.ask(lambda reply: Take(*take, reply, publish=signed, release=ids))
+            return
         for start in range(0, len(sequences), SEQUENCES_PER_ADOPTION):
             part = sequences[start : start + SEQUENCES_PER_ADOPTION]
 
@@ -377,12 +394,21 @@ class Holdings(Actor[Take]):
             if not knowledge.is_known_owner(offer.owner):
                 raise InvalidObject(Reason.NOT_MEMBER, "the offer's owner is no member that is known here")
             return offer.owner
-        statement = open_statement(place.authority.statement, self._own.network_id)
+        statement = self._open_statement(place.authority.statement)
         if place.authority.count != sequence_count(statement):
             raise InvalidObject(Reason.INTEGRITY, f"{place.authority.count} sequences, the statement says {sequence_count(statement)}")
         check_sequence(statement, place.authority.index, names, place.authority.path)
         await self._learn(peer, place.authority.statement, statement)
         return statement.owner
+
+    def _open_statement(self, signed: Signed) -> Statement:
+        """Raises InvalidObject, DecodeError."""
+        statement = self._opened.get(signed)
+        if statement is None:
+            statement = self._opened[signed] = open_statement(signed, self._own.network_id)
+            if len(self._opened) > OPENED_STATEMENTS_MAX:
+                self._opened.popitem(last=False)
+        return statement
 
     async def _learn(self, peer: PeerId, signed: Signed, statement: Statement) -> None:
         """Keeps the statement as a fact, and refuses what is deleted or out of force."""
@@ -453,7 +479,7 @@ class Holdings(Actor[Take]):
                 until_s=offer.expires_s,
             )
             return sign_hold(hold, self._own.node)
-        statement = open_statement(place.authority.statement, self._own.network_id)
+        statement = self._open_statement(place.authority.statement)
         sequence = HeldSequence(place.authority.index, place.root, names, place.sizes, place.authority.path)
         object_hash = place.authority.statement.object_hash
         return await self.mailbox.ask(lambda reply: Take(statement, object_hash, (sequence,), reply))
@@ -479,7 +505,7 @@ class Holdings(Actor[Take]):
 
     async def confirm(self, peer: PeerId, message: m.Confirm) -> m.Confirmed:
         """Turns holds into receipts, as far as the chunks are here; for what is held already a receipt signed now."""
-        statement = open_statement(message.statement, self._own.network_id)
+        statement = self._open_statement(message.statement)
         if message.count != sequence_count(statement) or len(message.items) > RECEIPT_ITEMS_MAX:
             raise InvalidObject(Reason.INTEGRITY, "another number of sequences than the statement says")
         if len({index for index, _, _ in message.items}) != len(message.items):
@@ -696,6 +722,10 @@ def _sound(snapshot: Snapshot, name: ChunkName) -> bytes | None:
         log.error("chunk damaged on this disk name=%s", name.hex()[:8])
         return None
     return body
+
+
+def _key(take: Take) -> RecordKey:
+    return take.statement.owner, take.statement.hash_id
 
 
 def _is_whole(held: chunks.HeldSequence | None, snapshot: Snapshot) -> bool:

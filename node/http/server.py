@@ -48,6 +48,8 @@ _READ_BYTES = 256 * 1024
 assert _READ_BYTES <= PIECE_BYTES_MAX
 # The last line must leave although the node is being stopped: it may be the answer to `stop`.
 _LAST_WORD_TIMEOUT_S = 2.0
+# Progress that is told together is written together; what ends sooner says it all in its last write.
+_PROGRESS_PAUSE_S = 0.05
 _SAFE_HEADERS = [
     ("Cache-Control", "no-store"),
     ("X-Content-Type-Options", "nosniff"),
@@ -332,8 +334,11 @@ class _Exchange:
             while True:
                 await self._progress_told.wait()
                 self._progress_told = trio.Event()
-                while self._progress:
-                    await self._write(self._progress.popleft())
+                await trio.sleep(_PROGRESS_PAUSE_S)
+                if self._progress:
+                    lines = b"".join(self._progress)
+                    self._progress.clear()
+                    await self._write(lines)
         except _CallerGone:
             self._leave(call)
 
