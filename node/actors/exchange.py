@@ -41,6 +41,7 @@ SEND_PATIENCE_S = 30.0
 ANSWER_PATIENCE_S = 30.0
 
 Chunks = tuple[tuple[int, bytes | None], ...]
+_RequestMachine = x.PlaceAsker | x.FetchAsker | x.PlaceServer | x.FetchServer
 
 
 class Loader(Protocol):
@@ -50,7 +51,7 @@ class Loader(Protocol):
 
 
 class _Held:
-    """Bytes that the requests of one stream hold in memory. moved_at: when a chunk of any of them last arrived or left, monotonic seconds."""
+    """Bytes that the requests of one stream hold in memory. moved_at: when a chunk of any last arrived or left, monotonic."""
 
     def __init__(self) -> None:
         self.bytes = 0
@@ -101,6 +102,11 @@ class _Inbox:
         self.held.sink(frame_bytes)
         return message
 
+    @property
+    def has_some(self) -> bool:
+        """Something is here already."""
+        return self._receiver.statistics().current_buffer_used > 0
+
     def end(self) -> None:
         """No more will come; what is here can still be taken."""
         self._sender.close()
@@ -146,8 +152,22 @@ def _refusal(error: LadingError) -> x.Rejected:
     return x.Rejected(error.reason.stable_name, error.message)
 
 
+async def _next_event(machine: _RequestMachine, inbox: _Inbox, clock: Clock) -> object:
+    """What arrives next, or a Tick when the machine's patience ends. Raises trio.EndOfChannel."""
+    while True:
+        wake_at = machine.wake_at()
+        if wake_at is None or inbox.has_some:
+            return await inbox.take()
+        # Chunks of other requests are a sign that a slow link is shared, not that the peer stalls. Each was asked for, so they end.
+        wake_at = max(wake_at, inbox.held.moved_at + machine.patience_s)
+        if clock.monotonic() >= wake_at:
+            return x.Tick()
+        with trio.move_on_after(wake_at - clock.monotonic()):
+            return await inbox.take()
+
+
 async def _drive(
-    machine: x.PlaceAsker | x.FetchAsker | x.PlaceServer | x.FetchServer,
+    machine: _RequestMachine,
     effects: tuple[Effect, ...],
     inbox: _Inbox,
     perform: Callable[[Effect], Awaitable[object | None]],
@@ -163,14 +183,7 @@ async def _drive(
         if machine.ended:
             return
         if not events:
-            wake_at = machine.wake_at()
-            if wake_at is not None:
-                # Chunks of other requests are a sign that a slow link is shared, not that the peer stalls. Each was asked for, so they end.
-                wake_at = max(wake_at, inbox.held.moved_at + machine.patience_s)
-            event: object = x.Tick()
-            with trio.move_on_after(math.inf if wake_at is None else max(0.0, wake_at - clock.monotonic())):
-                event = await inbox.take()
-            events.append(event)
+            events.append(await _next_event(machine, inbox, clock))
         effects = machine.step(events.popleft(), clock.monotonic())
 
 

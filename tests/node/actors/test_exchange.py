@@ -18,6 +18,7 @@ from node.actors.exchange import (
     serve_exchange,
 )
 from node.clock import SystemClock
+from node.transport.memory import Link
 from node.transport.port import Stream, StreamBroken
 from protocols.errors import DecodeError, LadingError, LocalError, Reason, RemoteError, StoreFull, Verdict
 from protocols.exchange import machine as x
@@ -177,6 +178,36 @@ def test_cancelled_request_ends_at_the_holder_and_the_stream_lives_on() -> None:
             assert host.storing_bytes == 0
             assert len(host.disk[place.root]) <= x.CREDIT_BYTES // SEALED_CHUNK_BYTES_MAX + 1
             assert (await client.place(place, loader(bodies)))[0] == ANSWER
+
+    live(story)
+
+
+def test_holder_is_told_that_a_request_is_cancelled() -> None:
+    """Goal: the holder stops at once, not after its patience. Method: a fetch cancelled at once, a place after Need; Cancel comes next."""
+
+    async def story() -> None:
+        bodies = bodies_of(40, SEALED_CHUNK_BYTES_MAX)
+        place = place_of(bodies)
+
+        async def take(index: int, data: bytes) -> None:
+            raise AssertionError("delivered")
+
+        async def hang(root: bytes, indexes: tuple[int, ...]) -> Chunks:
+            await trio.sleep_forever()
+            raise AssertionError
+
+        async with connected(EXCHANGE_PROTOCOL) as pair:
+            client, theirs, _ = await raw_holder(pair)
+            with trio.move_on_after(1.0):
+                await client.fetch(place.root, {0: place.names[0]}, take)
+            assert isinstance(await hear(theirs), m.Fetch)
+            assert await hear(theirs) == m.Cancel(1)
+            with trio.move_on_after(1.0):
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(client.place, place, hang)
+                    assert isinstance(await hear(theirs), m.Place)
+                    await say(theirs, m.Need(2, (0,), x.CREDIT_BYTES))
+            assert await hear(theirs) == m.Cancel(2)
 
     live(story)
 
@@ -372,6 +403,35 @@ def test_stalling_holder_is_given_up_and_another_one_asked() -> None:
                 await clients[0].describe(HASH, HASH, 0)
             assert caught.value.reason is Reason.STALLED
         assert tuple(got[index] for index in range(3)) == bodies
+
+    live(story)
+
+
+def test_slow_link_that_many_requests_share_is_not_taken_for_a_stalling_peer() -> None:
+    """Goal: a satellite link works. Method: 12 sequences placed at once, then fetched at once, at 100 kB/s: each gets a chunk every half
+    minute, beyond the patience for one alone."""
+
+    async def story() -> None:
+        host = Host()
+        sequences = [bodies_of(3, SEALED_CHUNK_BYTES_MAX, salt=number) for number in range(12)]
+        got = 0
+
+        async def take(index: int, data: bytes) -> None:
+            nonlocal got
+            got += 1
+
+        async with connected(EXCHANGE_PROTOCOL) as pair:
+            pair.network.set_link(ALICE, BOB, Link(bandwidth_bytes_s=1e5))
+            client = await client_of(pair, host)
+            async with trio.open_nursery() as nursery:
+                for bodies in sequences:
+                    nursery.start_soon(client.place, place_of(bodies), loader(bodies))
+            assert len(host.committed) == 12
+            async with trio.open_nursery() as nursery:
+                for bodies in sequences:
+                    place = place_of(bodies)
+                    nursery.start_soon(client.fetch, place.root, dict(enumerate(place.names)), take)
+        assert got == 36
 
     live(story)
 
