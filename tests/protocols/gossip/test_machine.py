@@ -131,6 +131,7 @@ def test_every_sequence_of_five_events_keeps_the_promises() -> None:
         (m.Announce((A_ID,) * 1025), Reason.FLOOD),
         (m.Want((A_ID,) * 1025), Reason.FLOOD),
         (m.Want((A_ID + b"x",)), Reason.MALFORMED),
+        (m.Bodies(((16, b""),) * 1025), Reason.FLOOD),
         (m.Bodies(((16, bytes(g.BODY_BYTES_MAX + 1)),)), Reason.TOO_LONG),
         (m.Bodies(((16 + 256, b"a"),)), Reason.MALFORMED),
         (m.Bodies(((-1, b"a"),)), Reason.MALFORMED),
