@@ -49,7 +49,7 @@ from protocols.identity.fences import CheckedFence, FenceSet, check_fence
 from protocols.identity.peers import peer_id_text
 from protocols.identity.revocation import CheckedRevocation, RevocationSet, check_revocation
 from protocols.identity.tickets import CheckedTicketEvent, TicketBook, check_ticket_event
-from protocols.limits import CLOCK_SKEW_MAX_S
+from protocols.limits import CLOCK_SKEW_MAX_S, WRAPS_PER_RECORD_MAX
 from protocols.signed import Signed
 from protocols.types import Digest, DomainId, HashId, MemberId, NetworkId, OwnerKey, PeerId, RecordKey, SequenceRoot
 
@@ -59,6 +59,8 @@ log = logging.getLogger(__name__)
 FACTS_WEIGHT_PER_MEMBER_MAX = 1_000_000
 # Of one record, by one holder: 64 GiB in sequences of 4 MiB.
 ROOTS_PER_HOLDER_MAX = 16_384
+# Statements and tombstones of one record; which of them holds is found by comparing each with each.
+OBJECTS_PER_RECORD_MAX = 256
 # Nodes of a member that are remembered, for each that it may have: old ones, and those whose word is still needed.
 NODES_KNOWN_FACTOR = 4
 
@@ -187,6 +189,7 @@ class Knowledge:
         """Fact id -> who said it, and how much that weighs."""
         self._said: dict[bytes, int] = {}
         self._revocation_ids: dict[bytes, bytes] = {}
+        self._pin_ids: dict[bytes, bytes] = {}
         self._uses: dict[bytes, int] = {}
         """Fact id of a receipt or withdrawal -> number of records that it still speaks of."""
         self.own_counter = 0
@@ -312,6 +315,9 @@ class Knowledge:
         author = self._author_of(fact)
         if author is not None and self._said.get(author, 0) + _weight(fact.value) > FACTS_WEIGHT_PER_MEMBER_MAX:
             return False
+        if isinstance(fact.value, Wrap | Reaffirm):
+            facts = self.records.get((fact.value.owner, fact.value.hash_id))
+            return facts is None or (len(facts.wraps) < WRAPS_PER_RECORD_MAX and len(facts.reaffirms) < OBJECTS_PER_RECORD_MAX)
         if isinstance(fact.value, Receipt | Withdrawal):
             for item in fact.value.items:
                 facts = self.records.get((item.owner, item.hash_id))
@@ -358,6 +364,7 @@ class Knowledge:
                 object_hash = fact.signed.object_hash
                 facts.objects[object_hash] = (fact.signed, Known(object_hash, value))
                 facts.verdict = None
+                return self._forget_objects(facts)
             case Wrap():
                 assert fact.signed is not None
                 facts = self._facts_of((value.owner, value.hash_id))
@@ -365,8 +372,7 @@ class Knowledge:
             case Pin():
                 assert fact.signed is not None
                 facts = self._facts_of((value.owner, value.hash_id))
-                object_hash = fact.signed.object_hash
-                facts.pins[(value.node, object_hash)] = (object_hash, value)
+                return self._apply_pin(facts, fact.id, fact.signed.object_hash, value)
             case Receipt():
                 return self._apply_receipt(fact.id, value)
             case Withdrawal():
@@ -380,6 +386,24 @@ class Knowledge:
                 facts.reaffirms[fact.id] = value
                 facts.verdict = None
         return ()
+
+    def _forget_objects(self, facts: RecordFacts) -> tuple[bytes, ...]:
+        """Of one record only the newest objects are kept: what they say does not depend on those before (`precedence`)."""
+        if len(facts.objects) <= OBJECTS_PER_RECORD_MAX:
+            return ()
+        signed, known = min(facts.objects.values(), key=lambda item: item[1].order)
+        del facts.objects[known.object_hash]
+        kind = FactKind.STATEMENT if isinstance(known.value, Statement) else FactKind.TOMBSTONE
+        return (fact_id(kind, encode(signed)),)
+
+    def _apply_pin(self, facts: RecordFacts, one: bytes, object_hash: Digest, pin: Pin) -> tuple[bytes, ...]:
+        """Of each operator the greatest pin for a node is kept."""
+        before = facts.pins.get((pin.node, pin.operator))
+        if before is not None and (before[1].seq, before[0]) >= (pin.seq, object_hash):
+            return (one,)
+        facts.pins[(pin.node, pin.operator)] = (object_hash, pin)
+        self._pin_ids[object_hash] = one
+        return (self._pin_ids.pop(before[0]),) if before is not None else ()
 
     def _apply_revocation(self, one: bytes, value: CheckedRevocation) -> tuple[bytes, ...]:
         try:
@@ -593,23 +617,25 @@ class Knowledge:
         statements = [known for known in objects if isinstance(known.value, Statement)]
         if len(statements) < 2:
             return frozenset()
+        holders: dict[bytes, dict[bytes, set[bytes]]] = {}
+        genuine: dict[bytes, set[bytes]] = {}
+        for receipt in facts.receipts.values():
+            entry = self.book.get(receipt.holder)
+            if entry is None or self.revocations.is_revoked(entry.identity.path):
+                continue
+            item = receipt.items[0]
+            by_root = holders.setdefault(item.object_hash, {})
+            for root in item.sequence_roots:
+                by_root.setdefault(root, set()).add(receipt.holder)
+            if entry.identity.owner == facts.key[0]:
+                genuine.setdefault(item.object_hash, set()).update(item.sequence_roots)
         settled: set[bytes] = set()
         for known in statements:
             assert isinstance(known.value, Statement)
-            holders: dict[bytes, set[bytes]] = {}
-            genuine: set[bytes] = set()
-            for receipt in facts.receipts.values():
-                entry = self.book.get(receipt.holder)
-                if entry is None or self.revocations.is_revoked(entry.identity.path):
-                    continue
-                if receipt.items[0].object_hash == known.object_hash:
-                    for root in receipt.items[0].sequence_roots:
-                        holders.setdefault(root, set()).add(receipt.holder)
-                    if entry.identity.owner == known.value.owner:
-                        genuine.update(receipt.items[0].sequence_roots)
-            if genuine:  # the owner's own nodes say which sequences there are: others may name what they like
-                holders = {root: nodes for root, nodes in holders.items() if root in genuine}
-            if sum(len(nodes) >= 2 for nodes in holders.values()) >= sequence_count(known.value):
+            by_root = holders.get(known.object_hash, {})
+            # The owner's own nodes say which sequences there are: others may name what they like.
+            roots = genuine.get(known.object_hash) or by_root.keys()
+            if sum(len(by_root[root]) >= 2 for root in roots) >= sequence_count(known.value):
                 settled.add(known.object_hash)
         return frozenset(settled)
 

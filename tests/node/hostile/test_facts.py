@@ -15,7 +15,7 @@ from protocols.codec import decode, encode
 from protocols.crypto import FORMAT, SUITE, SigningKey, sha256
 from protocols.exchange import messages as m
 from protocols.files.holdings import Receipt, ReceiptItem, Withdrawal, WithdrawnItem, sign_receipt, sign_withdrawal
-from protocols.files.objects import Pin, Statement, Tombstone, sign_pin, sign_tombstone
+from protocols.files.objects import Pin, Statement, Tombstone, make_wrap, sign_pin, sign_tombstone, sign_wrap
 from protocols.files.sequences import sequence_root
 from protocols.gossip import messages as g
 from protocols.gossip.facts import FactKind
@@ -469,5 +469,58 @@ def test_member_put_out_while_it_proves_itself_then_it_does_not_come_in() -> Non
             await trio.sleep(3)
             assert len(sent) >= 2
             assert not node.peers.is_connected(enemy.own.peer_id)
+
+    play(story)
+
+
+def test_objects_pins_and_wraps_of_one_record_when_without_end_then_they_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Goal: finding out what holds of a record takes milliseconds, whatever its owner signs. Method: small bounds, statements, pins and
+    wraps beyond them; of statements the newest stay, of pins the last."""
+    monkeypatch.setattr(knowledge_module, "OBJECTS_PER_RECORD_MAX", 4)
+    monkeypatch.setattr(knowledge_module, "WRAPS_PER_RECORD_MAX", 3)
+
+    async def story() -> None:
+        async with scene() as stage:
+            node, enemy = await entered(stage)
+            c = b"c" * 32
+            signed = [
+                enemy.statement([bytes([seq]) * 32], c=c, seq=seq, follows=b"" if seq == 1 else bytes([seq]) * 32) for seq in range(1, 12)
+            ]
+            for one in signed:
+                await enemy.tell((FactKind.STATEMENT, encode(one)))
+            statement = decode(signed[-1].body, Statement)
+            facts = node.knowledge.records[(statement.owner, statement.hash_id)]
+            assert set(facts.objects) == {one.object_hash for one in signed[-4:]}
+            assert enemy.own.member is not None
+            for number in range(6):
+                wrap = make_wrap(
+                    statement,
+                    b"k" * 32,
+                    grantee=enemy.own.member_id,
+                    recipient=enemy.own.member.hpke.public,
+                    ephemeral_seed=bytes([number]) * 32,
+                    time_s=UnixSeconds(EPOCH),
+                )
+                await enemy.tell((FactKind.WRAP, encode(sign_wrap(wrap, enemy.own.member.signing))))
+            assert len(facts.wraps) == 3
+            before = node.knowledge.sketch.count
+            for seq in range(1, 6):
+                pin = Pin(
+                    format=FORMAT,
+                    suite=SUITE,
+                    network=enemy.own.network_id,
+                    domain=enemy.own.domain_id,
+                    operator=enemy.own.owner,
+                    node=enemy.own.peer_id,
+                    owner=statement.owner,
+                    hash_id=statement.hash_id,
+                    wish="in" if seq % 2 else "out",
+                    seq=seq,
+                    time_s=UnixSeconds(EPOCH),
+                )
+                signed_pin = Attested(envelope=sign_pin(pin, enemy.own.member.signing), chain=enemy.own.member.chain)
+                await enemy.tell((FactKind.PIN, encode(signed_pin)))
+            assert facts.pinned("in") == {enemy.own.peer_id}
+            assert node.knowledge.sketch.count == before + 1
 
     play(story)
