@@ -89,7 +89,7 @@ class Options:
 def draw_options(seed: int) -> Options:
     """The options of a seed."""
     mind = chance(seed, "options")
-    machines = mind.choice((3, 3, 3, 4, 4, 5, 6))
+    machines = mind.choice((3, 3, 3, 3, 4, 4, 4, 5, 5, 6))
     return Options(
         machines=machines,
         copies_all=mind.random() < 0.5,
@@ -102,7 +102,7 @@ def draw_options(seed: int) -> Options:
         bandwidth_bytes_s=mind.choice((None, None, 2e6, 20e6)),
         disk_delay_s=mind.choice((0.0005, 0.005, 0.05)),
         clock_error_s=mind.choice((0.0, 2.0, 60.0)),
-        story_s=mind.uniform(20.0, 50.0),
+        story_s=mind.uniform(90.0, 180.0) / machines,  # work grows with the square of machines
         wait_connected=mind.random() < 0.6,
         liar=machines > 3 and mind.random() < 0.2,
         faults=tuple(mind.sample(FAULTS, mind.randrange(0, 6))),
