@@ -10,8 +10,6 @@ import logging
 from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass, field
 
-import msgspec
-
 from protocols.codec import decode, encode
 from protocols.errors import InvalidObject, Reason
 from protocols.files.holdings import (
@@ -44,7 +42,7 @@ from protocols.gossip.sketch import Sketch
 from protocols.identity.announce import AddressBook, CheckedAnnouncement, check_announcement
 from protocols.identity.attested import Attested, KnownFence
 from protocols.identity.authority import Role, authority_of
-from protocols.identity.certificates import NodeIdentity
+from protocols.identity.certificates import CertifiedPath, NodeIdentity
 from protocols.identity.fences import CheckedFence, FenceSet, check_fence
 from protocols.identity.peers import peer_id_text
 from protocols.identity.revocation import CheckedRevocation, RevocationSet, check_revocation
@@ -269,7 +267,8 @@ class Knowledge:
     def _is_out(self, identity: NodeIdentity) -> bool:
         """The member, not one of its nodes: a stolen card must not silence its owner."""
         path = identity.path
-        return self.revocations.is_revoked(msgspec.structs.replace(path, serials=path.serials[1:], issued=path.issued[1:]))
+        member = CertifiedPath(domain_id=path.domain_id, member_id=path.member_id, serials=path.serials[1:], issued=path.issued[1:])
+        return self.revocations.is_revoked(member)
 
     def _check_operator(self, pin: Pin, chain: tuple[bytes, ...], trusted: bool) -> None:
         """A domain's issuing key may pin on any of its nodes, a member on its own nodes."""
