@@ -47,6 +47,21 @@ def merkle_path(leaves: Sequence[bytes], index: int) -> tuple[bytes, ...]:
     return tuple(path)
 
 
+def merkle_paths(leaves: Sequence[bytes]) -> list[tuple[bytes, ...]]:
+    """``merkle_path`` of every leaf; hashes each inner node once."""
+    paths: list[list[bytes]] = [[] for _ in leaves]
+    level = list(leaves)
+    height = 0
+    while len(level) > 1:
+        for index, path in enumerate(paths):
+            sibling = (index >> height) ^ 1
+            if sibling < len(level):
+                path.append(level[sibling])
+        level = _level_up(level)
+        height += 1
+    return [tuple(path) for path in paths]
+
+
 def check_merkle_path(root: bytes, leaf: bytes, *, index: int, leaf_count: int, path: Sequence[bytes]) -> None:
     """Raises InvalidObject(INTEGRITY) unless ``leaf`` stands at ``index`` of ``leaf_count`` leaves under ``root``."""
     if not 0 <= index < leaf_count:

@@ -33,7 +33,7 @@ from protocols.files.objects import (
     sign_wrap,
     unwrap_key,
 )
-from protocols.files.sequences import SequenceDescriptor, check_sequence, sequence_count, sequence_path, sequence_root
+from protocols.files.sequences import SequenceDescriptor, check_sequence, sequence_count, sequence_paths, sequence_root
 from protocols.files.survive import smallest_kill_set, survives, what_if
 from protocols.gossip.facts import FactKind
 from protocols.identity.attested import Attested
@@ -374,9 +374,8 @@ class Files:
         signed = sign_statement(statement, member.signing)
         roots = record.sequence_roots
         manifest = record.manifest_sequence
-        sequences = [_sequence(0, manifest, roots)]
-        for index, sequence in enumerate(record.sequences, start=1):
-            sequences.append(_sequence(index, sequence, roots))
+        paths = sequence_paths(roots)
+        sequences = [_sequence(index, sequence, paths[index]) for index, sequence in enumerate((manifest, *record.sequences))]
         self._replication.learn_roots(statement, roots)
         # Bodies are on disk; now what speaks of them: references and our receipt, then the statement as a fact.
         await self._holdings.adopt(signed, statement, sequences, put_id=put_id)
@@ -902,9 +901,9 @@ class Files:
         return {"killed": sorted(self.knowledge.peer_text(peer) for peer in killed), "records": rows}
 
 
-def _sequence(index: int, sequence: SequenceDescriptor, roots: Sequence[bytes]) -> HeldSequence:
+def _sequence(index: int, sequence: SequenceDescriptor, path: tuple[bytes, ...]) -> HeldSequence:
     names = tuple(ChunkName(name) for name in sequence.names)
-    return HeldSequence(index, sequence.root, names, sequence.sizes, sequence_path(roots, index))
+    return HeldSequence(index, sequence.root, names, sequence.sizes, path)
 
 
 class _Sink:

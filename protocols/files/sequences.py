@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from ..codec import Record
 from ..errors import InvalidObject, Reason
-from ..merkle import check_merkle_path, merkle_path, merkle_root
+from ..merkle import check_merkle_path, merkle_path, merkle_paths, merkle_root
 from ..types import ChunksRoot, SequenceRoot
 from .objects import Statement
 
@@ -36,6 +36,11 @@ def chunks_root(roots: Sequence[bytes]) -> ChunksRoot:
 def sequence_path(roots: Sequence[bytes], index: int) -> tuple[bytes, ...]:
     """Way of one sequence root up to chunks_root."""
     return merkle_path(roots, index)
+
+
+def sequence_paths(roots: Sequence[bytes]) -> list[tuple[bytes, ...]]:
+    """``sequence_path`` of every sequence: a record of 5 GiB has 1,281."""
+    return merkle_paths(roots)
 
 
 def sequence_count(statement: Statement) -> int:
