@@ -173,9 +173,17 @@ class Replication:
         roots = self._roots.get(statement.chunks_root)
         return len(roots) if roots is not None else sequence_count(statement)
 
-    def wanted(self, facts: RecordFacts, statement: Statement, index: int, root: SequenceRoot) -> tuple[PeerId, ...]:
-        """Who should hold a sequence now: nodes that are gone, refuse or are pinned out are skipped."""
+    def wanted(
+        self, facts: RecordFacts, statement: Statement, index: int, root: SequenceRoot, *, reachable: bool = False
+    ) -> tuple[PeerId, ...]:
+        """Who should hold a sequence now: nodes that are gone, refuse or are pinned out are skipped.
+
+        reachable: those that cannot be asked this moment too: a put goes to the next in order, and placement is set right later.
+        """
         gone = self.gone()
+        if reachable:
+            here = {*self._peers.sessions, self._own.peer_id}
+            gone = frozenset(self.knowledge.certified(self._now()).keys() - here)
         now = self._clock.monotonic()
         candidates = [
             c
@@ -207,8 +215,11 @@ class Replication:
                 return have, (f"{len(short)} of {count} sequences on fewer than {needed} other nodes",)
             return have, ()
         copies = self.copies(statement)
-        nodes = len([c for c in self.knowledge.candidates(self._now()) if c.weight > 0 and not c.refuses])
-        short = [root for root, holders in counted.items() if len(holders) < min(copies, max(nodes, copies if nodes < copies else 0))]
+        if not statement.copies_wanted:  # the profile's number bows to pins, the owner's own does not
+            pinned_out = facts.pinned("out")
+            able = [c for c in self.knowledge.candidates(self._now()) if c.weight > 0 and not c.refuses and c.peer not in pinned_out]
+            copies = min(copies, len(able))
+        short = [root for root, holders in counted.items() if len(holders) < copies]
         if short:
             return have, (f"{len(short)} of {count} sequences on fewer than {copies} nodes",)
         return have, ()
@@ -344,7 +355,7 @@ class Replication:
             took = shipped.get(index, set())
             for peer in took:
                 confirm.setdefault(peer, []).append(sequence)
-            for peer in self.wanted(facts, statement, index, SequenceRoot(sequence.root)):
+            for peer in self.wanted(facts, statement, index, SequenceRoot(sequence.root), reachable=True):
                 if peer != self._own.peer_id and peer not in took and self._peers.is_connected(peer):
                     place.setdefault(peer, []).append(sequence)
 
