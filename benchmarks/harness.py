@@ -37,6 +37,8 @@ LADING = (sys.executable, "-m", "node")
 READY_PATIENCE_S = 40.0
 SAMPLE_S = 0.01
 TICKS = os.sysconf("SC_CLK_TCK")
+# Asked at the start: a checkout may move on while the rows are measured.
+COMMIT = subprocess.run(["git", "describe", "--always", "--dirty"], capture_output=True, text=True, check=False).stdout.strip()
 
 
 # --- the machine ----------------------------------------------------------------------------------------------------
@@ -46,7 +48,6 @@ def machine_facts() -> dict[str, object]:
     """What the figures were taken on."""
     cpu = next((line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line), "?")
     memory_kib = int(Path("/proc/meminfo").read_text().split()[1])
-    commit = subprocess.run(["git", "describe", "--always", "--dirty"], capture_output=True, text=True, check=False).stdout.strip()
     return {
         "processor": cpu,
         "cores": os.cpu_count(),
@@ -54,7 +55,7 @@ def machine_facts() -> dict[str, object]:
         "system": platform.platform(),
         "python": platform.python_version(),
         "versions": {name: version(name) for name in ("libp2p", "trio", "lmdb", "cryptography", "msgspec", "h11")},
-        "commit": commit,
+        "commit": COMMIT,
         "taken": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
     }
 
