@@ -14,6 +14,7 @@ import trio
 from protocols.codec import encode
 from protocols.errors import DecodeError, InvalidObject, LadingError, Reason, RemoteError, Verdict
 from protocols.exchange import messages as m
+from protocols.exchange.machine import EAGER_BYTES_MAX
 from protocols.files.audit import challenge, check_answer
 from protocols.files.holdings import Receipt, open_receipt
 from protocols.files.objects import Statement, Tombstone
@@ -60,9 +61,7 @@ COPY_RETRY_S = 5.0
 AUDIT_INTERVAL_S = 120.0
 DISTRUST_S = 86400.0
 SURPLUS_WAIT_S = 20.0
-EAGER_BYTES_MAX = 256 * 1024
 CONFIRM_ITEMS_MAX = 512
-TARGETS_AT_ONCE_MAX = 16
 RECORDS_PER_READ = 32
 KINDS_ABOUT_NODES = frozenset({FactKind.ANNOUNCEMENT, FactKind.REVOCATION, FactKind.FENCE})
 
