@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import queue
 import threading
+from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Generic, Protocol, TypeVar
+from contextlib import AbstractContextManager
+from typing import Any, Generic, Protocol, TypeVar
 
 import trio
 
@@ -58,6 +60,72 @@ class Carried(Generic[T]):
         if self._error is not None:
             raise self._error
         return self._value  # type: ignore[return-value]  # it ran without error: it is a T (which may be None)
+
+
+class _Call(Generic[T]):
+    """One call that waits for its turn; then for its result."""
+
+    __slots__ = ("fn", "is_done", "outcome", "turn")
+
+    def __init__(self, fn: Callable[..., T]) -> None:
+        self.fn = fn
+        self.turn = trio.Event()
+        self.is_done = False
+        self.outcome: Carried[T] = Carried()
+
+
+class SharedTrips:
+    """Calls that come together share a trip to a pool thread: a trip costs 0.1-0.2 ms of the loop, most calls a tenth of it.
+
+    given: makes, in the thread and for one trip, what each of its calls is given. calls_max: of a trip, so that a long call holds up few.
+    """
+
+    def __init__(
+        self, offload: Offload, *, calls_max: int, trips_max: int, given: Callable[[], AbstractContextManager[tuple[object, ...]]]
+    ) -> None:
+        self._offload = offload
+        self._calls_max = calls_max
+        self._trips_max = trips_max
+        self._given = given
+        self._waiting: deque[_Call[Any]] = deque()
+        self._trips = 0
+
+    async def run(self, fn: Callable[..., T]) -> T:
+        """Result of ``fn`` over what is given, or what it raised. Not cancelled: a thread that has begun is waited for anyway."""
+        own: _Call[T] = _Call(fn)
+        # Whoever is woken undone makes the next trip, its own call first.
+        with trio.CancelScope(shield=True):
+            if self._trips < self._trips_max:
+                self._trips += 1
+            else:
+                self._waiting.append(own)
+                await own.turn.wait()
+            if not own.is_done:
+                await self._make_trip(own)
+        return own.outcome.unwrap()
+
+    async def _make_trip(self, first: _Call[Any]) -> None:
+        calls = [first, *(self._waiting.popleft() for _ in range(min(len(self._waiting), self._calls_max - 1)))]
+
+        def run() -> None:
+            with self._given() as given:
+                for one in calls:
+                    one.outcome.run(one.fn, *given)
+
+        try:
+            await self._offload.run(run)
+        except BaseException as error:  # nothing was given: the error of each
+            for one in calls:
+                one.outcome.fail(error)
+            raise
+        finally:
+            for one in calls:
+                one.is_done = True
+                one.turn.set()
+            if self._waiting:
+                self._waiting.popleft().turn.set()
+            else:
+                self._trips -= 1
 
 
 class _Job:

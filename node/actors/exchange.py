@@ -291,7 +291,7 @@ class ExchangeClient:
                 except StreamBroken:
                     return
 
-    async def place(self, place: m.Place, load: Loader, eager_chunks: tuple[bytes, ...] = ()) -> tuple[Signed, int]:
+    async def place(self, place: m.Place, load: Loader) -> tuple[Signed, int]:
         """Has a sequence kept. Result: the holder's signed answer (hold or receipt) and the sealed bytes that were sent.
         Raises RemoteError with the holder's reason, StreamBroken."""
 
@@ -301,8 +301,7 @@ class ExchangeClient:
             return None
 
         def make(number: int) -> x.PlaceAsker:
-            numbered = m.Place(number, place.root, place.names, place.sizes, place.authority, place.eager)
-            return x.PlaceAsker(numbered, eager_chunks)
+            return x.PlaceAsker(m.Place(number, place.root, place.names, place.sizes, place.authority))
 
         end = await self._request(make, local)
         assert end.answer is not None
@@ -351,6 +350,10 @@ class ExchangeClient:
         answer = await self._ask(lambda number: m.Confirm(number, statement, count, items, wraps))
         return _expect(answer, m.Confirmed)
 
+    async def bundle(self, records: tuple[m.BundledRecord, ...]) -> m.Bundled:
+        """Has small records kept, at most BUNDLE_BYTES_MAX of them. Raises RemoteError, StreamBroken."""
+        return _expect(await self._ask(lambda number: m.Bundle(number, records)), m.Bundled)
+
     async def describe(self, owner: bytes, hash_id: bytes, index: int) -> m.Described:
         """Names and sizes of a sequence's chunks, unchecked against the statement."""
         return _expect(await self._ask(lambda number: m.Describe(number, owner, hash_id, index)), m.Described)
@@ -381,6 +384,8 @@ class ExchangeHost(Protocol):
     async def load(self, root: bytes, indexes: tuple[int, ...]) -> Chunks: ...
 
     async def confirm(self, peer: PeerId, message: m.Confirm) -> m.Confirmed: ...
+
+    async def bundle(self, peer: PeerId, message: m.Bundle) -> m.Bundled: ...
 
     async def describe(self, peer: PeerId, message: m.Describe) -> m.Described: ...
 
@@ -426,7 +431,7 @@ class _Server:
 
     def _take(self, message: object, frame_bytes: int, nursery: trio.Nursery) -> None:
         number = getattr(message, "request", 0)
-        if not isinstance(message, m.Place | m.Fetch | m.Confirm | m.Describe | m.Audit):
+        if not isinstance(message, m.Place | m.Fetch | m.Confirm | m.Bundle | m.Describe | m.Audit):
             inbox = self._inboxes.get(number)
             if inbox is not None:  # else the request has ended, and this was on the way
                 inbox.put(message, frame_bytes, self._clock.monotonic())
@@ -438,9 +443,14 @@ class _Server:
         if len(self._inboxes) >= x.REQUESTS_OPEN_MAX * 2:
             raise RemoteError(Reason.FLOOD, "too many requests at once")
         inbox = self._inboxes[number] = _Inbox(self._held)
-        nursery.start_soon(self._serve, message, inbox, nursery.cancel_scope)
+        # A bundle is chunks on the way to the disk, all of them in the question.
+        carried = frame_bytes if isinstance(message, m.Bundle) else 0
+        self._held.rise(carried)
+        nursery.start_soon(self._serve, message, inbox, nursery.cancel_scope, carried)
 
-    async def _serve(self, message: m.Place | m.Fetch | m.Confirm | m.Describe | m.Audit, inbox: _Inbox, all_: trio.CancelScope) -> None:
+    async def _serve(
+        self, message: m.Place | m.Fetch | m.Confirm | m.Bundle | m.Describe | m.Audit, inbox: _Inbox, all_: trio.CancelScope, carried: int
+    ) -> None:
         try:
             match message:
                 case m.Place():
@@ -457,6 +467,7 @@ class _Server:
         finally:
             self._inboxes.pop(message.request, None)
             inbox.close()
+            self._held.sink(carried)
 
     async def _serve_place(self, place: m.Place, inbox: _Inbox) -> None:
         machine = x.PlaceServer(place.request)
@@ -537,13 +548,15 @@ class _Server:
         finally:
             self._lent.sink(lent)
 
-    async def _answer(self, message: m.Confirm | m.Describe | m.Audit) -> None:
+    async def _answer(self, message: m.Confirm | m.Bundle | m.Describe | m.Audit) -> None:
         x.check_question(message)
         answer: object
         try:
             match message:
                 case m.Confirm():
                     answer = await self._host.confirm(self._peer, message)
+                case m.Bundle():
+                    answer = await self._host.bundle(self._peer, message)
                 case m.Describe():
                     answer = await self._host.describe(self._peer, message)
                 case m.Audit():

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import trio
@@ -49,10 +49,9 @@ class FactsAccepted:
 
 @dataclass(frozen=True, slots=True)
 class Submit:
-    """Keep these. Answer: how many were new."""
+    """Keep these in one commit. items: with the peer that each came from, None for our own. Answer: how many were new."""
 
-    items: tuple[Checked, ...]
-    source: PeerId | None
+    items: tuple[tuple[Checked, PeerId | None], ...]
     reply: Reply[int]
 
 
@@ -113,18 +112,18 @@ class FactsActor(Actor[Submit]):
         return found
 
     def handle(self, message: Submit) -> None:
-        new = 0
-        for item in message.items:
-            if item.id in self.knowledge.sketch or item.id in self._batch:
-                continue
-            if message.source is not None and not self.knowledge.has_room(item):
-                log.warning("fact refused, its author has said too much kind=%d from=%s", item.kind, message.source.hex()[-8:])
-                self.forget(item.id)
-                continue
-            self._batch[item.id] = (item, message.source)
-            self._writes.append(Put(FACTS, item.id, bytes([item.kind]) + item.body))
-            new += 1
-        self.answer(message.reply, new)
+        self.answer(message.reply, sum(self._take(item, source) for item, source in message.items))
+
+    def _take(self, item: Checked, source: PeerId | None) -> bool:
+        if item.id in self.knowledge.sketch or item.id in self._batch:
+            return False
+        if source is not None and not self.knowledge.has_room(item):
+            log.warning("fact refused, its author has said too much kind=%d from=%s", item.kind, source.hex()[-8:])
+            self.forget(item.id)
+            return False
+        self._batch[item.id] = (item, source)
+        self._writes.append(Put(FACTS, item.id, bytes([item.kind]) + item.body))
+        return True
 
     async def keep(self) -> None:
         writes, self._writes = self._writes, []
@@ -185,8 +184,16 @@ class FactsHandle:
     async def submit_own(self, *facts: tuple[FactKind, bytes]) -> None:
         """Keeps facts that this node made. Durable when this returns. Raises InvalidObject for one that breaks a rule."""
         now = int(self._clock.now())
-        items = tuple(self.knowledge.check(kind, body, now=now) for kind, body in facts)
-        await self._actor.mailbox.ask(lambda reply: Submit(items, None, reply))
+        await self.keep_checked_of({None: [self.knowledge.check(kind, body, now=now) for kind, body in facts]})
+
+    async def loaded(self) -> None:
+        """When this returns, everything that was kept before the start is indexed."""
+        await self.keep_checked_of({})
+
+    async def keep_checked_of(self, brought: Mapping[PeerId | None, Sequence[Checked]], own: Sequence[Checked] = ()) -> None:
+        """Keeps facts that were checked, by who brought them, and own ones in the same commit. Durable when this returns."""
+        items = tuple((item, source) for source, its in brought.items() for item in its)
+        await self._actor.mailbox.ask(lambda reply: Submit((*items, *((item, None) for item in own)), reply))
 
     async def submit(self, items_untrusted: Sequence[tuple[int, bytes]], source: PeerId) -> None:
         """Facts from a peer: those that break a rule are refused and remembered, the others kept and passed on."""
@@ -223,7 +230,7 @@ class FactsHandle:
                 if isinstance(item, bytes):
                     self._actor.forget(item)
             if kept:
-                await self._actor.mailbox.ask(lambda reply, kept=kept: Submit(kept, source, reply))  # type: ignore[misc]
+                await self.keep_checked_of({source: kept})
 
     def _check_all(self, items: Sequence[tuple[int, bytes]]) -> list[Checked | bytes]:
         now = int(self._clock.now())

@@ -7,6 +7,7 @@ import errno
 import logging
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -15,6 +16,7 @@ import trio
 from protocols.codec import encode
 from protocols.crypto import FORMAT, SUITE, sha256
 from protocols.errors import InvalidObject, LadingError, Partial, Reason, Refused, RemoteError, UsageError, Verdict
+from protocols.exchange.machine import SMALL_BYTES_MAX
 from protocols.files.builder import FinishedRecord, RecordBuilder, SealedChunk
 from protocols.files.entries import Attributes, EntryVerifier, colliding_paths
 from protocols.files.hashid import cid_text
@@ -44,7 +46,7 @@ from protocols.types import ChunkName, Digest, HashId, MemberId, PeerId, Sequenc
 from ..bus import Bus
 from ..clock import Clock
 from ..entropy import Entropy
-from ..offload import Offload
+from ..offload import Offload, SharedTrips
 from ..own import MemberKeys, OwnKeys
 from ..sources import READ_BYTES, FileReader, SourceItem, scan
 from ..transport.port import StreamBroken
@@ -58,6 +60,8 @@ log = logging.getLogger(__name__)
 
 EPOCH = 0  # rotated with grants, in a later issue; derivations carry it from the first record on
 STEP_BYTES = 4 * 1024 * 1024  # read, hashed and sealed in one turn of a pool thread, and committed together
+STEPS_PER_TRIP_MAX = 8
+SEALING_TRIPS_MAX = 2
 SEQUENCES_SHIPPING_MAX = 4
 # Records that are read, sealed, kept and shipped at the same time; others wait their turn. Enough to fill every batch of commits,
 # signatures and receipts, and few enough that the first of hundreds are done while the last wait, in bounded memory.
@@ -96,9 +100,12 @@ class _Pump:
         self._paths = paths
         self._items: Iterator[SourceItem] | None = None
         self._reader: FileReader | None = None
+        self._is_first = True
         self.colliding: list[tuple[str, str]] = []
         self.bytes_total = 0
         self.record: FinishedRecord | None = None
+        self.small: list[SealedChunk] | None = None
+        """All chunks of a record that one step finished and that goes in a bundle."""
 
     def step(self) -> tuple[list[SealedChunk], int]:
         """Sealed chunks, plain bytes read; ``record`` is there after the last step."""
@@ -107,9 +114,13 @@ class _Pump:
             self.colliding = list(colliding_paths(item.path for item in items))
             self.bytes_total = sum(item.size for item in items)
             self._items = iter(items)
+        is_first = self._is_first
+        self._is_first = False
         sealed, taken, is_read = self._read(self._items)
         if is_read:
             self.record = self._builder.finish()
+            if is_first and self.record.sealed_bytes <= SMALL_BYTES_MAX:
+                self.small = [*sealed, *self.record.last_chunks, *self.record.manifest_chunks]
         return sealed, taken
 
     def _read(self, items: Iterator[SourceItem]) -> tuple[list[SealedChunk], int, bool]:
@@ -175,6 +186,7 @@ class Files:
         self._offload = offload
         self._bus = bus
         self._putting = trio.CapacityLimiter(PUTS_AT_ONCE_MAX)
+        self._sealing = SharedTrips(offload, calls_max=STEPS_PER_TRIP_MAX, trips_max=SEALING_TRIPS_MAX, given=lambda: nullcontext(()))
         replication.attach(self.fetch_sequence)
 
     @property
@@ -276,6 +288,9 @@ class Files:
                         pass
                     nursery.start_soon(ship, sequence)
 
+        small: list[SealedChunk] | None = None
+        """All chunks of a record that is small: kept, published and shipped with others at one go."""
+
         async with trio.open_nursery() as nursery:
             if body is not None:
                 builder.begin_entry(name, "file")
@@ -288,9 +303,10 @@ class Files:
                 pump = _Pump(builder, paths)
                 try:
                     while pump.record is None:
-                        sealed, taken = await self._offload.run(pump.step)
+                        sealed, taken = await self._sealing.run(pump.step)
                         bytes_read += taken
-                        if sealed:
+                        small = pump.small
+                        if sealed and small is None:
                             await take(sealed, nursery)
                         progress({"phase": "sealing", "bytes": bytes_read, "bytes_total": pump.bytes_total, "sequences": len(done)})
                 finally:
@@ -298,8 +314,9 @@ class Files:
                 for first, second in pump.colliding:
                     warnings.append(f"{first!r} and {second!r} differ only by case or Unicode form: some systems cannot keep both")
             record = pump.record if pump is not None and pump.record is not None else await self._offload.run(builder.finish)
-            await take(record.last_chunks, nursery, () if self._in_force(record.hash_id) else record.manifest_chunks)
-            progress({"phase": "waiting for holders", "waiting_for": "sequences under way"})
+            if small is None:
+                await take(record.last_chunks, nursery, () if self._in_force(record.hash_id) else record.manifest_chunks)
+                progress({"phase": "waiting for holders", "waiting_for": "sequences under way"})
         facts = self.knowledge.records.get((self._own.owner, record.hash_id))
         existing = self._in_force(record.hash_id)
         if existing is not None:
@@ -308,11 +325,20 @@ class Files:
             signed, statement = facts.statement(existing)
             warnings.append("already stored: nothing was sent")
         else:
-            signed, statement = await self._publish(member, put_id, record, options)
+            signed, statement, sequences = self._state(member, record, options)
+            bodies = {chunk.name: chunk.sealed for chunk in small or ()}
+            # Bodies are on disk, or come along; what speaks of them, references and our receipt, goes before the statement.
+            new = await self._holdings.adopt(signed, statement, sequences, put_id=put_id, bodies=bodies)
+            if small is not None:
+                chunks_new = new[0] - len(record.manifest_chunks)
+                bytes_new = new[1] - sum(len(chunk.sealed) for chunk in record.manifest_chunks)
             facts = self.knowledge.records[(self._own.owner, record.hash_id)]
         ack_local = self._clock.monotonic()
         if options.ack != "local" and existing is None:
-            await self._replication.ship_by_statement(signed, statement, shipped, progress)
+            if small is not None:
+                await self._replication.ship_bundled(signed, statement, sequences, bodies)
+            else:
+                await self._replication.ship_by_statement(signed, statement, shipped, progress)
         ack_sent = self._clock.monotonic()
         await end_turn()
         await self._wait_ack(facts, statement, options.ack, progress, resumed=existing is not None)
@@ -356,9 +382,8 @@ class Files:
         )
         return sign_offer(offer, self._member().signing)
 
-    async def _publish(self, member: MemberKeys, put_id: bytes, record: FinishedRecord, options: PutOptions) -> tuple[Signed, Statement]:
-        """All chunks are kept; statement signed and committed, everything referenced: from here on the record exists."""
-        now = self._now()
+    def _state(self, member: MemberKeys, record: FinishedRecord, options: PutOptions) -> tuple[Signed, Statement, list[HeldSequence]]:
+        """The statement of a record that is sealed, signed, and where its sequences stand under it."""
         before = self.knowledge.records.get((self._own.owner, record.hash_id))
         following = self.knowledge.next_after(before)
         statement = record.statement(
@@ -366,19 +391,16 @@ class Files:
             domain=self._own.domain_id,
             seq=following.seq,
             follows=following.follows,
-            time_s=now,
+            time_s=self._now(),
             copies_wanted=options.replicas,
             valid_until_s=UnixSeconds(options.valid_until_s),
         )
         signed = sign_statement(statement, member.signing)
         roots = record.sequence_roots
-        manifest = record.manifest_sequence
         paths = sequence_paths(roots)
-        sequences = [_sequence(index, sequence, paths[index]) for index, sequence in enumerate((manifest, *record.sequences))]
         self._replication.learn_roots(statement, roots)
-        # Bodies are on disk; now what speaks of them: references and our receipt, then the statement as a fact.
-        await self._holdings.adopt(signed, statement, sequences, put_id=put_id)
-        return signed, statement
+        descriptors = (record.manifest_sequence, *record.sequences)
+        return signed, statement, [_sequence(index, sequence, paths[index]) for index, sequence in enumerate(descriptors)]
 
     async def _wait_ack(self, facts: RecordFacts, statement: Statement, ack: str, progress: Progress, *, resumed: bool = False) -> None:
         """Until receipts say what was asked for. Raises Partial(QUORUM_WRITE) after ACK_PATIENCE_S without progress."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from collections import OrderedDict
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import trio
 
@@ -47,7 +47,8 @@ from ..clock import Clock
 from ..own import OwnKeys
 from .exchange import Chunks
 from .facts import FactsHandle
-from .storage import StorageHandle
+from .knowledge import Checked
+from .storage import COMMIT_BYTES, StorageHandle
 
 log = logging.getLogger(__name__)
 
@@ -74,17 +75,43 @@ class HeldSequence:
 
 
 @dataclass(frozen=True, slots=True)
-class Take:
-    """Keep these sequences of a record, whose chunks are on disk; answer with a receipt that covers them all."""
+class TakenRecord:
+    """Sequences of one record that are to be kept. bodies: chunks that come with it; all others are on disk."""
 
     statement: Statement
     object_hash: Digest
     sequences: tuple[HeldSequence, ...]
-    reply: Reply[Signed]
-    publish: Signed | None = None
-    """Our own statement, made a fact together with the receipt; None: it is one already."""
+    bodies: tuple[tuple[ChunkName, bytes], ...] = ()
+    fact: Checked | None = None
+    """The statement, made a fact together with the receipt; None: it is one already."""
     release: tuple[bytes, ...] = ()
     """Protections of ours that end with this."""
+
+    @property
+    def key(self) -> RecordKey:
+        return self.statement.owner, self.statement.hash_id
+
+    @property
+    def body_bytes(self) -> int:
+        return sum(len(body) for _, body in self.bodies)
+
+
+@dataclass(frozen=True, slots=True)
+class TakenResult:
+    """What became of one record. receipt: covers all its sequences. chunks_new, bytes_new: of its bodies, what was not here before."""
+
+    receipt: Signed
+    chunks_new: int = 0
+    bytes_new: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Take:
+    """Keep these records; answer for each. source: who brought their statements, None: we made them."""
+
+    records: tuple[TakenRecord, ...]
+    reply: Reply[list[TakenResult | LadingError]]
+    source: PeerId | None = None
 
 
 class Holdings(Actor[Take]):
@@ -116,6 +143,7 @@ class Holdings(Actor[Take]):
         self._batch: list[Take] = []
         self._counter = 0
         self._signing = trio.Lock()
+        self._is_reconciled = False
         self._protections: dict[bytes, list[bytes]] = {}
         self._opened: OrderedDict[Signed, Statement] = OrderedDict()
         """Statements whose signature was checked: a request shows the same one at every step, and each sequence again."""
@@ -126,7 +154,20 @@ class Holdings(Actor[Take]):
         return UnixSeconds(int(self._clock.now()))
 
     async def load(self) -> None:
+        await self._facts.loaded()
         self._counter = max(self._counter, self._facts.knowledge.last_counter(self._own.peer_id))
+        if not self._is_reconciled:
+            await self._reconcile()
+            self._is_reconciled = True
+
+    async def _reconcile(self) -> None:
+        """References without a statement go: a kill came between the commits of the two environments. Only when the node starts, before
+        anything is taken: later on a reference may wait for its statement."""
+        for key, root, object_hash, in_trash in await self.all_held():
+            facts = self._facts.knowledge.records.get(key)
+            if not in_trash and (facts is None or not facts.objects):
+                log.info("sequence without a statement dropped root=%s statement=%s", root.hex()[:8], object_hash.hex()[:8])
+                await self.drop(key, root)
 
     @property
     def counter(self) -> int:
@@ -149,45 +190,87 @@ class Holdings(Actor[Take]):
 
     async def keep(self) -> None:
         batch, self._batch = self._batch, []
+        start = 0
+        while start < len(batch):
+            size, end = 0, start
+            while end < len(batch) and (end == start or size + _body_bytes(batch[end]) <= COMMIT_BYTES):
+                size += _body_bytes(batch[end])
+                end += 1
+            await self._keep_some(batch[start:end])
+            start = end
 
-        def commit(snapshot: Snapshot) -> tuple[Sequence[Write], list[str]]:
+    async def _keep_some(self, takes: Sequence[Take]) -> None:
+        """One commit of chunks and references, then one of facts."""
+        records = [record for take in takes for record in take.records]
+        sources = [take.source for take in takes for _ in take.records]
+
+        def commit(snapshot: Snapshot) -> tuple[Sequence[Write], list[tuple[int, int] | LadingError]]:
             overlay = Overlay(snapshot)
-            problems: list[str] = []
-            for take in batch:
-                problem = ""
-                for sequence in take.sequences:
-                    if chunks.missing(overlay, sequence.names):
-                        problem = f"chunks of sequence {sequence.index} are missing"
-                        break
-                problems.append(problem)
-                if not problem:
-                    for sequence in take.sequences:
-                        overlay.add(_reference_writes(overlay, take.statement, take.object_hash, sequence))
-                    for one in take.release:
-                        overlay.add(chunks.unprotect(overlay, take.statement.owner, one))
-            return overlay.writes, problems
+            found: list[tuple[int, int] | LadingError] = []
+            for record in records:
+                try:
+                    found.append(self._keep_one(overlay, record))
+                except LadingError as error:
+                    found.append(error)
+            return overlay.writes, found
 
-        problems = await self._store.transact(commit)
-        good = [take for take, problem in zip(batch, problems, strict=True) if not problem]
-        for take, problem in zip(batch, problems, strict=True):
-            if problem:
-                self.refuse(take.reply, InvalidObject(Reason.INTEGRITY, problem))
-        for group in _groups(good):
-            receipt = await self.sign_receipt_for(group)
-            for take in group:
-                self.answer(take.reply, receipt)
-
-    async def sign_receipt_for(self, takes: Sequence[Take]) -> Signed:
-        """One receipt for sequences that were committed just now, kept as a fact, with the statements that are published by this."""
-        roots: dict[RecordKey, set[bytes]] = {}
+        results: list[TakenResult | LadingError] = []
+        found = await self._store.transact(commit)
+        kept = [number for number, one in enumerate(found) if not isinstance(one, LadingError)]
+        receipts: dict[int, Signed] = {}
+        for group in _groups([len(records[number].sequences) for number in kept]):
+            numbers = [kept[at] for at in group]
+            receipt = await self._receipt_for([(records[number], sources[number]) for number in numbers])
+            receipts.update(dict.fromkeys(numbers, receipt))
+        for number, one in enumerate(found):
+            results.append(one if isinstance(one, LadingError) else TakenResult(receipts[number], *one))
         for take in takes:
-            roots.setdefault(_key(take), set()).update(sequence.root for sequence in take.sequences)
-        items = self._items(roots, {_key(take): take for take in takes})
-        statements = tuple((FactKind.STATEMENT, encode(take.publish)) for take in takes if take.publish is not None)
-        async with self._signing:
-            return await self._sign(items, statements)
+            self.answer(take.reply, results[: len(take.records)])
+            del results[: len(take.records)]
 
-    def _items(self, roots: Mapping[RecordKey, set[bytes]], takes: Mapping[RecordKey, Take]) -> list[ReceiptItem]:
+    def _keep_one(self, overlay: Overlay, record: TakenRecord) -> tuple[int, int]:
+        """All of one record into the batch, or nothing: (chunks, bytes) that were not here. Raises LadingError(QUOTA | INTEGRITY)."""
+        owner = record.statement.owner
+        coming = {name: len(body) for name, body in record.bodies}
+        new = chunks.missing(overlay, tuple(coming))
+        for sequence in record.sequences:
+            if any(name not in coming for name in chunks.missing(overlay, sequence.names)):
+                raise InvalidObject(Reason.INTEGRITY, f"chunks of sequence {sequence.index} are missing")
+        if owner != self._own.owner:
+            self._check_quota(chunks.owner_bytes(overlay, owner), record.body_bytes)
+        for sequence in record.sequences:
+            overlay.add(_reference_writes(overlay, record.statement, record.object_hash, sequence))
+        if new:  # after the references, which claim them
+            overlay.add(chunks.keep(overlay, record.bodies, None, now=self._now()))
+        for one in record.release:
+            overlay.add(chunks.unprotect(overlay, owner, one))
+        return len(new), sum(coming[name] for name in new)
+
+    async def _take(self, record: TakenRecord, source: PeerId | None = None) -> TakenResult:
+        """Raises LadingError."""
+        (result,) = await self.take_all((record,), source)
+        if isinstance(result, LadingError):
+            raise result
+        return result
+
+    async def take_all(self, records: tuple[TakenRecord, ...], source: PeerId | None = None) -> list[TakenResult | LadingError]:
+        """Keeps sequences of records and answers for each. At most COMMIT_BYTES of bodies, RECEIPT_ITEMS_MAX sequences."""
+        return await self.mailbox.ask(lambda reply: Take(records, reply, source))
+
+    async def _receipt_for(self, taken: Sequence[tuple[TakenRecord, PeerId | None]]) -> Signed:
+        """One receipt for sequences that were committed just now, kept as a fact, with the statements that become facts by this.
+        taken: with who brought each."""
+        roots: dict[RecordKey, set[bytes]] = {}
+        learned: dict[PeerId | None, list[Checked]] = {}
+        for record, source in taken:
+            roots.setdefault(record.key, set()).update(sequence.root for sequence in record.sequences)
+            if record.fact is not None:
+                learned.setdefault(source, []).append(record.fact)
+        items = self._items(roots, {record.key: record for record, _ in taken})
+        async with self._signing:
+            return await self._sign(items, learned)
+
+    def _items(self, roots: Mapping[RecordKey, set[bytes]], takes: Mapping[RecordKey, TakenRecord]) -> list[ReceiptItem]:
         """What a receipt says of these sequences. takes: of records that are not known as facts yet."""
         knowledge = self._facts.knowledge
         items: list[ReceiptItem] = []
@@ -195,7 +278,7 @@ class Holdings(Actor[Take]):
             facts = knowledge.records.get((owner, hash_id))
             newest = knowledge.verdict(facts).newest if facts is not None else None
             take = takes.get((owner, hash_id))
-            if newest is None or (take is not None and take.publish is not None):
+            if newest is None or (take is not None and take.fact is not None):
                 assert take is not None
                 seq, object_hash = take.statement.seq, take.object_hash
             else:
@@ -228,8 +311,8 @@ class Holdings(Actor[Take]):
             if held:
                 await self._sign(self._items({key: held}, {}))
 
-    async def _sign(self, items: Sequence[ReceiptItem], statements: Sequence[tuple[FactKind, bytes]] = ()) -> Signed:
-        """With the lock held. statements: become facts in the same commit."""
+    async def _sign(self, items: Sequence[ReceiptItem], learned: Mapping[PeerId | None, Sequence[Checked]] | None = None) -> Signed:
+        """With the lock held. learned: by who brought them, statements that become facts in the same commit."""
         now = self._now()
         receipt = Receipt(
             format=FORMAT,
@@ -244,7 +327,8 @@ class Holdings(Actor[Take]):
             items=tuple(items),
         )
         signed = sign_receipt(receipt, self._own.node)
-        await self._facts.submit_own(*statements, (FactKind.RECEIPT, encode(signed)))
+        fact = self._facts.knowledge.made_here(FactKind.RECEIPT, signed, receipt)
+        await self._facts.keep_checked_of(learned or {}, own=(fact,))
         return signed
 
     async def withdraw(self, key: RecordKey, roots: Sequence[bytes]) -> None:
@@ -284,14 +368,23 @@ class Holdings(Actor[Take]):
 
         return await self._store.transact(fn)
 
-    async def adopt(self, signed: Signed, statement: Statement, sequences: Sequence[HeldSequence], *, put_id: bytes) -> None:
+    async def adopt(
+        self,
+        signed: Signed,
+        statement: Statement,
+        sequences: Sequence[HeldSequence],
+        *,
+        put_id: bytes,
+        bodies: Mapping[ChunkName, bytes] | None = None,
+    ) -> tuple[int, int]:
         """The record exists: its sequences are referenced, then the statement and our receipt become facts, of many small records
-        in one commit."""
+        in one commit. bodies: of a small record, all its chunks. Result: (chunks, bytes) of the bodies that were not here before."""
         if len(sequences) <= SEQUENCES_PER_ADOPTION:
             ids = tuple(self._protections.pop(put_id, ()))
-            take = statement, signed.object_hash, tuple(sequences)
-            await self.mailbox.ask(lambda reply: Take(*take, reply, publish=signed, release=ids))
-            return
+            fact = self._facts.knowledge.made_here(FactKind.STATEMENT, signed, statement)
+            brought = tuple((bodies or {}).items())
+            taken = await self._take(TakenRecord(statement, signed.object_hash, tuple(sequences), brought, fact, ids))
+            return taken.chunks_new, taken.bytes_new
         for start in range(0, len(sequences), SEQUENCES_PER_ADOPTION):
             part = sequences[start : start + SEQUENCES_PER_ADOPTION]
 
@@ -305,8 +398,9 @@ class Holdings(Actor[Take]):
         await self._facts.submit_own((FactKind.STATEMENT, encode(signed)))
         for start in range(0, len(sequences), RECEIPT_ITEMS_MAX):
             part = sequences[start : start + RECEIPT_ITEMS_MAX]
-            await self.mailbox.ask(lambda reply, part=part: Take(statement, signed.object_hash, tuple(part), reply))  # type: ignore[misc]
+            await self._take(TakenRecord(statement, signed.object_hash, tuple(part)))
         await self.release_put(put_id)
+        return 0, 0
 
     async def release_put(self, put_id: bytes) -> None:
         """The put is over: its protections go; what is referenced stays."""
@@ -416,11 +510,16 @@ class Holdings(Actor[Take]):
         if not knowledge.is_known_owner(statement.owner):
             raise InvalidObject(Reason.NOT_MEMBER, "the statement's owner is no member that is known here")
         await self._facts.submit([(FactKind.STATEMENT, encode(signed))], peer)
-        facts = knowledge.records.get((statement.owner, statement.hash_id))
-        if facts is None or signed.object_hash not in facts.objects:
+        self._check_in_force((statement.owner, statement.hash_id), signed.object_hash)
+
+    def _check_in_force(self, key: RecordKey, object_hash: Digest) -> None:
+        """Raises InvalidObject when the statement is no fact, out of force, or the record is not to be here."""
+        knowledge = self._facts.knowledge
+        facts = knowledge.records.get(key)
+        if facts is None or object_hash not in facts.objects:
             raise InvalidObject(Reason.REFUSED, "the statement was not taken")
         verdict = knowledge.verdict(facts)
-        if signed.object_hash not in verdict.readable:
+        if object_hash not in verdict.readable:
             if verdict.tombstone is not None:
                 raise InvalidObject(Reason.DELETED, "its owner has deleted this record")
             raise InvalidObject(Reason.STALE, "a newer statement is in force")
@@ -482,7 +581,7 @@ class Holdings(Actor[Take]):
         statement = self._open_statement(place.authority.statement)
         sequence = HeldSequence(place.authority.index, place.root, names, place.sizes, place.authority.path)
         object_hash = place.authority.statement.object_hash
-        return await self.mailbox.ask(lambda reply: Take(statement, object_hash, (sequence,), reply))
+        return (await self._take(TakenRecord(statement, object_hash, (sequence,)))).receipt
 
     async def load_chunks(self, root: bytes, indexes: tuple[int, ...]) -> Chunks:
         """Chunks of a sequence by root; None where there are none, or not what their names say: who sent those would be banned."""
@@ -546,9 +645,70 @@ class Holdings(Actor[Take]):
         receipt: Signed | None = None
         if found:
             object_hash = message.statement.object_hash
-            taken: Signed = await self.mailbox.ask(lambda reply: Take(statement, object_hash, tuple(found), reply))
-            receipt = taken
+            receipt = (await self._take(TakenRecord(statement, object_hash, tuple(found)))).receipt
         return m.Confirmed(message.request, receipt, tuple(missing))
+
+    async def bundle(self, peer: PeerId, message: m.Bundle) -> m.Bundled:
+        """Small records, each with its statement and all chunks of some of its sequences."""
+        if self.read_only:
+            raise LadingError(Reason.FULL, self.read_only)
+        now = self._now()
+        # In a pool thread: signatures, hashes and trees of up to half a MiB of small records take some ten milliseconds.
+        checked = await self._store.read(lambda _: [self._check_bundled(record, now) for record in message.records])
+        refused: dict[int, LadingError] = {}
+        taken: dict[int, TakenRecord] = {}
+        for number, found in enumerate(checked):
+            try:
+                if isinstance(found, LadingError):
+                    raise found
+                taken[number] = await self._allowed(peer, found)
+            except LadingError as error:
+                refused[number] = error
+        receipts: dict[Signed, None] = {}
+        if taken:
+            results = await self.take_all(tuple(taken.values()), peer)
+            for number, result in zip(taken, results, strict=True):
+                if isinstance(result, LadingError):
+                    refused[number] = result
+                else:
+                    receipts[result.receipt] = None
+        noes = tuple((number, error.reason.stable_name, error.message) for number, error in sorted(refused.items()))
+        return m.Bundled(message.request, tuple(receipts), noes)
+
+    def _check_bundled(self, record: m.BundledRecord, now: UnixSeconds) -> TakenRecord | LadingError:
+        """In a thread: whether statement and chunks are what they say. The fact is set where the statement was not known."""
+        knowledge = self._facts.knowledge
+        try:
+            statement = decode(record.statement.body, Statement)
+            object_hash = record.statement.object_hash
+            facts = knowledge.records.get((statement.owner, statement.hash_id))
+            fact: Checked | None = None
+            if facts is None or facts.objects.get(object_hash, (None,))[0] != record.statement:
+                fact = knowledge.check(FactKind.STATEMENT, encode(record.statement), now=now)
+            sequences: list[HeldSequence] = []
+            bodies: dict[ChunkName, bytes] = {}
+            for sequence in record.sequences:
+                names = tuple(ChunkName(sha256(chunk)) for chunk in sequence.chunks)
+                root = check_sequence(statement, sequence.index, names, sequence.path)
+                sequences.append(HeldSequence(sequence.index, root, names, tuple(len(chunk) for chunk in sequence.chunks), sequence.path))
+                bodies.update(zip(names, sequence.chunks, strict=True))
+            return TakenRecord(statement, object_hash, tuple(sequences), tuple(bodies.items()), fact)
+        except LadingError as error:
+            return error
+
+    async def _allowed(self, peer: PeerId, record: TakenRecord) -> TakenRecord:
+        """The record if it may be kept. Its statement stays to become a fact with the receipt where nothing else is known of the
+        record; else it becomes one now, so that it is judged with the rest. Raises LadingError."""
+        knowledge = self._facts.knowledge
+        facts = knowledge.records.get(record.key)
+        if record.fact is not None:
+            if not knowledge.has_room(record.fact):
+                raise InvalidObject(Reason.REFUSED, "the statement was not taken")
+            if facts is None or not (facts.objects or facts.pins):
+                return record
+            await self._facts.keep_checked_of({peer: (record.fact,)})
+        self._check_in_force(record.key, record.object_hash)
+        return replace(record, fact=None)
 
     async def describe(self, peer: PeerId, message: m.Describe) -> m.Described:
         """Names, sizes and place of one sequence. Raises LadingError(NOT_FOUND | DELETED)."""
@@ -707,6 +867,7 @@ class HostView:
         self.commit = holdings.commit
         self.load = holdings.load_chunks
         self.confirm = holdings.confirm
+        self.bundle = holdings.bundle
         self.describe = holdings.describe
         self.audit = holdings.audit
 
@@ -724,8 +885,8 @@ def _sound(snapshot: Snapshot, name: ChunkName) -> bytes | None:
     return body
 
 
-def _key(take: Take) -> RecordKey:
-    return take.statement.owner, take.statement.hash_id
+def _body_bytes(take: Take) -> int:
+    return sum(record.body_bytes for record in take.records)
 
 
 def _is_whole(held: chunks.HeldSequence | None, snapshot: Snapshot) -> bool:
@@ -764,15 +925,14 @@ def _all_held(snapshot: Snapshot, key: RecordKey) -> list[HeldSequence]:
     return [sequence for sequence in found if sequence is not None]
 
 
-def _groups(takes: Sequence[Take]) -> list[list[Take]]:
-    """Takes in groups of at most RECEIPT_ITEMS_MAX sequences, one receipt each."""
-    groups: list[list[Take]] = []
+def _groups(sizes: Sequence[int]) -> list[list[int]]:
+    """Positions of records with so many sequences, in groups of at most RECEIPT_ITEMS_MAX sequences: one receipt each."""
+    groups: list[list[int]] = []
     room = 0
-    for take in takes:
-        size = len(take.sequences)
+    for position, size in enumerate(sizes):
         if not groups or size > room:
             groups.append([])
             room = RECEIPT_ITEMS_MAX
-        groups[-1].append(take)
+        groups[-1].append(position)
         room -= size
     return groups

@@ -250,6 +250,11 @@ class Knowledge:
                 raise InvalidObject(Reason.UNKNOWN_FORMAT, f"a fact of kind {kind}, which this version does not know")
         return Checked(fact_id(kind, body), kind, body, signed, value)
 
+    def made_here(self, kind: FactKind, signed: Signed, value: Statement | Receipt) -> Checked:
+        """A fact that this node has just signed: nothing about it needs to be checked."""
+        body = encode(signed)
+        return Checked(fact_id(kind, body), kind, body, signed, value)
+
     # Whoever spoke was a member when his fact was kept; what he said then stays, and the copies that hang on it, whoever is out since.
 
     def _check_owner(self, owner: OwnerKey, domain: DomainId, trusted: bool, *, may_be_out: bool = False) -> None:

@@ -7,18 +7,18 @@ holder in rendezvous order has the duty to copy.
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 
 import trio
 
 from protocols.codec import encode
 from protocols.errors import DecodeError, InvalidObject, LadingError, Reason, RemoteError, Verdict
 from protocols.exchange import messages as m
-from protocols.exchange.machine import EAGER_BYTES_MAX
+from protocols.exchange.machine import SMALL_BYTES_MAX, reason_named
 from protocols.files.audit import challenge, check_answer
 from protocols.files.holdings import Receipt, open_receipt
 from protocols.files.objects import Statement, Tombstone
-from protocols.files.placement import ALL_NODES_MAX, COPIES_DEFAULT, copies_of_sequence, copies_wanted, wanted_holders
+from protocols.files.placement import ALL_NODES_MAX, COPIES_DEFAULT, Candidate, copies_of_sequence, copies_wanted, wanted_holders
 from protocols.files.receipts import quorum
 from protocols.files.repair import (
     AskReceipts,
@@ -46,6 +46,7 @@ from ..clock import Clock
 from ..entropy import Entropy
 from ..own import OwnKeys
 from ..transport.port import StreamBroken
+from .bundles import Bundles, Given
 from .exchange import Chunks
 from .facts import FactsAccepted, FactsHandle
 from .holdings import HeldSequence, Holdings
@@ -55,7 +56,8 @@ from .peers import PeerConnected, PeerLost, Peers
 log = logging.getLogger(__name__)
 
 LOOK_INTERVAL_S = 5.0
-LOOK_PAUSE_S = 0.2  # hints that come together are looked at together
+LOOK_PAUSE_S = 0.2  # hints about nodes that come together are looked at together
+LOOK_PAUSES_RECORDS = 5  # and hints about records
 COPIES_AT_ONCE_MAX = 4
 COPY_RETRY_S = 5.0
 AUDIT_INTERVAL_S = 120.0
@@ -122,6 +124,7 @@ class Replication:
         self._refused: dict[tuple[bytes, PeerId], float] = {}
         self._dropping: dict[tuple[RecordKey, bytes], SurplusDrop] = {}
         self._fetch: FetchSequence | None = None
+        self._bundles = Bundles(self._send_bundle)
         self._roots: dict[bytes, frozenset[bytes]] = {}
         """Chunks root of a statement -> its sequences' roots, where they are known."""
         self.alerts: dict[str, str] = {}
@@ -179,16 +182,14 @@ class Replication:
 
         reachable: those that cannot be asked this moment too: a put goes to the next in order, and placement is set right later.
         """
-        gone = self.gone()
+        candidates: Sequence[Candidate] = self.knowledge.candidates(self._now())
         if reachable:
-            here = {*self._peers.sessions, self._own.peer_id}
-            gone = frozenset(self.knowledge.certified(self._now()).keys() - here)
-        now = self._clock.monotonic()
-        candidates = [
-            c
-            for c in self.knowledge.candidates(self._now())
-            if c.peer not in gone and self._refused.get((root, c.peer), float("-inf")) < now
-        ]
+            candidates = [c for c in candidates if c.peer in self._peers.sessions or c.peer == self._own.peer_id]
+        elif gone := self.gone():
+            candidates = [c for c in candidates if c.peer not in gone]
+        if self._refused:
+            now = self._clock.monotonic()
+            candidates = [c for c in candidates if self._refused.get((root, c.peer), float("-inf")) < now]
         return wanted_holders(
             statement.owner,
             root,
@@ -300,27 +301,24 @@ class Replication:
 
     async def _place(self, peer: PeerId, place: m.Place, sequence: HeldSequence) -> Signed | None:
         """Has a sequence kept by one node. None when it did not work out; a refusal is remembered for a while."""
-        eager: tuple[bytes, ...] = ()
-        if place.eager:
-            bodies = await self._holdings.bodies(sequence.names)
-            if any(body is None for body in bodies):
-                return None
-            eager = tuple(body for body in bodies if body is not None)
         try:
             client = await self._peers.exchange(peer)
-            answer, sent = await client.place(place, self._loader(sequence), eager)  # type: ignore[arg-type]  # a Loader
+            answer, sent = await client.place(place, self._loader(sequence))  # type: ignore[arg-type]  # a Loader
             self.copied_bytes += sent
             return answer
-        except RemoteError as error:
+        except (RemoteError, StreamBroken) as error:
+            await self._not_placed(peer, [sequence.root], error)
+        return None
+
+    async def _not_placed(self, peer: PeerId, roots: Sequence[bytes], error: LadingError) -> None:
+        """A refusal is remembered for a while; who breaks a rule is dropped."""
+        if isinstance(error, RemoteError):
             if error.reason in (Reason.FULL, Reason.QUOTA, Reason.PINNED_OUT):
-                self._refused[(sequence.root, peer)] = self._clock.monotonic() + 60.0
+                self._refused.update(dict.fromkeys(((root, peer) for root in roots), self._clock.monotonic() + 60.0))
                 self.alerts[f"refused-{peer.hex()[-8:]}"] = f"{self.knowledge.peer_name(peer)} refuses: {error.message}"
             if error.verdict is Verdict.BAN:
                 await self._peers.drop(peer, str(error), ban=True)
-            log.info("sequence not placed peer=%s root=%s error=%s", self.knowledge.peer_name(peer), sequence.root.hex()[:8], error)
-        except StreamBroken as error:
-            log.debug("sequence not placed peer=%s error=%s", self.knowledge.peer_name(peer), error)
-        return None
+        log.info("not placed peer=%s roots=%s error=%s", self.knowledge.peer_name(peer), ",".join(r.hex()[:8] for r in roots), error)
 
     async def ship_by_offer(self, offer: Signed, sequence: HeldSequence, *, copies: int) -> set[PeerId]:
         """Sends a sequence of a running put to those who should hold it. copies: as asked for, 0 = as the profile says.
@@ -381,6 +379,44 @@ class Replication:
             for peer in sorted({*confirm, *place}):
                 nursery.start_soon(at, peer)
 
+    async def ship_bundled(
+        self, signed: Signed, statement: Statement, sequences: Sequence[HeldSequence], bodies: Mapping[ChunkName, bytes]
+    ) -> None:
+        """A small record that was made just now: every wanted holder gets what it should hold, with others that wait for the same."""
+        facts = self.knowledge.records[(statement.owner, statement.hash_id)]
+        shares: dict[PeerId, list[HeldSequence]] = {}
+        for sequence in sequences:
+            for peer in self.wanted(facts, statement, sequence.index, SequenceRoot(sequence.root), reachable=True):
+                if peer != self._own.peer_id and self._peers.is_connected(peer):
+                    shares.setdefault(peer, []).append(sequence)
+
+        given = [(peer, share, self._give(peer, signed, share, bodies)) for peer, share in sorted(shares.items())]
+        for peer, share, one in given:
+            await self._is_kept(peer, share, one)
+
+    def _give(self, peer: PeerId, signed: Signed, share: Sequence[HeldSequence], bodies: Mapping[ChunkName, bytes]) -> Given:
+        parts = tuple(m.BundledSequence(one.index, one.path, tuple(bodies[name] for name in one.names)) for one in share)
+        return self._bundles.give(peer, m.BundledRecord(signed, parts))
+
+    async def _is_kept(self, peer: PeerId, share: Sequence[HeldSequence], given: Given) -> bool:
+        error = await given.outcome()
+        if error is not None:
+            await self._not_placed(peer, [sequence.root for sequence in share], error)
+            return False
+        self.copied_bytes += sum(sum(sequence.sizes) for sequence in share)
+        return True
+
+    async def _send_bundle(self, peer: PeerId, records: tuple[m.BundledRecord, ...]) -> list[LadingError | None]:
+        client = await self._peers.exchange(peer)
+        answer = await client.bundle(records)
+        outcomes: list[LadingError | None] = [None] * len(records)
+        for number, reason, text in answer.refused:
+            if not 0 <= number < len(records):
+                raise RemoteError(Reason.MALFORMED, f"record {number} of {len(records)} refused", verdict=Verdict.DROP)
+            outcomes[number] = RemoteError(reason_named(reason), text, verdict=Verdict.IGNORE)
+        await self._facts.submit([(FactKind.RECEIPT, encode(receipt)) for receipt in answer.receipts], peer)
+        return outcomes
+
     async def spread_wrap(self, facts: RecordFacts, wrap: Signed) -> set[PeerId]:
         """Gives a new wrap to the connected holders of the manifest. Result: those whose fresh receipt shows that they keep it."""
         signed, statement = self._in_force(facts)
@@ -427,10 +463,14 @@ class Replication:
         return facts.statement(verdict.statement)
 
     async def _place_stated(self, peer: PeerId, signed: Signed, count: int, sequence: HeldSequence) -> bool:
-        eager = sum(sequence.sizes) <= EAGER_BYTES_MAX
+        if sum(sequence.sizes) <= SMALL_BYTES_MAX:
+            bodies = dict(zip(sequence.names, await self._holdings.bodies(sequence.names), strict=True))
+            whole = {name: body for name, body in bodies.items() if body is not None}
+            if len(whole) < len(bodies):
+                return False
+            return await self._is_kept(peer, [sequence], self._give(peer, signed, [sequence], whole))
         authority = m.ByStatement(signed, sequence.index, count, sequence.path)
-        place = m.Place(0, sequence.root, sequence.names, sequence.sizes, authority, eager)
-        answer = await self._place(peer, place, sequence)
+        answer = await self._place(peer, m.Place(0, sequence.root, sequence.names, sequence.sizes, authority), sequence)
         if answer is None:
             return False
         await self._facts.submit([(FactKind.RECEIPT, encode(answer))], peer)
@@ -445,9 +485,9 @@ class Replication:
 
     async def run(self) -> None:
         """Looks whenever something is heard, and from time to time."""
-        await self._reconcile_start()
         with self._bus.subscribe(FactsAccepted, PeerConnected, PeerLost, name="replication") as news:
             async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._bundles.run)
                 nursery.start_soon(self._holdings.collect_loop)
                 nursery.start_soon(self._scrub_loop)
                 nursery.start_soon(self._audit_loop)
@@ -471,18 +511,15 @@ class Replication:
                         await self._look.wait()
                     if interval.cancelled_caught:
                         self._look_at_all = True
-                    await trio.sleep(LOOK_PAUSE_S)
+                    await self._pause()
                     self._look = trio.Event()
 
-    async def _reconcile_start(self) -> None:
-        """References without a statement go: a put was cut between the two environments."""
-        for key, root, object_hash, in_trash in await self._holdings.all_held():
-            facts = self.knowledge.records.get(key)
-            if in_trash or (facts is not None and object_hash in facts.objects):
-                continue
-            if facts is None or not facts.objects:
-                log.info("sequence without a statement dropped root=%s", root.hex()[:8])
-                await self._holdings.drop(key, root)
+    async def _pause(self) -> None:
+        """Hints that come together are looked at together: those about records wait longer, since a put sees to its own copies."""
+        for _ in range(LOOK_PAUSES_RECORDS):
+            await trio.sleep(LOOK_PAUSE_S)
+            if self._look_at_all:
+                return
 
     async def _look_once(self, nursery: trio.Nursery, only: set[RecordKey] | None = None) -> None:
         """only: the records to look at; None: all."""

@@ -6,19 +6,17 @@ transactions of the same batch will write, and is answered when all of that is d
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TypeVar, cast
-
-import trio
 
 from protocols.errors import LadingError, LocalError, StoreFull
 from storage.engine import Engine, Put, Snapshot, Write
 from storage.overlay import Overlay
 
 from ..actor import Actor, Reply
-from ..offload import Carried, Offload
+from ..offload import Offload, SharedTrips
 
 T = TypeVar("T")
 Transaction = Callable[[Snapshot], tuple[Sequence[Write], T]]
@@ -27,10 +25,8 @@ Transaction = Callable[[Snapshot], tuple[Sequence[Write], T]]
 COMMIT_BYTES = 4 * 1024 * 1024
 TRANSACTIONS_PER_BATCH_MAX = 256
 MAILBOX_TRANSACTIONS_MAX = 512
-# Reads that come together share a snapshot and a trip to a pool thread (a trip costs 0.1-0.2 ms of the loop, most reads a tenth of
-# it). Few in a batch, so that a long one holds up few.
-READS_PER_BATCH_MAX = 32
-READ_BATCHES_MAX = 2
+READS_PER_TRIP_MAX = 32
+READ_TRIPS_MAX = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,27 +111,18 @@ class StorageActor(Actor[Transact]):
         return len(results)
 
 
-class _Read:
-    """One read that waits for its turn; then for its result."""
-
-    __slots__ = ("fn", "is_done", "outcome", "turn")
-
-    def __init__(self, fn: Callable[[Snapshot], object]) -> None:
-        self.fn = fn
-        self.turn = trio.Event()
-        self.is_done = False
-        self.outcome: Carried[object] = Carried()
-
-
 class StorageHandle:
     """What others hold of an environment: ``transact`` to write, ``read`` for work in a pool thread, ``peek`` for a few keys at once."""
 
     def __init__(self, actor: StorageActor, offload: Offload) -> None:
         self._actor = actor
-        self._offload = offload
-        self._reads: deque[_Read] = deque()
-        self._read_batches = 0
+        self._reads = SharedTrips(offload, calls_max=READS_PER_TRIP_MAX, trips_max=READ_TRIPS_MAX, given=self._snapshot)
         self.engine = actor.engine
+
+    @contextmanager
+    def _snapshot(self) -> Iterator[tuple[Snapshot]]:
+        with self.engine.snapshot() as snapshot:
+            yield (snapshot,)
 
     async def transact(self, fn: Transaction[T]) -> T:
         """Result of ``fn``, durable. Raises StoreFull, StoreDamaged, ActorGone, or what ``fn`` raised."""
@@ -147,40 +134,7 @@ class StorageHandle:
 
     async def read(self, fn: Callable[[Snapshot], T]) -> T:
         """``fn`` over a snapshot that has all that was committed before, in a pool thread: for bodies and scans."""
-        own = _Read(fn)
-        # Whoever is woken undone runs the next batch, its own read first; cancelling waits for what a thread has begun anyway.
-        with trio.CancelScope(shield=True):
-            if self._read_batches < READ_BATCHES_MAX:
-                self._read_batches += 1
-            else:
-                self._reads.append(own)
-                await own.turn.wait()
-            if not own.is_done:
-                await self._run_batch(own)
-        return cast(T, own.outcome.unwrap())
-
-    async def _run_batch(self, first: _Read) -> None:
-        batch = [first, *(self._reads.popleft() for _ in range(min(len(self._reads), READS_PER_BATCH_MAX - 1)))]
-
-        def run() -> None:
-            with self.engine.snapshot() as snapshot:
-                for one in batch:
-                    one.outcome.run(one.fn, snapshot)
-
-        try:
-            await self._offload.run(run)
-        except BaseException as error:  # no snapshot was to be had: the error of each
-            for one in batch:
-                one.outcome.fail(error)
-            raise
-        finally:
-            for one in batch:
-                one.is_done = True
-                one.turn.set()
-            if self._reads:
-                self._reads.popleft().turn.set()
-            else:
-                self._read_batches -= 1
+        return await self._reads.run(fn)
 
     def peek(self, fn: Callable[[Snapshot], T]) -> T:
         """``fn`` over a snapshot, here and now: for a few small values."""

@@ -14,16 +14,17 @@ from typing import ClassVar
 from ..crypto import sha256
 from ..effects import Effect, Send
 from ..errors import Reason, RemoteError, Verdict
-from ..limits import CHUNKS_PER_SEQUENCE_MAX, MANIFEST_CHUNKS_MAX, SEALED_CHUNK_BYTES_MAX
+from ..limits import CHUNKS_PER_SEQUENCE_MAX, FRAME_BYTES_MAX, MANIFEST_CHUNKS_MAX, RECEIPT_ITEMS_MAX, SEALED_CHUNK_BYTES_MAX
 from ..machine import Machine, Outcome, Row
 from ..signed import Signed
-from .messages import Audit, Cancel, Chunk, Confirm, Credit, Describe, Done, Fetch, Need, Place, Placed, Refused
+from .messages import Audit, Bundle, BundledRecord, Cancel, Chunk, Confirm, Credit, Describe, Done, Fetch, Need, Place, Placed, Refused
 
 REQUESTS_OPEN_MAX = 64  # of one peer at once on one stream; more are refused with FLOOD
 CREDIT_BYTES = 4 * 1024 * 1024  # one sequence of 16 chunks: two in flight hide the commit of one
 SEQUENCES_MAX = 1 << 32  # of one record
 SEQUENCE_CHUNKS_MAX = max(CHUNKS_PER_SEQUENCE_MAX, MANIFEST_CHUNKS_MAX)  # sequence 0 is the manifest
-EAGER_BYTES_MAX = 256 * 1024  # sent along unasked: one round trip less is worth no more than this in vain
+SMALL_BYTES_MAX = 256 * 1024  # goes in a bundle, unasked: one round trip less is worth no more than this in vain
+BUNDLE_BYTES_MAX = FRAME_BYTES_MAX - 1024  # one frame
 LOAD_CHUNKS_MAX = 4  # read from disk at once for one request, whatever credit the peer gives: 1 MiB of memory
 PLACE_PATIENCE_S = 30.0  # a request without any progress is given up, so that a stalling peer is replaced
 FETCH_PATIENCE_S = 10.0
@@ -169,9 +170,11 @@ def _violation(text: str) -> RemoteError:
     return RemoteError(Reason.MALFORMED, text, verdict=Verdict.DROP)
 
 
-def check_question(message: Confirm | Describe | Audit) -> None:
+def check_question(message: Confirm | Describe | Audit | Bundle) -> None:
     """Form of a question: every hash has 32 bytes. Raises RemoteError(MALFORMED); what the values mean is checked by the holder."""
     match message:
+        case Bundle(_, records):
+            hashes, numbers = _check_bundle(records)
         case Confirm(_, _, count, items, _):
             hashes = [digest for _, root, path in items for digest in (root, *path)]
             numbers = [count, *(index for index, _, _ in items)]
@@ -186,6 +189,26 @@ def check_question(message: Confirm | Describe | Audit) -> None:
         raise _violation("a hash that is not 32 bytes")
     if any(not 0 <= number < 2**63 for number in numbers):
         raise _violation("a number out of bounds")
+
+
+def bundled_bytes(record: BundledRecord) -> int:
+    """At most so many bytes of a bundle's frame. A bundle has BUNDLE_BYTES_MAX of them and RECEIPT_ITEMS_MAX sequences at most."""
+    statement = len(record.statement.body) + 128
+    return statement + sum(16 + 34 * len(sequence.path) + sum(5 + len(chunk) for chunk in sequence.chunks) for sequence in record.sequences)
+
+
+def _check_bundle(records: tuple[BundledRecord, ...]) -> tuple[list[bytes], list[int]]:
+    """Every hash and every number of a bundle, after its own bounds were checked."""
+    sequences = [sequence for record in records for sequence in record.sequences]
+    if not 0 < len(sequences) <= RECEIPT_ITEMS_MAX or not all(record.sequences for record in records):
+        raise _violation(f"a bundle of {len(records)} records and {len(sequences)} sequences")
+    if any(len({one.index for one in record.sequences}) != len(record.sequences) for record in records):
+        raise _violation("one sequence twice in a record")
+    if any(not 0 < len(sequence.chunks) <= SEQUENCE_CHUNKS_MAX for sequence in sequences):
+        raise _violation("a sequence without chunks, or with too many")
+    if any(not 16 < len(chunk) <= SEALED_CHUNK_BYTES_MAX for sequence in sequences for chunk in sequence.chunks):
+        raise _violation("a size out of bounds")
+    return [digest for sequence in sequences for digest in sequence.path], [sequence.index for sequence in sequences]
 
 
 class _Request(Machine):
@@ -245,11 +268,9 @@ class PlaceAsker(_Request):
         (S.ENDED, Abandon): ("ignore", _ENDED),
     }
 
-    def __init__(self, place: Place, eager_chunks: tuple[bytes, ...] = ()) -> None:
-        """eager_chunks: all chunks of a small sequence, sent along at once (``place.eager`` is set then)."""
+    def __init__(self, place: Place) -> None:
         super().__init__(place.request)
         self.place = place
-        self._eager_chunks = eager_chunks
         self._credit = 0
         self._to_load: list[int] = []
         self._loading = False
@@ -257,12 +278,7 @@ class PlaceAsker(_Request):
 
     def start(self, event: Start, now_s: float) -> Outcome:
         self._progress_at = now_s
-        sends: list[Effect] = [Send(self.place)]
-        for index, data in enumerate(self._eager_chunks):
-            self.sent_bytes += len(data)
-            sends.append(Send(Chunk(self.request, index, data)))
-        self._eager_chunks = ()
-        return S.ASKED, tuple(sends)
+        return S.ASKED, (Send(self.place),)
 
     def need(self, event: Need, now_s: float) -> Outcome:
         self._progress_at = now_s
@@ -272,7 +288,7 @@ class PlaceAsker(_Request):
         if event.credit < 1:
             raise _violation("no credit")
         self._credit = event.credit
-        self._to_load = [] if self.place.eager else list(dict.fromkeys(event.missing))
+        self._to_load = list(dict.fromkeys(event.missing))
         return S.MOVING, self._load_more()
 
     def credit(self, event: Credit, now_s: float) -> Outcome:
@@ -333,7 +349,6 @@ class PlaceServer(_Request):
 
     TABLE: ClassVar[Mapping[tuple[enum.Enum, type], Row]] = {
         (S.NEW, Place): ("place", frozenset({S.CHECKING})),
-        (S.CHECKING, Chunk): ("early_chunk", frozenset({S.CHECKING})),
         (S.CHECKING, Checked): ("checked", frozenset({S.MOVING, S.COMMITTING})),
         (S.CHECKING, Rejected): ("rejected", _ENDED),
         (S.CHECKING, Cancel): ("cancel", _ENDED),
@@ -343,7 +358,6 @@ class PlaceServer(_Request):
         (S.MOVING, Cancel): ("cancel", _ENDED),
         (S.MOVING, Tick): ("tick", frozenset({S.MOVING, S.ENDED})),
         (S.CHECKING, Tick): ("ignore", frozenset({S.CHECKING})),
-        (S.COMMITTING, Chunk): ("late_chunk", frozenset({S.COMMITTING})),
         (S.COMMITTING, Tick): ("ignore", frozenset({S.COMMITTING})),
         (S.COMMITTING, Committed): ("committed", _ENDED),
         (S.COMMITTING, Rejected): ("rejected", _ENDED),
@@ -362,7 +376,6 @@ class PlaceServer(_Request):
         self._place: Place | None = None
         self._missing: set[int] = set()
         self._storing: set[int] = set()
-        self._early: dict[int, bytes] = {}
         self._granted = 0
 
     def place(self, event: Place, now_s: float) -> Outcome:
@@ -373,29 +386,9 @@ class PlaceServer(_Request):
             raise _violation("a root or chunk name that is not 32 bytes")
         if any(not 16 < size <= SEALED_CHUNK_BYTES_MAX for size in event.sizes):
             raise _violation("a size out of bounds")
-        if event.eager and sum(event.sizes) > EAGER_BYTES_MAX:
-            raise _violation("too much sent without asking")
         self._place = event
         self._progress_at = now_s
         return S.CHECKING, (CheckPlace(event),)
-
-    def early_chunk(self, event: Chunk, now_s: float) -> Outcome:
-        """Chunks of an eager Place that overtake our own check; bounded by EAGER_BYTES_MAX in all."""
-        assert self._place is not None
-        if not self._place.eager:
-            raise _violation("a chunk that nobody asked for")
-        self._check(event)
-        if event.index in self._early:
-            raise _violation("a chunk sent twice")
-        self._early[event.index] = event.data
-        return S.CHECKING, ()
-
-    def late_chunk(self, event: Chunk, now_s: float) -> Outcome:
-        """A chunk of an eager Place of which everything was here already."""
-        assert self._place is not None
-        if not self._place.eager:
-            raise _violation("a chunk that was not asked for, or sent twice")
-        return S.COMMITTING, ()
 
     def _check(self, event: Chunk) -> bytes:
         assert self._place is not None
@@ -411,26 +404,17 @@ class PlaceServer(_Request):
         self._progress_at = now_s
         self._missing = set(event.missing)
         if not self._missing:
-            self._early.clear()
             return S.COMMITTING, (Commit(self._place),)
         self._granted = CREDIT_BYTES
-        effects: list[Effect] = [Send(Need(self.request, event.missing, CREDIT_BYTES))]
-        for index, data in sorted(self._early.items()):
-            if index in self._missing and index not in self._storing:
-                self._storing.add(index)
-                effects.append(Store(index, self._place.names[index], data))
-        self._early.clear()
-        return S.MOVING, tuple(effects)
+        return S.MOVING, (Send(Need(self.request, event.missing, CREDIT_BYTES)),)
 
     def chunk(self, event: Chunk, now_s: float) -> Outcome:
         assert self._place is not None
         name = self._check(event)
         if event.index not in self._missing or event.index in self._storing:
-            if self._place.eager:  # sent along unasked, and already here
-                return S.MOVING, ()
             raise _violation("a chunk that was not asked for, or sent twice")
         self._granted -= len(event.data)
-        if self._granted < 0 and not self._place.eager:
+        if self._granted < 0:
             raise RemoteError(Reason.FLOOD, "more bytes than the credit allows")
         self._progress_at = now_s
         self._storing.add(event.index)
@@ -454,14 +438,12 @@ class PlaceServer(_Request):
         return S.ENDED, (Send(Placed(self.request, event.answer)), Finished(answer=event.answer))
 
     def rejected(self, event: Rejected, now_s: float) -> Outcome:
-        self._early.clear()
         return S.ENDED, (
             Send(Refused(self.request, event.reason, event.text, event.refusal)),
             Failed(reason_named(event.reason), event.text),
         )
 
     def cancel(self, event: Cancel, now_s: float) -> Outcome:
-        self._early.clear()
         return S.ENDED, (Failed(Reason.CANCELLED, "the peer no longer wants it"),)
 
     def _waits_for_ourselves(self) -> bool:

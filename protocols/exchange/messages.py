@@ -22,14 +22,13 @@ class ByStatement(Record, frozen=True, tag="statement"):
 
 
 class Place(Record, frozen=True):
-    """Keep this sequence. names: chunk names in order; sizes: sealed bytes of each; eager: chunks follow without waiting for Need."""
+    """Keep this sequence. names: chunk names in order; sizes: sealed bytes of each."""
 
     request: int
     root: bytes
     names: tuple[bytes, ...]
     sizes: tuple[int, ...]
     authority: ByOffer | ByStatement
-    eager: bool = False
 
 
 class Need(Record, frozen=True):
@@ -149,6 +148,37 @@ class Cancel(Record, frozen=True):
     request: int
 
 
+class BundledSequence(Record, frozen=True):
+    """A whole small sequence. path: from its root up to the statement's chunks root; chunks: sealed, in order. Their names are their
+    hashes and the root is the names', so neither is said."""
+
+    index: int
+    path: tuple[bytes, ...]
+    chunks: tuple[bytes, ...]
+
+
+class BundledRecord(Record, frozen=True):
+    """Sequences of one record, by the authority of its statement."""
+
+    statement: Signed
+    sequences: tuple[BundledSequence, ...]
+
+
+class Bundle(Record, frozen=True):
+    """Keep these sequences of many small records: one question for what would be one Place for each."""
+
+    request: int
+    records: tuple[BundledRecord, ...]
+
+
+class Bundled(Record, frozen=True):
+    """All but the refused are on disk. receipts: that say so; refused: (index of the record, stable reason name, text for people)."""
+
+    request: int
+    receipts: tuple[Signed, ...]
+    refused: tuple[tuple[int, str, str], ...] = ()
+
+
 MESSAGES: tuple[tuple[int, type], ...] = (
     (1, Place),
     (2, Need),
@@ -165,4 +195,6 @@ MESSAGES: tuple[tuple[int, type], ...] = (
     (13, Audit),
     (14, AuditAnswer),
     (15, Cancel),
+    (16, Bundle),
+    (17, Bundled),
 )

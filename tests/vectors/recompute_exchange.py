@@ -36,8 +36,8 @@ def recompute() -> dict[str, Any]:
         "root": root.hex(),
         "audit_digest": digest.hex(),
         "frames": {
-            "place_by_offer": frame(1, 1, root, names, sizes, ["offer", signed], False),
-            "place_by_statement": frame(1, 2, root, names, sizes, ["statement", signed, 1, 2, path], True),
+            "place_by_offer": frame(1, 1, root, names, sizes, ["offer", signed]),
+            "place_by_statement": frame(1, 2, root, names, sizes, ["statement", signed, 1, 2, path]),
             "need": frame(2, 1, [0, 1], 4194304),
             "chunk": frame(3, 1, 0, chunks[0]),
             "credit": frame(4, 1, 1040),
@@ -52,6 +52,8 @@ def recompute() -> dict[str, Any]:
             "audit": frame(13, 6, nonce, [[names[0], 0, 16]]),
             "audit_answer": frame(14, 6, digest),
             "cancel": frame(15, 7),
+            "bundle": frame(16, 8, [[signed, [[0, path, [chunks[0]]], [1, path, chunks]]]]),
+            "bundled": frame(17, 8, [signed], [[0, "E-QUOTA", "full"]]),
         },
     }
 

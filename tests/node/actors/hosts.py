@@ -15,6 +15,7 @@ from protocols.signed import Signed
 from protocols.types import PeerId
 
 ANSWER = Signed(b"answer", b"\1" * 32, b"\2" * 64)
+REFUSED = Signed(b"refused", b"\1" * 32, b"\2" * 64)
 AUTHORITY = m.ByOffer(Signed(b"offer", b"\1" * 32, b"\2" * 64))
 
 
@@ -23,9 +24,9 @@ def bodies_of(count: int, size: int, *, salt: int = 0) -> tuple[bytes, ...]:
     return tuple((salt * 65536 + index).to_bytes(4, "big") * (size // 4) for index in range(count))
 
 
-def place_of(bodies: tuple[bytes, ...], *, request: int = 0, eager: bool = False) -> m.Place:
+def place_of(bodies: tuple[bytes, ...], *, request: int = 0) -> m.Place:
     names = tuple(bytes(sha256(body)) for body in bodies)
-    return m.Place(request, bytes(merkle_root(names)), names, tuple(len(body) for body in bodies), AUTHORITY, eager)
+    return m.Place(request, bytes(merkle_root(names)), names, tuple(len(body) for body in bodies), AUTHORITY)
 
 
 class Host:
@@ -75,6 +76,18 @@ class Host:
     async def confirm(self, peer: PeerId, message: m.Confirm) -> m.Confirmed:
         self._may()
         return m.Confirmed(message.request, ANSWER, ())
+
+    async def bundle(self, peer: PeerId, message: m.Bundle) -> m.Bundled:
+        size = sum(len(chunk) for record in message.records for one in record.sequences for chunk in one.chunks)
+        self.storing_bytes += size
+        self.storing_bytes_max = max(self.storing_bytes_max, self.storing_bytes)
+        try:
+            await self.gate.wait()
+            self._may()
+            noes = tuple((n, "E-QUOTA", "full") for n, record in enumerate(message.records) if record.statement == REFUSED)
+            return m.Bundled(message.request, (ANSWER,), noes)
+        finally:
+            self.storing_bytes -= size
 
     async def describe(self, peer: PeerId, message: m.Describe) -> m.Described:
         self.at_once += 1

@@ -26,7 +26,7 @@ from protocols.exchange import messages as m
 from protocols.limits import SEALED_CHUNK_BYTES_MAX
 from protocols.registry import decode_message, encode_message
 
-from .hosts import ANSWER, Host, bodies_of, place_of
+from .hosts import ANSWER, REFUSED, Host, bodies_of, place_of
 from .streams import ALICE, BOB, Pair, connected, live
 
 CLOCK = SystemClock()
@@ -133,8 +133,9 @@ def test_many_requests_and_bulk_share_streams_in_both_directions() -> None:
     live(story)
 
 
-def test_second_place_sends_nothing_and_eager_place_sends_at_once() -> None:
-    """Goal: what is there is not sent again. Method: the same sequence twice; another one eagerly, twice."""
+def test_second_place_sends_nothing_and_a_bundle_takes_one_question() -> None:
+    """Goal: what is there is not sent again; small records share a question. Method: the same sequence twice; two records in a bundle, of
+    which the holder refuses one."""
 
     async def story() -> None:
         async with connected(EXCHANGE_PROTOCOL) as pair:
@@ -143,9 +144,10 @@ def test_second_place_sends_nothing_and_eager_place_sends_at_once() -> None:
             assert (await client.place(place_of(bodies), loader(bodies)))[1] == 4 * 2048
             assert (await client.place(place_of(bodies), loader(bodies)))[1] == 0
             small = bodies_of(3, 2048, salt=9)
-            for _ in range(2):
-                answer, _sent = await client.place(place_of(small, eager=True), loader(()), small)
-                assert answer == ANSWER
+            parts = (m.BundledSequence(0, (), small),)
+            answer = await client.bundle((m.BundledRecord(ANSWER, parts), m.BundledRecord(REFUSED, parts)))
+            assert answer.receipts == (ANSWER,)
+            assert answer.refused == ((1, "E-QUOTA", "full"),)
 
     live(story)
 

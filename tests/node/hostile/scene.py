@@ -25,13 +25,13 @@ from node.transport.memory import Link, MemoryConnection, MemoryNetwork, MemoryS
 from node.transport.port import PresharedKey, StreamBroken, StreamEnded
 from node.wiring import Node, World
 from protocols.auth import machine as a
-from protocols.codec import encode
+from protocols.codec import decode, encode
 from protocols.crypto import FORMAT, SUITE, HpkePrivateKey, Label, SigningKey, sha256
 from protocols.effects import Send
 from protocols.errors import LadingError, LocalError
 from protocols.files.hashid import hash_id as hash_id_of
 from protocols.files.keys import OwnerSecrets, RecordClass, record_key_commitment
-from protocols.files.objects import Statement
+from protocols.files.objects import Statement, Tombstone, sign_tombstone
 from protocols.gossip import messages as g
 from protocols.gossip.facts import FactKind, fact_id
 from protocols.identity.announce import sign_announcement
@@ -350,3 +350,23 @@ class Enemy:
         }
         # Not ``sign_statement``, which would refuse to sign what breaks a rule.
         return sign_object(Statement(**fields), self.own.member.signing, Label.STATEMENT, self.own.network_id)  # type: ignore[arg-type]  # as the test wrote them
+
+    def tombstone(self, signed: Signed, time_s: int) -> Signed:
+        """The enemy's deletion of a record of its own."""
+        assert self.own.member is not None
+        statement = decode(signed.body, Statement)
+        tombstone = Tombstone(
+            format=FORMAT,
+            suite=SUITE,
+            network=statement.network,
+            domain=statement.domain,
+            owner=statement.owner,
+            hash_id=statement.hash_id,
+            c=statement.c,
+            seq=2,
+            follows=signed.object_hash,
+            covers=(signed.object_hash,),
+            act="delete",
+            time_s=UnixSeconds(time_s),
+        )
+        return sign_tombstone(tombstone, self.own.member.signing)

@@ -9,11 +9,13 @@ import trio
 
 from node.transport.port import StreamBroken
 from node.wiring import Node
+from protocols.codec import encode
 from protocols.crypto import FORMAT, SUITE, sha256
 from protocols.exchange import messages as m
 from protocols.files.holdings import open_receipt
 from protocols.files.objects import Offer, open_statement, sign_offer
 from protocols.files.sequences import sequence_root
+from protocols.gossip.facts import FactKind
 from protocols.registry import decode_message, encode_message
 from protocols.signed import Signed
 from protocols.types import SequenceRoot, UnixSeconds
@@ -201,5 +203,84 @@ def test_chunk_that_rots_on_a_holders_disk_when_fetched_then_it_is_not_sent() ->
             assert isinstance(answer, m.Chunk)
             assert answer.index == 0
             assert decode_message("exchange", await stream.receive()) == m.Done(2, (1,))
+
+    play(story)
+
+
+def test_bundle_of_good_and_bad_records_when_asked_then_the_good_ones_are_kept_and_each_bad_one_is_refused_for_its_reason() -> None:
+    """Goal: what one record does wrong costs the others nothing, and nothing wrong is kept. Method: one bundle of a sound record, one whose
+    chunk is another, one with a sequence no index counts, one by a stranger, one with a broken signature and one beyond the quota."""
+
+    async def story() -> None:
+        async with scene() as stage:
+            node, enemy = await entered(stage)
+            stream = await enemy.open_exchange()
+
+            def record(signed: Signed, chunk: bytes, index: int = 0, path: tuple[bytes, ...] = ()) -> m.BundledRecord:
+                return m.BundledRecord(signed, (m.BundledSequence(index, path, (chunk,)),))
+
+            def root_of(chunk: bytes) -> bytes:
+                return sequence_root([sha256(chunk)])
+
+            good, swapped, far = body(1), body(2), body(3)
+            other = b"o" * 32
+            beyond = enemy.statement([b"x"], chunks_root=sha256(b"\x01", other, root_of(far)), data_chunks=2**32, sealed_bytes=1024)
+            stranger = Enemy(stage, stage.own("stranger"))  # certified, but the node has never heard of it
+            honest = enemy.statement([root_of(body(5))])
+            records = (
+                record(enemy.statement([root_of(good)]), good),
+                record(enemy.statement([root_of(swapped)]), body(99)),
+                record(beyond, far, 2**32, (other,)),
+                record(stranger.statement([root_of(body(4))]), body(4)),
+                record(Signed(honest.body, honest.signer, bytes(64)), body(5)),
+            )
+            answer = await enemy.ask(stream, m.Bundle(1, records))
+            assert isinstance(answer, m.Bundled)
+            assert {number: reason for number, reason, _ in answer.refused} == {
+                1: "E-INTEGRITY",
+                2: "E-INTEGRITY",
+                3: "E-NOT-MEMBER",
+                4: "E-BAD-SIGNATURE",
+            }
+            (receipt,) = answer.receipts
+            (item,) = open_receipt(receipt, enemy.own.network_id).items
+            assert item.sequence_roots == (root_of(good),)
+            held = node.chunk_store.peek(lambda snapshot: list(chunks.sequences(snapshot)))
+            assert [one.sequence_root for one in held] == [root_of(good)]
+            # The same again is no second copy; what a member may keep here is bounded whatever way it comes.
+            assert await enemy.ask(stream, m.Bundle(2, records[:1])) != answer
+            number = 3
+            while True:
+                part = [body(1000 * number + n, 256 * 1024) for n in range(1)]
+                last = await enemy.ask(stream, m.Bundle(number, tuple(record(enemy.statement([root_of(one)]), one) for one in part)))
+                assert isinstance(last, m.Bundled)
+                number += 1
+                if last.refused:
+                    break
+            assert last.refused[0][1] == "E-QUOTA"
+            owned = node.chunk_store.peek(lambda snapshot: chunks.owner_bytes(snapshot, enemy.own.owner))
+            assert QUOTA_BYTES - 256 * 1024 <= owned <= QUOTA_BYTES
+            assert node.peers.is_connected(enemy.own.peer_id)
+
+    play(story)
+
+
+def test_deleted_record_when_bundled_again_then_it_is_refused() -> None:
+    """Goal: no way to keep leads around a tombstone. Method: a record by bundle, its tombstone, the same bundle."""
+
+    async def story() -> None:
+        async with scene() as stage:
+            _, enemy = await entered(stage)
+            stream = await enemy.open_exchange()
+            chunk = body(1)
+            signed = enemy.statement([sequence_root([sha256(chunk)])])
+            bundle = (m.BundledRecord(signed, (m.BundledSequence(0, (), (chunk,)),)),)
+            assert isinstance(await enemy.ask(stream, m.Bundle(1, bundle)), m.Bundled)
+            await enemy.tell((FactKind.TOMBSTONE, encode(enemy.tombstone(signed, EPOCH + 1))))
+            await trio.sleep(1)
+            answer = await enemy.ask(stream, m.Bundle(2, bundle))
+            assert isinstance(answer, m.Bundled)
+            assert [(number, reason) for number, reason, _ in answer.refused] == [(0, "E-DELETED")]
+            assert answer.receipts == ()
 
     play(story)

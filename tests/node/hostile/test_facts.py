@@ -14,7 +14,7 @@ from protocols.codec import decode, encode
 from protocols.crypto import FORMAT, SUITE, SigningKey, sha256
 from protocols.exchange import messages as m
 from protocols.files.holdings import Receipt, ReceiptItem, Withdrawal, WithdrawnItem, sign_receipt, sign_withdrawal
-from protocols.files.objects import Pin, Statement, Tombstone, make_wrap, sign_pin, sign_tombstone, sign_wrap
+from protocols.files.objects import Pin, Statement, make_wrap, sign_pin, sign_wrap
 from protocols.files.sequences import sequence_root
 from protocols.gossip import messages as g
 from protocols.gossip.facts import FactKind
@@ -73,26 +73,6 @@ def item_of(owner: bytes, hash_id: bytes, roots: Sequence[bytes], object_hash: b
         wraps=Digest(b"w" * 32),
         sequence_roots=tuple(SequenceRoot(root) for root in sorted(roots)),
     )
-
-
-def tombstone_of(enemy: Enemy, signed: Signed, time_s: int) -> Signed:
-    assert enemy.own.member is not None
-    statement = decode(signed.body, Statement)
-    tombstone = Tombstone(
-        format=FORMAT,
-        suite=SUITE,
-        network=statement.network,
-        domain=statement.domain,
-        owner=statement.owner,
-        hash_id=statement.hash_id,
-        c=statement.c,
-        seq=2,
-        follows=signed.object_hash,
-        covers=(signed.object_hash,),
-        act="delete",
-        time_s=UnixSeconds(time_s),
-    )
-    return sign_tombstone(tombstone, enemy.own.member.signing)
 
 
 def revoked(stage: Scene, member: bytes, time: int) -> Attested:
@@ -437,7 +417,7 @@ def test_tombstones_of_a_member_that_is_put_out_then_only_what_others_saw_before
             witness = Enemy(stage, stage.own("witness"))
             await witness.enter(node)
             seen, unseen = owner.statement([b"1" * 32]), owner.statement([b"2" * 32])
-            tombs = [tombstone_of(owner, signed, EPOCH + 1) for signed in (seen, unseen)]
+            tombs = [owner.tombstone(signed, EPOCH + 1) for signed in (seen, unseen)]
             await owner.tell(*((FactKind.STATEMENT, encode(one)) for one in (seen, unseen)))
             await owner.tell(*((FactKind.TOMBSTONE, encode(one)) for one in tombs))
             first = decode(seen.body, Statement)

@@ -16,7 +16,7 @@ def bodies_of(count: int, size: int = 1040) -> tuple[bytes, ...]:
     return tuple(index.to_bytes(4, "big") * (size // 4) for index in range(count))
 
 
-def place_of(bodies: tuple[bytes, ...], *, request: int = 1, eager: bool = False) -> Place:
+def place_of(bodies: tuple[bytes, ...], *, request: int = 1) -> Place:
     """The request that these be kept."""
     names = tuple(bytes(sha256(body)) for body in bodies)
-    return Place(request, merkle_root(names), names, tuple(len(body) for body in bodies), OFFER, eager)
+    return Place(request, merkle_root(names), names, tuple(len(body) for body in bodies), OFFER)

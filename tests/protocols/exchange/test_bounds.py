@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from protocols.codec import encode
 from protocols.effects import Send
 from protocols.errors import Reason, RemoteError, Verdict
 from protocols.exchange import machine as x
 from protocols.exchange import messages as m
-from protocols.limits import SEALED_CHUNK_BYTES_MAX
+from protocols.limits import RECEIPT_ITEMS_MAX, SEALED_CHUNK_BYTES_MAX
+from protocols.signed import Signed
 
 from .requests import ANSWER, bodies_of, place_of
 
@@ -65,7 +69,6 @@ def test_wrong_bytes_ban_the_peer_in_both_directions() -> None:
         m.Place(1, PLACE.root, PLACE.names[:1], (16,), PLACE.authority),
         m.Place(1, PLACE.root, PLACE.names[:1], (SEALED_CHUNK_BYTES_MAX + 1,), PLACE.authority),
         m.Place(1, PLACE.root, PLACE.names[:1] * 4097, (1040,) * 4097, PLACE.authority),
-        m.Place(1, PLACE.root, PLACE.names[:2], (SEALED_CHUNK_BYTES_MAX,) * 2, PLACE.authority, True),
     ],
 )
 def test_place_out_of_bounds_is_refused_before_anything_is_looked_up(place: m.Place) -> None:
@@ -93,6 +96,7 @@ def test_fetch_out_of_bounds_is_refused(fetch: m.Fetch) -> None:
 
 
 HASH = bytes(32)
+WHOLE = m.BundledSequence(0, (HASH,), (bytes(17),))
 
 
 @pytest.mark.parametrize(
@@ -108,9 +112,19 @@ HASH = bytes(32)
         m.Audit(1, b"nonce", ()),
         m.Audit(1, HASH, ((b"name", 0, 1),)),
         m.Audit(1, HASH, ((HASH, -1, 1),)),
+        m.Bundle(1, ()),
+        m.Bundle(1, (m.BundledRecord(ANSWER, ()),)),
+        m.Bundle(1, (m.BundledRecord(ANSWER, (WHOLE,)), m.BundledRecord(ANSWER, ()))),
+        m.Bundle(1, (m.BundledRecord(ANSWER, (WHOLE, WHOLE)),)),
+        m.Bundle(1, (m.BundledRecord(ANSWER, (m.BundledSequence(0, (), ()),)),)),
+        m.Bundle(1, (m.BundledRecord(ANSWER, (m.BundledSequence(0, (), (bytes(16),)),)),)),
+        m.Bundle(1, (m.BundledRecord(ANSWER, (m.BundledSequence(0, (), (bytes(SEALED_CHUNK_BYTES_MAX + 1),)),)),)),
+        m.Bundle(1, (m.BundledRecord(ANSWER, (m.BundledSequence(0, (b"step",), (bytes(17),)),)),)),
+        m.Bundle(1, (m.BundledRecord(ANSWER, (m.BundledSequence(-1, (), (bytes(17),)),)),)),
+        m.Bundle(1, (m.BundledRecord(ANSWER, (WHOLE,)),) * (RECEIPT_ITEMS_MAX + 1)),
     ],
 )
-def test_question_with_other_than_hashes_is_refused(question: m.Confirm | m.Describe | m.Audit) -> None:
+def test_question_with_other_than_hashes_is_refused(question: m.Confirm | m.Describe | m.Audit | m.Bundle) -> None:
     """Goal and method as above."""
     with pytest.raises(RemoteError) as caught:
         x.check_question(question)
@@ -122,6 +136,15 @@ def test_lawful_questions_pass() -> None:
     x.check_question(m.Confirm(1, ANSWER, 2, ((1, HASH, (HASH,)),)))
     x.check_question(m.Describe(1, HASH, HASH, 0))
     x.check_question(m.Audit(1, HASH, ((HASH, 0, 4096),)))
+    x.check_question(m.Bundle(1, (m.BundledRecord(ANSWER, (WHOLE,)),) * RECEIPT_ITEMS_MAX))
+
+
+@given(st.lists(st.lists(st.integers(17, 2000), min_size=1, max_size=4), min_size=1, max_size=4), st.integers(0, 32), st.integers(0, 2**32))
+def test_bundle_is_never_longer_than_it_is_counted(sizes: list[list[int]], depth: int, index: int) -> None:
+    """Goal: what fits by our count fits a frame. Method: records of any shape, encoded."""
+    parts = tuple(m.BundledSequence(index + n, (HASH,) * depth, tuple(map(bytes, chunks))) for n, chunks in enumerate(sizes))
+    record = m.BundledRecord(Signed(bytes(700), HASH, bytes(64)), parts)
+    assert len(encode(record)) <= x.bundled_bytes(record)
 
 
 def test_nobody_is_woken_while_our_own_disk_is_slow() -> None:

@@ -19,7 +19,6 @@ from .requests import ANSWER, bodies_of, place_of
 
 BODIES = bodies_of(2)
 PLACE = place_of(BODIES)
-EAGER = place_of(BODIES, eager=True)
 NAMES = dict(enumerate(PLACE.names))
 LIE = m.Chunk(1, 0, b"\xff" * len(BODIES[0]))
 LENGTH = 5
@@ -75,8 +74,7 @@ def sequences(first: object, others: Sequence[object], make: Callable[[], Machin
     return [run(make(), (first, *rest)) for rest in itertools.product(others, repeat=LENGTH - 1)]
 
 
-@pytest.mark.parametrize("place", [PLACE, EAGER], ids=["asked", "eager"])
-def test_nothing_is_stored_unhashed_and_nothing_said_before_it_is_kept(place: m.Place) -> None:
+def test_nothing_is_stored_unhashed_and_nothing_said_before_it_is_kept() -> None:
     """Goal: lesson 4 at the holder. Method: all sequences of five events of PlaceServer; effects are judged by what came before."""
     others = (
         m.Chunk(1, 0, BODIES[0]),
@@ -91,11 +89,11 @@ def test_nothing_is_stored_unhashed_and_nothing_said_before_it_is_kept(place: m.
         x.Tick(),
     )
     ends = set()
-    for done in sequences(place, others, lambda: x.PlaceServer(1)):
+    for done in sequences(PLACE, others, lambda: x.PlaceServer(1)):
         for effect in done.effects:
             match effect:
                 case x.Store(index, name, data):
-                    assert sha256(data) == name == place.names[index]
+                    assert sha256(data) == name == PLACE.names[index]
                     assert x.Checked((0,)) in done.events
                 case x.Commit():
                     assert x.Checked(()) in done.events or x.Stored((0,)) in done.events
@@ -110,7 +108,7 @@ def test_nothing_is_stored_unhashed_and_nothing_said_before_it_is_kept(place: m.
                     pass
                 case _:
                     raise AssertionError(effect)
-        assert place.eager or LIE not in done.events
+        assert LIE not in done.events
     assert ends == {x.Finished, x.Failed}
 
 
@@ -211,7 +209,6 @@ def test_whatever_the_peer_says_only_remote_error_comes_out(make: Callable[[], M
     """Goal: no byte from a peer makes an assertion false. Method: every message of the conversation, in every order of four."""
     said: tuple[object, ...] = (
         PLACE,
-        EAGER,
         m.Place(1, b"", (), (), PLACE.authority),
         m.Place(1, PLACE.root, PLACE.names, (2**62, 17), PLACE.authority),
         m.Need(1, (0,), 2**63),

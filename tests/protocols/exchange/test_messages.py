@@ -21,9 +21,10 @@ FRAMES = {name: bytes.fromhex(frame) for name, frame in VECTORS["frames"].items(
 
 SIGNED = Signed(b"\x01\x02", b"\x03" * 32, b"\x04" * 64)
 ROOT, NAMES = bytes.fromhex(VECTORS["root"]), tuple(bytes.fromhex(name) for name in VECTORS["names"])
+PATH, CHUNKS = (b"\x05" * 32,), (b"\x00" * 1040, b"\x01" * 1040)
 SAID: dict[str, object] = {
     "place_by_offer": m.Place(1, ROOT, NAMES, (1040, 1040), m.ByOffer(SIGNED)),
-    "place_by_statement": m.Place(2, ROOT, NAMES, (1040, 1040), m.ByStatement(SIGNED, 1, 2, (b"\x05" * 32,)), True),
+    "place_by_statement": m.Place(2, ROOT, NAMES, (1040, 1040), m.ByStatement(SIGNED, 1, 2, (b"\x05" * 32,))),
     "need": m.Need(1, (0, 1), 4194304),
     "chunk": m.Chunk(1, 0, b"\x00" * 1040),
     "credit": m.Credit(1, 1040),
@@ -38,6 +39,8 @@ SAID: dict[str, object] = {
     "audit": m.Audit(6, b"\x08" * 32, ((NAMES[0], 0, 16),)),
     "audit_answer": m.AuditAnswer(6, bytes.fromhex(VECTORS["audit_digest"])),
     "cancel": m.Cancel(7),
+    "bundle": m.Bundle(8, (m.BundledRecord(SIGNED, (m.BundledSequence(0, PATH, CHUNKS[:1]), m.BundledSequence(1, PATH, CHUNKS))),)),
+    "bundled": m.Bundled(8, (SIGNED,), ((0, "E-QUOTA", "full"),)),
 }
 
 

@@ -120,16 +120,6 @@ def test_place_brings_exactly_what_is_missing(present: set[int], draw: st.DataOb
     assert holder.outcome == [x.Finished(answer=ANSWER)]
 
 
-@given(st.sets(st.integers(0, 7)), st.data())
-def test_eager_place_finishes_whatever_is_there(present: set[int], draw: st.DataObject) -> None:
-    """Goal: chunks that are sent along unasked hurt nobody. Method: any part is there already; any interleaving."""
-    asker = End(x.PlaceAsker(place_of(SMALL, eager=True), SMALL), {})
-    holder = End(x.PlaceServer(1), {index: SMALL[index] for index in present})
-    assert play(asker, holder, draw, cut_at=None) == 0.0
-    assert holder.disk == dict(enumerate(SMALL))
-    assert [type(end.outcome[0]) for end in (asker, holder)] == [x.Finished, x.Finished]
-
-
 @given(st.sets(st.integers(0, 19)), st.sets(st.integers(0, 19)), st.integers(0, 3), st.data())
 def test_fetch_brings_what_is_there_with_any_credit(present: set[int], wanted: set[int], more: int, draw: st.DataObject) -> None:
     """Goal: no credit is so small that both wait for each other. Method: credits of one chunk and some bytes to four, any interleaving."""
@@ -145,7 +135,7 @@ def test_fetch_brings_what_is_there_with_any_credit(present: set[int], wanted: s
     assert holder.outcome == [x.Finished(missing=missing)]
 
 
-@given(st.sampled_from(["place", "eager", "fetch"]), st.integers(0, 60), st.data())
+@given(st.sampled_from(["place", "fetch"]), st.integers(0, 60), st.data())
 def test_cut_at_any_point_ends_with_a_reason_on_both_sides(what: str, cut_at: int, draw: st.DataObject) -> None:
     """Goal: nobody waits for ever. Method: from some step on nothing arrives; each side is Finished or Failed for a reason it can name."""
     server: x.PlaceServer | x.FetchServer = x.PlaceServer(1)
@@ -154,8 +144,6 @@ def test_cut_at_any_point_ends_with_a_reason_on_both_sides(what: str, cut_at: in
         asker = End(x.FetchAsker(1, place_of(BODIES).root, names), {})
         server = x.FetchServer(1)
         holder = End(server, dict(enumerate(BODIES)))
-    elif what == "eager":
-        asker, holder = End(x.PlaceAsker(place_of(SMALL, eager=True), SMALL), {}), End(server, {})
     else:
         asker, holder = End(x.PlaceAsker(place_of(BODIES)), dict(enumerate(BODIES))), End(server, {})
     took_s = play(asker, holder, draw, cut_at=cut_at)
