@@ -17,8 +17,8 @@ from protocols.limits import TICKET_LIFETIME_S
 from protocols.types import PeerId
 
 from .actors.facts import FactsAccepted
-from .actors.files import PutOptions
 from .actors.peers import PeerConnected, PeerLost
+from .actors.puts import PutOptions
 from .http.contract import Answer
 from .wiring import Node
 

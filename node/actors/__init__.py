@@ -10,6 +10,7 @@ session       one connection's life: auth, then its streams
 peers         who is connected; dials, back-off, one connection per pair
 membership    tickets, joining, certificates, revocations, fences
 holdings      what this node holds for others: offers, holds, receipts, collection, scrub
-files         put and get
+files         get, and what people ask about records
+puts          a record on its way in
 replication   want against have: repair, audit, surplus
 """

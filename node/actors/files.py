@@ -6,9 +6,7 @@ import contextlib
 import errno
 import logging
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
-from contextlib import nullcontext
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 
 import trio
@@ -16,53 +14,42 @@ import trio
 from protocols.codec import encode
 from protocols.crypto import FORMAT, SUITE, sha256
 from protocols.errors import InvalidObject, LadingError, Partial, Reason, Refused, RemoteError, UsageError, Verdict
-from protocols.exchange.machine import SMALL_BYTES_MAX
-from protocols.files.builder import FinishedRecord, RecordBuilder, SealedChunk
-from protocols.files.entries import Attributes, EntryVerifier, colliding_paths
+from protocols.files.entries import EntryVerifier
 from protocols.files.hashid import cid_text
-from protocols.files.keys import RecordClass
 from protocols.files.manifest import Manifest, PlannedChunk, open_manifest
 from protocols.files.objects import (
-    Offer,
     Pin,
     Statement,
     Tombstone,
     make_wrap,
-    sign_offer,
     sign_pin,
-    sign_statement,
     sign_tombstone,
     sign_wrap,
     unwrap_key,
 )
-from protocols.files.sequences import SequenceDescriptor, check_sequence, sequence_count, sequence_paths, sequence_root
+from protocols.files.sequences import SequenceDescriptor, check_sequence, sequence_count, sequence_root
 from protocols.files.survive import smallest_kill_set, survives, what_if
 from protocols.gossip.facts import FactKind
 from protocols.identity.attested import Attested
-from protocols.limits import CHUNKS_PER_SEQUENCE, OFFER_LIFETIME_S
+from protocols.limits import OFFER_LIFETIME_S
 from protocols.signed import Signed
-from protocols.types import ChunkName, Digest, HashId, MemberId, PeerId, SequenceRoot, UnixSeconds
+from protocols.types import ChunkName, Digest, MemberId, PeerId, SequenceRoot, UnixSeconds
 
 from ..bus import Bus
 from ..clock import Clock
 from ..entropy import Entropy
-from ..offload import Offload, SharedTrips
+from ..offload import Offload
 from ..own import MemberKeys, OwnKeys
-from ..sources import READ_BYTES, FileReader, SourceItem, scan
 from ..transport.port import StreamBroken
 from .facts import FactsAccepted, FactsHandle
 from .holdings import HeldSequence, Holdings
 from .knowledge import Knowledge, RecordFacts
 from .peers import PeerConnected, PeerLost, Peers
+from .puts import Progress, PutOptions, Puts
 from .replication import Replication
 
 log = logging.getLogger(__name__)
 
-EPOCH = 0  # rotated with grants, in a later issue; derivations carry it from the first record on
-STEP_BYTES = 4 * 1024 * 1024  # read, hashed and sealed in one turn of a pool thread, and committed together
-STEPS_PER_TRIP_MAX = 8
-SEALING_TRIPS_MAX = 2
-SEQUENCES_SHIPPING_MAX = 4
 # Records that are read, sealed, kept and shipped at the same time; others wait their turn. Enough to fill every batch of commits,
 # signatures and receipts, and few enough that the first of hundreds are done while the last wait, in bounded memory.
 PUTS_AT_ONCE_MAX = 96
@@ -73,92 +60,9 @@ REMOVE_PATIENCE_S = 10.0
 RESUME_SUFFIX = ".resume"
 PART_SUFFIX = ".part"
 
-Progress = Callable[[Mapping[str, object]], None]
-
 
 def _silent(_: Mapping[str, object]) -> None:
     """Nobody watches."""
-
-
-@dataclass
-class PutOptions:
-    """What `put` was asked for. replicas: copies wanted, 0 = as the profile says. valid_until_s: 0 = without end."""
-
-    replicas: int = 0
-    ack: str = "quorum"
-    record_class: RecordClass = RecordClass.DEDUP
-    tags: tuple[tuple[str, str], ...] = ()
-    valid_until_s: int = 0
-
-
-class _Pump:
-    """Reads sources and feeds the builder, a step at a time, in a pool thread: the first step looks for them, the last one finishes
-    the record, so that a small one takes one trip."""
-
-    def __init__(self, builder: RecordBuilder, paths: Sequence[Path]) -> None:
-        self._builder = builder
-        self._paths = paths
-        self._items: Iterator[SourceItem] | None = None
-        self._reader: FileReader | None = None
-        self._is_first = True
-        self.colliding: list[tuple[str, str]] = []
-        self.bytes_total = 0
-        self.record: FinishedRecord | None = None
-        self.small: list[SealedChunk] | None = None
-        """All chunks of a record that one step finished and that goes in a bundle."""
-
-    def step(self) -> tuple[list[SealedChunk], int]:
-        """Sealed chunks, plain bytes read; ``record`` is there after the last step."""
-        if self._items is None:
-            items = scan(self._paths)
-            self.colliding = list(colliding_paths(item.path for item in items))
-            self.bytes_total = sum(item.size for item in items)
-            self._items = iter(items)
-        is_first = self._is_first
-        self._is_first = False
-        sealed, taken, is_read = self._read(self._items)
-        if is_read:
-            self.record = self._builder.finish()
-            if is_first and self.record.sealed_bytes <= SMALL_BYTES_MAX:
-                self.small = [*sealed, *self.record.last_chunks, *self.record.manifest_chunks]
-        return sealed, taken
-
-    def _read(self, items: Iterator[SourceItem]) -> tuple[list[SealedChunk], int, bool]:
-        sealed: list[SealedChunk] = []
-        taken = 0
-        while taken < STEP_BYTES:
-            if self._reader is None:
-                item = next(items, None)
-                if item is None:
-                    return sealed, taken, True
-                attributes = Attributes(modified_ns=item.mtime_s * 1_000_000_000)
-                self._builder.begin_entry(item.path, item.kind, item.executable, item.target, attributes)  # type: ignore[arg-type]
-                if item.location is None:
-                    sealed += self._builder.end_entry()
-                    continue
-                self._reader = FileReader(item.location)
-            data = self._reader.read(READ_BYTES)
-            if data:
-                taken += len(data)
-                sealed += self._builder.feed(data)
-            else:
-                self._reader.close()
-                self._reader = None
-                sealed += self._builder.end_entry()
-        return sealed, taken, False
-
-    def close(self) -> None:
-        if self._reader is not None:
-            self._reader.close()
-            self._reader = None
-
-
-@dataclass
-class _Running:
-    """A sequence being filled: names and sizes so far."""
-
-    names: list[ChunkName] = field(default_factory=list)
-    sizes: list[int] = field(default_factory=list)
 
 
 class Files:
@@ -186,7 +90,7 @@ class Files:
         self._offload = offload
         self._bus = bus
         self._putting = trio.CapacityLimiter(PUTS_AT_ONCE_MAX)
-        self._sealing = SharedTrips(offload, calls_max=STEPS_PER_TRIP_MAX, trips_max=SEALING_TRIPS_MAX, given=lambda: nullcontext(()))
+        self._puts = Puts(own, lambda: self.knowledge, holdings, replication, clock, entropy, offload)
         replication.attach(self.fetch_sequence)
 
     @property
@@ -235,172 +139,32 @@ class Files:
     ) -> tuple[dict[str, object], list[str]]:
         """Publishes a record. Result: the data of INTERFACE's `put` and warnings. Raises Partial(QUORUM_WRITE) naming the record
         when the copies asked for did not answer in time; what failed before that leaves nothing visible."""
+        member = self._member()
+        began = self._clock.monotonic()
         async with contextlib.AsyncExitStack() as turn:
             if body is None:  # an upload takes as long as its sender likes, and keeps nobody waiting meanwhile
                 await turn.enter_async_context(self._putting)
-            return await self._put(paths, options, progress, body, name, turn.aclose)
-
-    async def _put(
-        self,
-        paths: Sequence[Path],
-        options: PutOptions,
-        progress: Progress,
-        body: AsyncIterator[bytes] | None,
-        name: str,
-        end_turn: Callable[[], Awaitable[None]],
-    ) -> tuple[dict[str, object], list[str]]:
-        """end_turn: called when only receipts are waited for."""
-        member = self._member()
-        began = self._clock.monotonic()
-        builder = RecordBuilder(self._own.owner, member.secrets, options.record_class, EPOCH, self._entropy.token(64), tags=options.tags)
-        put_id = self._entropy.token(16)
-        shipped: dict[int, set[PeerId]] = {}
-        done: list[HeldSequence] = []
-        warnings: list[str] = []
-        chunks_new = bytes_new = bytes_read = 0
-        running = _Running()
-        pump: _Pump | None = None
-        slots = trio.CapacityLimiter(SEQUENCES_SHIPPING_MAX)
-
-        async def ship(sequence: HeldSequence) -> None:
-            async with slots:
-                offer = self._offer(put_id, sequence)
-                shipped[sequence.index] = await self._replication.ship_by_offer(offer, sequence, copies=options.replicas)
-
-        async def take(sealed: Sequence[SealedChunk], nursery: trio.Nursery, manifest: Sequence[SealedChunk] = ()) -> None:
-            nonlocal chunks_new, bytes_new
-            for chunk in sealed:
-                running.names.append(chunk.name)
-                running.sizes.append(len(chunk.sealed))
-            bodies = [(chunk.name, chunk.sealed) for chunk in (*sealed, *manifest)]
-            new, size = await self._holdings.keep_chunks(put_id, self._now() + OFFER_LIFETIME_S, bodies)
-            # A manifest is new each time; what is counted is the content.
-            chunks_new += new - len(manifest)
-            bytes_new += size - sum(len(chunk.sealed) for chunk in manifest)
-            while len(running.names) >= CHUNKS_PER_SEQUENCE:
-                names, sizes = tuple(running.names[:CHUNKS_PER_SEQUENCE]), tuple(running.sizes[:CHUNKS_PER_SEQUENCE])
-                del running.names[:CHUNKS_PER_SEQUENCE], running.sizes[:CHUNKS_PER_SEQUENCE]
-                sequence = HeldSequence(len(done) + 1, sequence_root(names), names, sizes, ())
-                done.append(sequence)
-                if options.ack != "local":
-                    # Waiting here, not in the queue, is the back-pressure that keeps memory bounded.
-                    async with slots:
-                        pass
-                    nursery.start_soon(ship, sequence)
-
-        small: list[SealedChunk] | None = None
-        """All chunks of a record that is small: kept, published and shipped with others at one go."""
-
-        async with trio.open_nursery() as nursery:
-            if body is not None:
-                builder.begin_entry(name, "file")
-                async for piece in body:
-                    bytes_read += len(piece)
-                    await take(await self._offload.run(builder.feed, piece), nursery)
-                    progress({"phase": "sealing", "bytes": bytes_read, "sequences": len(done)})
-                await take(builder.end_entry(), nursery)
-            else:
-                pump = _Pump(builder, paths)
-                try:
-                    while pump.record is None:
-                        sealed, taken = await self._sealing.run(pump.step)
-                        bytes_read += taken
-                        small = pump.small
-                        if sealed and small is None:
-                            await take(sealed, nursery)
-                        progress({"phase": "sealing", "bytes": bytes_read, "bytes_total": pump.bytes_total, "sequences": len(done)})
-                finally:
-                    pump.close()
-                for first, second in pump.colliding:
-                    warnings.append(f"{first!r} and {second!r} differ only by case or Unicode form: some systems cannot keep both")
-            record = pump.record if pump is not None and pump.record is not None else await self._offload.run(builder.finish)
-            if small is None:
-                await take(record.last_chunks, nursery, () if self._in_force(record.hash_id) else record.manifest_chunks)
-                progress({"phase": "waiting for holders", "waiting_for": "sequences under way"})
-        facts = self.knowledge.records.get((self._own.owner, record.hash_id))
-        existing = self._in_force(record.hash_id)
-        if existing is not None:
-            assert facts is not None
-            await self._holdings.release_put(put_id)
-            signed, statement = facts.statement(existing)
-            warnings.append("already stored: nothing was sent")
-        else:
-            signed, statement, sequences = self._state(member, record, options)
-            bodies = {chunk.name: chunk.sealed for chunk in small or ()}
-            # Bodies are on disk, or come along; what speaks of them, references and our receipt, goes before the statement.
-            new = await self._holdings.adopt(signed, statement, sequences, put_id=put_id, bodies=bodies)
-            if small is not None:
-                chunks_new = new[0] - len(record.manifest_chunks)
-                bytes_new = new[1] - sum(len(chunk.sealed) for chunk in record.manifest_chunks)
-            facts = self.knowledge.records[(self._own.owner, record.hash_id)]
-        ack_local = self._clock.monotonic()
-        if options.ack != "local" and existing is None:
-            if small is not None:
-                await self._replication.ship_bundled(signed, statement, sequences, bodies)
-            else:
-                await self._replication.ship_by_statement(signed, statement, shipped, progress)
-        ack_sent = self._clock.monotonic()
-        await end_turn()
-        await self._wait_ack(facts, statement, options.ack, progress, resumed=existing is not None)
+            put = await self._puts.put(member, paths, body, name, options, progress)
+        sent = self._clock.monotonic()
+        await self._wait_ack(put.facts, put.statement, options.ack, progress, resumed=put.already_stored)
         ended = self._clock.monotonic()
-        data = self.describe_put(facts, statement, record.entry_count, record.content_bytes)
+        data = self.describe_put(put.facts, put.statement, put.entry_count, put.content_bytes)
         data |= {
-            "chunks_new": chunks_new,
-            "bytes_new": bytes_new,
-            "bytes_saved": statement.sealed_bytes - bytes_new if statement.sealed_bytes > bytes_new else 0,
-            "already_stored": existing is not None,
+            "chunks_new": put.chunks_new,
+            "bytes_new": put.bytes_new,
+            "bytes_saved": max(0, put.statement.sealed_bytes - put.bytes_new),
+            "already_stored": put.already_stored,
             "elapsed_ms": {
                 "ack": round((ended - began) * 1000, 1),
-                "local": round((ack_local - began) * 1000, 1),
-                "replicated": round((ack_sent - began) * 1000, 1),
+                "local": round((put.local_at - began) * 1000, 1),
+                "replicated": round((sent - began) * 1000, 1),
                 "confirmed": None,
             },
         }
+        warnings = list(put.warnings)
         if data["survives"] == 0 and options.ack != "local":
             warnings.append("survives 0: the loss of one node loses the record; add nodes or ask for more --replicas")
         return data, warnings
-
-    def _in_force(self, hash_id: HashId) -> Digest | None:
-        """Our statement of a record, if one is in force."""
-        facts = self.knowledge.records.get((self._own.owner, hash_id))
-        return self.knowledge.verdict(facts).statement if facts is not None else None
-
-    def _offer(self, put_id: bytes, sequence: HeldSequence) -> Signed:
-        now = self._now()
-        offer = Offer(
-            format=FORMAT,
-            suite=SUITE,
-            network=self._own.network_id,
-            domain=self._own.domain_id,
-            owner=self._own.owner,
-            put_id=put_id,
-            sequence_root=SequenceRoot(sequence.root),
-            chunk_names=sequence.names,
-            sealed_bytes=sum(sequence.sizes),
-            time_s=now,
-            expires_s=UnixSeconds(now + OFFER_LIFETIME_S),
-        )
-        return sign_offer(offer, self._member().signing)
-
-    def _state(self, member: MemberKeys, record: FinishedRecord, options: PutOptions) -> tuple[Signed, Statement, list[HeldSequence]]:
-        """The statement of a record that is sealed, signed, and where its sequences stand under it."""
-        before = self.knowledge.records.get((self._own.owner, record.hash_id))
-        following = self.knowledge.next_after(before)
-        statement = record.statement(
-            network=self._own.network_id,
-            domain=self._own.domain_id,
-            seq=following.seq,
-            follows=following.follows,
-            time_s=self._now(),
-            copies_wanted=options.replicas,
-            valid_until_s=UnixSeconds(options.valid_until_s),
-        )
-        signed = sign_statement(statement, member.signing)
-        roots = record.sequence_roots
-        paths = sequence_paths(roots)
-        self._replication.learn_roots(statement, roots)
-        descriptors = (record.manifest_sequence, *record.sequences)
-        return signed, statement, [_sequence(index, sequence, paths[index]) for index, sequence in enumerate(descriptors)]
 
     async def _wait_ack(self, facts: RecordFacts, statement: Statement, ack: str, progress: Progress, *, resumed: bool = False) -> None:
         """Until receipts say what was asked for. Raises Partial(QUORUM_WRITE) after ACK_PATIENCE_S without progress."""

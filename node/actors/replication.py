@@ -47,7 +47,7 @@ from ..entropy import Entropy
 from ..own import OwnKeys
 from ..transport.port import StreamBroken
 from .bundles import Bundles, Given
-from .exchange import Chunks
+from .exchange import Chunks, Loader
 from .facts import FactsAccepted, FactsHandle
 from .holdings import HeldSequence, Holdings
 from .knowledge import Knowledge, RecordFacts
@@ -292,18 +292,24 @@ class Replication:
 
     # --- shipping ---------------------------------------------------------------------------------------------------
 
-    def _loader(self, sequence: HeldSequence) -> Callable[[bytes, tuple[int, ...]], object]:
+    def _loader(self, sequence: HeldSequence, bodies: Mapping[ChunkName, bytes]) -> Loader:
+        """bodies: chunks that are in memory; the others are read from disk."""
+
         async def load(root: bytes, indexes: tuple[int, ...]) -> Chunks:
-            bodies = await self._holdings.bodies([sequence.names[index] for index in indexes])
-            return tuple(zip(indexes, bodies, strict=True))
+            names = [sequence.names[index] for index in indexes]
+            absent = [name for name in names if name not in bodies]
+            read = dict(zip(absent, await self._holdings.bodies(absent), strict=True)) if absent else {}
+            return tuple((index, bodies.get(name) or read.get(name)) for index, name in zip(indexes, names, strict=True))
 
         return load
 
-    async def _place(self, peer: PeerId, place: m.Place, sequence: HeldSequence) -> Signed | None:
+    async def _place(
+        self, peer: PeerId, place: m.Place, sequence: HeldSequence, bodies: Mapping[ChunkName, bytes] | None = None
+    ) -> Signed | None:
         """Has a sequence kept by one node. None when it did not work out; a refusal is remembered for a while."""
         try:
             client = await self._peers.exchange(peer)
-            answer, sent = await client.place(place, self._loader(sequence))  # type: ignore[arg-type]  # a Loader
+            answer, sent = await client.place(place, self._loader(sequence, bodies or {}))
             self.copied_bytes += sent
             return answer
         except (RemoteError, StreamBroken) as error:
@@ -320,9 +326,9 @@ class Replication:
                 await self._peers.drop(peer, str(error), ban=True)
         log.info("not placed peer=%s roots=%s error=%s", self.knowledge.peer_name(peer), ",".join(r.hex()[:8] for r in roots), error)
 
-    async def ship_by_offer(self, offer: Signed, sequence: HeldSequence, *, copies: int) -> set[PeerId]:
-        """Sends a sequence of a running put to those who should hold it. copies: as asked for, 0 = as the profile says.
-        Result: who took it."""
+    async def ship_by_offer(self, offer: Signed, sequence: HeldSequence, bodies: Mapping[ChunkName, bytes], *, copies: int) -> set[PeerId]:
+        """Sends a sequence of a running put to those who should hold it. bodies: its chunks, which need not be on this disk yet.
+        copies: as asked for, 0 = as the profile says. Result: who took it."""
         candidates = [c for c in self.knowledge.candidates(self._now()) if self._peers.is_connected(c.peer) or c.peer == self._own.peer_id]
         everywhere = self._copies_all and len(candidates) <= ALL_NODES_MAX
         copies = copies or (len(candidates) if everywhere else COPIES_DEFAULT)
@@ -331,7 +337,7 @@ class Replication:
         place = m.Place(0, sequence.root, sequence.names, sequence.sizes, m.ByOffer(offer))
 
         async def send(peer: PeerId) -> None:
-            if await self._place(peer, place, sequence) is not None:
+            if await self._place(peer, place, sequence, bodies) is not None:
                 took.add(peer)
 
         async with trio.open_nursery() as nursery:
@@ -340,7 +346,7 @@ class Replication:
                     nursery.start_soon(send, peer)
         return took
 
-    async def ship_by_statement(self, signed: Signed, statement: Statement, shipped: Mapping[int, set[PeerId]], progress: Progress) -> None:
+    async def ship_by_statement(self, signed: Signed, statement: Statement, shipped: Mapping[int, set[PeerId]]) -> None:
         """The statement is made: confirms what was offered and places the rest, at every wanted holder at once."""
         key = (statement.owner, statement.hash_id)
         facts = self.knowledge.records[key]

@@ -156,7 +156,7 @@ def test_newcomer_joins_through_another_node_while_only_that_one_reaches_the_fou
     assert came.code == 0, came
     third = processes.node(processes.directory / "third", **QUIET).start()
     wait_meshed([second, third])
-    assert "third" in {row["name"] for row in founder.call("member.list")["members"]}
+    wait_until(lambda: "third" in {row["name"] for row in founder.call("member.list")["members"]}, "the founder to hear of the third")
 
 
 def test_newcomer_is_told_when_the_node_that_decides_is_away(processes: Processes) -> None:

@@ -50,6 +50,8 @@ class Checkers:
         self.commits = 0
         self.frames = 0
         self.looks = 0
+        self._offered: set[bytes] = set()
+        """Chunk names of sequences that were offered, which may leave before they are on a disk."""
         self._buried: dict[tuple[int, RecordKey], int] = {}
         """(machine, record) -> greatest number of a tombstone that was ever in force there."""
 
@@ -151,7 +153,9 @@ class Checkers:
         match message:
             case x.Placed(_, answer) if fact_id(FactKind.RECEIPT, encode(answer)) not in machine.facts_ever:
                 self._check_hold(machine, answer)
-            case x.Chunk(_, _, data) if sha256(data) not in self.world.names_ever:
+            case x.Place():
+                self._offered.update(message.names)
+            case x.Chunk(_, _, data) if (name := sha256(data)) not in self.world.names_ever and name not in self._offered:
                 self.violate(f"{machine.name}: sends an altered chunk")
 
     @staticmethod

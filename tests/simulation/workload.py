@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from node.actors.files import PutOptions
+from node.actors.puts import PutOptions
 from protocols.errors import LadingError, Reason
 from protocols.files.keys import RecordClass
 from protocols.types import HashId, RecordKey, SequenceRoot

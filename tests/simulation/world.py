@@ -19,7 +19,7 @@ from typing import TypeVar
 
 import trio
 
-import node.actors.files as files_actor
+import node.actors.puts as puts_actor
 from node import home
 from node.actor import Actor, Mailbox
 from node.clock import SimulatedClock
@@ -508,14 +508,14 @@ def _short_sequences(chunks_per_sequence: int) -> Iterator[None]:
         "CHUNKS_PER_SEQUENCE": chunks_per_sequence,
         "RecordBuilder": functools.partial(RecordBuilder, chunks_per_sequence=chunks_per_sequence),
     }
-    before = {name: getattr(files_actor, name) for name in short}
+    before = {name: getattr(puts_actor, name) for name in short}
     for name, value in short.items():
-        setattr(files_actor, name, value)
+        setattr(puts_actor, name, value)
     try:
         yield
     finally:
         for name, value in before.items():
-            setattr(files_actor, name, value)
+            setattr(puts_actor, name, value)
 
 
 @contextmanager

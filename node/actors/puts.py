@@ -1,0 +1,376 @@
+"""A record on its way in: read, sealed, kept here and offered to its holders while it is read; published once all of it is on this disk.
+
+Steps overlap. A pool thread seals the next piece while the last one is committed, and a sequence leaves for its holders as soon as it is
+full, from memory, under an offer. The statement is signed when everything is on this disk; holders that have the sequences already
+then only turn their holds into receipts. A record of at most SMALL_BYTES_MAX skips all that: it is kept and published in one go and
+travels in a bundle.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+
+import trio
+
+from protocols.crypto import FORMAT, SUITE
+from protocols.exchange.machine import SMALL_BYTES_MAX
+from protocols.files.builder import FinishedRecord, RecordBuilder, SealedChunk
+from protocols.files.entries import Attributes, colliding_paths
+from protocols.files.keys import RecordClass
+from protocols.files.objects import Offer, Statement, sign_offer, sign_statement
+from protocols.files.sequences import MANIFEST_SEQUENCE, SequenceDescriptor, sequence_paths, sequence_root
+from protocols.limits import CHUNKS_PER_SEQUENCE, OFFER_LIFETIME_S
+from protocols.signed import Signed
+from protocols.types import ChunkName, Digest, HashId, PeerId, SequenceRoot, UnixSeconds
+
+from ..clock import Clock
+from ..entropy import Entropy
+from ..offload import Offload, SharedTrips
+from ..own import MemberKeys, OwnKeys
+from ..sources import READ_BYTES, FileReader, SourceItem, scan
+from .holdings import SEQUENCES_PER_ADOPTION, HeldSequence, Holdings
+from .knowledge import Knowledge, RecordFacts
+from .replication import Replication
+
+EPOCH = 0  # rotated with grants, in a later version; derivations carry it from the first record on
+STEP_BYTES = 4 * 1024 * 1024  # read, hashed and sealed in one turn of a pool thread, and committed together
+STEPS_PER_TRIP_MAX = 8
+SEALING_TRIPS_MAX = 2
+# Of one put: the next is sealed while one waits for the disk.
+COMMITS_AT_ONCE_MAX = 2
+# Of all puts together, each in memory: 32 MiB.
+SEQUENCES_SHIPPING_MAX = 8
+
+Progress = Callable[[Mapping[str, object]], None]
+
+
+@dataclass
+class PutOptions:
+    """What `put` was asked for. replicas: copies wanted, 0 = as the profile says. valid_until_s: 0 = without end."""
+
+    replicas: int = 0
+    ack: str = "quorum"
+    record_class: RecordClass = RecordClass.DEDUP
+    tags: tuple[tuple[str, str], ...] = ()
+    valid_until_s: int = 0
+
+
+@dataclass(frozen=True)
+class Put:
+    """A record that exists. chunks_new, bytes_new: of its content, what was not on this disk before. local_at: when it was published
+    here, monotonic seconds."""
+
+    facts: RecordFacts
+    statement: Statement
+    entry_count: int
+    content_bytes: int
+    already_stored: bool
+    chunks_new: int
+    bytes_new: int
+    local_at: float
+    warnings: tuple[str, ...]
+
+
+class _Pump:
+    """Reads sources and feeds the builder, a step at a time, in a pool thread: the first step looks for them, the last one finishes
+    the record, so that a small one takes one trip."""
+
+    def __init__(self, builder: RecordBuilder, paths: Sequence[Path]) -> None:
+        self._builder = builder
+        self._paths = paths
+        self._items: Iterator[SourceItem] | None = None
+        self._reader: FileReader | None = None
+        self.colliding: list[tuple[str, str]] = []
+        self.bytes_total = 0
+
+    def step(self) -> tuple[list[SealedChunk], int, FinishedRecord | None]:
+        """Sealed chunks, plain bytes read; the record with the last step."""
+        if self._items is None:
+            items = scan(self._paths)
+            self.colliding = list(colliding_paths(item.path for item in items))
+            self.bytes_total = sum(item.size for item in items)
+            self._items = iter(items)
+        sealed, taken, is_read = self._read(self._items)
+        return sealed, taken, self._builder.finish() if is_read else None
+
+    def _read(self, items: Iterator[SourceItem]) -> tuple[list[SealedChunk], int, bool]:
+        sealed: list[SealedChunk] = []
+        taken = 0
+        while taken < STEP_BYTES:
+            if self._reader is None:
+                item = next(items, None)
+                if item is None:
+                    return sealed, taken, True
+                attributes = Attributes(modified_ns=item.mtime_s * 1_000_000_000)
+                self._builder.begin_entry(item.path, item.kind, item.executable, item.target, attributes)  # type: ignore[arg-type]
+                if item.location is None:
+                    sealed += self._builder.end_entry()
+                    continue
+                self._reader = FileReader(item.location)
+            data = self._reader.read(READ_BYTES)
+            if data:
+                taken += len(data)
+                sealed += self._builder.feed(data)
+            else:
+                self._reader.close()
+                self._reader = None
+                sealed += self._builder.end_entry()
+        return sealed, taken, False
+
+    def close(self) -> None:
+        if self._reader is not None:
+            self._reader.close()
+            self._reader = None
+
+
+class Puts:
+    """What all puts of a node share."""
+
+    def __init__(
+        self,
+        own: OwnKeys,
+        knowledge: Callable[[], Knowledge],
+        holdings: Holdings,
+        replication: Replication,
+        clock: Clock,
+        entropy: Entropy,
+        offload: Offload,
+    ) -> None:
+        self.own = own
+        self.knowledge = knowledge
+        self.holdings = holdings
+        self.replication = replication
+        self.clock = clock
+        self.entropy = entropy
+        self.offload = offload
+        self.sealing = SharedTrips(offload, calls_max=STEPS_PER_TRIP_MAX, trips_max=SEALING_TRIPS_MAX, given=lambda: nullcontext(()))
+        self.shipping = trio.CapacityLimiter(SEQUENCES_SHIPPING_MAX)
+
+    async def put(
+        self,
+        member: MemberKeys,
+        paths: Sequence[Path],
+        body: AsyncIterator[bytes] | None,
+        name: str,
+        options: PutOptions,
+        progress: Progress,
+    ) -> Put:
+        """Publishes a record and has its copies made, as far as holders answer. What fails before it is published leaves nothing
+        visible. body: the one entry ``name``; else the files under ``paths``."""
+        return await _OnePut(self, member, options, progress).run(paths, body, name)
+
+    def now(self) -> UnixSeconds:
+        return UnixSeconds(int(self.clock.now()))
+
+    def in_force(self, hash_id: HashId) -> Digest | None:
+        """Our statement of a record, if one is in force."""
+        facts = self.knowledge().records.get((self.own.owner, hash_id))
+        return self.knowledge().verdict(facts).statement if facts is not None else None
+
+
+class _OnePut:
+    """One record under way."""
+
+    def __init__(self, puts: Puts, member: MemberKeys, options: PutOptions, progress: Progress) -> None:
+        self._puts = puts
+        self._member = member
+        self._options = options
+        self._progress = progress
+        entropy = puts.entropy
+        self._builder = RecordBuilder(puts.own.owner, member.secrets, options.record_class, EPOCH, entropy.token(64), tags=options.tags)
+        self._put_id = entropy.token(16)
+        self._open: list[SealedChunk] = []
+        """Chunks of the sequence that is being filled."""
+        self._filled = 0
+        self._shipped: dict[int, set[PeerId]] = {}
+        self._committing = trio.CapacityLimiter(COMMITS_AT_ONCE_MAX)
+        self._chunks_new = 0
+        self._bytes_new = 0
+        self._bytes_read = 0
+        self._warnings: list[str] = []
+
+    async def run(self, paths: Sequence[Path], body: AsyncIterator[bytes] | None, name: str) -> Put:
+        async with trio.open_nursery() as self._ways:
+            async with trio.open_nursery() as self._commits:
+                record, last = await (self._read(paths) if body is None else self._receive(body, name))
+            # All but ``last`` is on this disk.
+            existing = self._puts.in_force(record.hash_id)
+            if existing is not None:
+                await self._puts.holdings.release_put(self._put_id)
+                facts = self._puts.knowledge().records[(self._puts.own.owner, record.hash_id)]
+                self._warnings.append("already stored: nothing was sent")
+                return self._result(record, facts, facts.statement(existing)[1], already_stored=True)
+            signed, statement, sequences = self._state(record)
+            bodies = {chunk.name: chunk.sealed for chunk in (*last, *record.manifest_chunks)}
+            is_small = self._filled == 0 and record.sealed_bytes <= SMALL_BYTES_MAX
+            if not is_small and self._options.ack != "local":
+                await self._ship_last(last, sequences, bodies)
+            await self._adopt(signed, statement, sequences, bodies, record)
+            facts = self._puts.knowledge().records[(statement.owner, statement.hash_id)]
+            result = self._result(record, facts, statement, already_stored=False)
+            self._progress({"phase": "waiting for holders", "waiting_for": "sequences under way"})
+        if self._options.ack != "local":
+            if is_small:
+                await self._puts.replication.ship_bundled(signed, statement, sequences, bodies)
+            else:
+                await self._puts.replication.ship_by_statement(signed, statement, self._shipped)
+        return result
+
+    def _result(self, record: FinishedRecord, facts: RecordFacts, statement: Statement, *, already_stored: bool) -> Put:
+        return Put(
+            facts=facts,
+            statement=statement,
+            entry_count=record.entry_count,
+            content_bytes=record.content_bytes,
+            already_stored=already_stored,
+            chunks_new=self._chunks_new,
+            bytes_new=self._bytes_new,
+            local_at=self._puts.clock.monotonic(),
+            warnings=tuple(self._warnings),
+        )
+
+    # --- reading ----------------------------------------------------------------------------------------------------
+
+    async def _read(self, paths: Sequence[Path]) -> tuple[FinishedRecord, list[SealedChunk]]:
+        """The record, and those of its data chunks that were not given to the disk yet."""
+        pump = _Pump(self._builder, paths)
+        try:
+            while True:
+                sealed, taken, record = await self._puts.sealing.run(pump.step)
+                self._bytes_read += taken
+                if record is not None:
+                    break
+                await self._keep(sealed)
+                self._tell(pump.bytes_total)
+        finally:
+            pump.close()
+        for first, second in pump.colliding:
+            self._warnings.append(f"{first!r} and {second!r} differ only by case or Unicode form: some systems cannot keep both")
+        return record, [*sealed, *record.last_chunks]
+
+    async def _receive(self, body: AsyncIterator[bytes], name: str) -> tuple[FinishedRecord, list[SealedChunk]]:
+        self._builder.begin_entry(name, "file")
+        async for piece in body:
+            self._bytes_read += len(piece)
+            await self._keep(await self._puts.offload.run(self._builder.feed, piece))
+            self._tell()
+        sealed = self._builder.end_entry()
+        record = await self._puts.offload.run(self._builder.finish)
+        return record, [*sealed, *record.last_chunks]
+
+    def _tell(self, bytes_total: int | None = None) -> None:
+        total = {} if bytes_total is None else {"bytes_total": bytes_total}
+        self._progress({"phase": "sealing", "bytes": self._bytes_read, "sequences": self._filled, **total})
+
+    # --- keeping ----------------------------------------------------------------------------------------------------
+
+    async def _keep(self, sealed: Sequence[SealedChunk]) -> None:
+        """Gives chunks to the disk and full sequences to their holders; waits while enough of both is on its way."""
+        if not sealed:
+            return
+        self._open += sealed
+        while len(self._open) >= CHUNKS_PER_SEQUENCE:
+            full, self._open = self._open[:CHUNKS_PER_SEQUENCE], self._open[CHUNKS_PER_SEQUENCE:]
+            self._filled += 1
+            if self._options.ack != "local":
+                names = tuple(chunk.name for chunk in full)
+                sequence = HeldSequence(self._filled, sequence_root(names), names, tuple(len(chunk.sealed) for chunk in full), ())
+                await self._send(sequence, {chunk.name: chunk.sealed for chunk in full})
+        turn = object()
+        await self._committing.acquire_on_behalf_of(turn)
+        self._commits.start_soon(self._commit, [(chunk.name, chunk.sealed) for chunk in sealed], turn)
+
+    async def _commit(self, bodies: Sequence[tuple[ChunkName, bytes]], turn: object) -> None:
+        try:
+            self._count(await self._puts.holdings.keep_chunks(self._put_id, self._puts.now() + OFFER_LIFETIME_S, bodies))
+        finally:
+            self._committing.release_on_behalf_of(turn)
+
+    def _count(self, new: tuple[int, int]) -> None:
+        self._chunks_new += new[0]
+        self._bytes_new += new[1]
+
+    async def _adopt(
+        self,
+        signed: Signed,
+        statement: Statement,
+        sequences: Sequence[HeldSequence],
+        bodies: Mapping[ChunkName, bytes],
+        record: FinishedRecord,
+    ) -> None:
+        """From here on the record exists."""
+        holdings = self._puts.holdings
+        if len(sequences) > SEQUENCES_PER_ADOPTION:
+            self._count(await holdings.keep_chunks(self._put_id, self._puts.now() + OFFER_LIFETIME_S, tuple(bodies.items())))
+            await holdings.adopt(signed, statement, sequences, put_id=self._put_id)
+        else:
+            self._count(await holdings.adopt(signed, statement, sequences, put_id=self._put_id, bodies=bodies))
+        # A manifest is new each time; what is counted is the content.
+        self._count((-len(record.manifest_chunks), -sum(len(chunk.sealed) for chunk in record.manifest_chunks)))
+
+    def _state(self, record: FinishedRecord) -> tuple[Signed, Statement, list[HeldSequence]]:
+        """The statement of a record that is sealed, signed, and where its sequences stand under it."""
+        own, knowledge = self._puts.own, self._puts.knowledge()
+        following = knowledge.next_after(knowledge.records.get((own.owner, record.hash_id)))
+        statement = record.statement(
+            network=own.network_id,
+            domain=own.domain_id,
+            seq=following.seq,
+            follows=following.follows,
+            time_s=self._puts.now(),
+            copies_wanted=self._options.replicas,
+            valid_until_s=UnixSeconds(self._options.valid_until_s),
+        )
+        signed = sign_statement(statement, self._member.signing)
+        roots = record.sequence_roots
+        paths = sequence_paths(roots)
+        self._puts.replication.learn_roots(statement, roots)
+        descriptors = (record.manifest_sequence, *record.sequences)
+        return signed, statement, [_sequence(index, sequence, paths[index]) for index, sequence in enumerate(descriptors)]
+
+    # --- sending ----------------------------------------------------------------------------------------------------
+
+    async def _ship_last(self, last: Sequence[SealedChunk], sequences: Sequence[HeldSequence], bodies: Mapping[ChunkName, bytes]) -> None:
+        """What is not on its way yet: full sequences of the last step, the last one, the manifest."""
+        self._open += last
+        there = {**bodies, **{chunk.name: chunk.sealed for chunk in self._open}}
+        for sequence in (*sequences[self._filled + 1 :], sequences[MANIFEST_SEQUENCE]):
+            await self._send(sequence, {name: there[name] for name in sequence.names})
+
+    async def _send(self, sequence: HeldSequence, bodies: Mapping[ChunkName, bytes]) -> None:
+        """Waiting here, not in a queue, is the back-pressure that keeps memory bounded."""
+        turn = object()
+        await self._puts.shipping.acquire_on_behalf_of(turn)
+        self._ways.start_soon(self._ship, sequence, bodies, turn)
+
+    async def _ship(self, sequence: HeldSequence, bodies: Mapping[ChunkName, bytes], turn: object) -> None:
+        try:
+            offer = self._offer(sequence)
+            copies = self._options.replicas
+            self._shipped[sequence.index] = await self._puts.replication.ship_by_offer(offer, sequence, bodies, copies=copies)
+        finally:
+            self._puts.shipping.release_on_behalf_of(turn)
+
+    def _offer(self, sequence: HeldSequence) -> Signed:
+        own, now = self._puts.own, self._puts.now()
+        offer = Offer(
+            format=FORMAT,
+            suite=SUITE,
+            network=own.network_id,
+            domain=own.domain_id,
+            owner=own.owner,
+            put_id=self._put_id,
+            sequence_root=SequenceRoot(sequence.root),
+            chunk_names=sequence.names,
+            sealed_bytes=sum(sequence.sizes),
+            time_s=now,
+            expires_s=UnixSeconds(now + OFFER_LIFETIME_S),
+        )
+        return sign_offer(offer, self._member.signing)
+
+
+def _sequence(index: int, sequence: SequenceDescriptor, path: tuple[bytes, ...]) -> HeldSequence:
+    return HeldSequence(index, sequence.root, tuple(ChunkName(name) for name in sequence.names), sequence.sizes, path)
