@@ -11,6 +11,7 @@ from .auth import messages as auth
 from .codec import decode, encode
 from .errors import DecodeError, Reason
 from .exchange import messages as exchange
+from .exchange.bulk import CHUNK_NUMBER, chunk_header, chunk_of
 from .gossip import messages as gossip
 from .join import messages as join
 from .limits import FRAME_BYTES_MAX
@@ -44,10 +45,21 @@ def encode_message(conversation: str, message: object) -> bytes:
     return bytes([number]) + encode(message)
 
 
+def encode_parts(conversation: str, message: object) -> tuple[bytes, ...]:
+    """``encode_message`` in parts, so that the sealed bytes of a Chunk are not copied."""
+    if isinstance(message, exchange.Chunk):
+        return chunk_header(message.request, message.index, len(message.data)), message.data
+    return (encode_message(conversation, message),)
+
+
 def decode_message(conversation: str, data: bytes | memoryview, *, bytes_max: int = FRAME_BYTES_MAX) -> object:
     """The message in a frame body. Raises DecodeError(TRUNCATED | UNKNOWN_MESSAGE | TOO_LONG | MALFORMED | NOT_CANONICAL) only."""
     if len(data) == 0:
         raise DecodeError(Reason.TRUNCATED, "an empty frame, at least the message number wanted")
+    if data[0] == CHUNK_NUMBER and conversation == "exchange" and isinstance(data, bytes):
+        if len(data) > bytes_max:
+            raise DecodeError(Reason.TOO_LONG, f"{len(data)} bytes, at most {bytes_max} wanted")
+        return chunk_of(data)
     kind = _KINDS[conversation].get(data[0])
     if kind is None:
         raise DecodeError(Reason.UNKNOWN_MESSAGE, f"message {data[0]} on {protocol_id(conversation)}")

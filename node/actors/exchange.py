@@ -19,7 +19,7 @@ from protocols.errors import DecodeError, LadingError, LocalError, Reason, Remot
 from protocols.exchange import machine as x
 from protocols.exchange import messages as m
 from protocols.limits import FRAME_BYTES_MAX, SEALED_CHUNK_BYTES_MAX
-from protocols.registry import decode_message, encode_message
+from protocols.registry import decode_message, encode_message, encode_parts
 from protocols.signed import Signed
 from protocols.types import PeerId
 
@@ -130,11 +130,11 @@ class _Writer:
 
     async def send(self, message: object) -> None:
         """Queues a message. Raises StreamBroken, also when no frame of any request has left for SEND_PATIENCE_S."""
-        frame = encode_message("exchange", message)
+        frame = encode_parts("exchange", message)
         while True:
             frames_before = self._frames
             with trio.move_on_after(SEND_PATIENCE_S) as patience:
-                await self._stream.send(frame)
+                await self._stream.send(*frame)
                 self._frames += 1
             if not patience.cancelled_caught:
                 if isinstance(message, m.Chunk):

@@ -291,8 +291,9 @@ class MemoryStream:
 
     # --- port ------------------------------------------------------------------------------------------------------
 
-    async def send(self, frame: bytes) -> None:
+    async def send(self, *parts: bytes) -> None:
         """See port. Atomic: between finding room and queueing nothing waits."""
+        frame = b"".join(parts)
         assert len(frame) <= FRAME_BYTES_MAX, f"frame of {len(frame)} bytes, at most {FRAME_BYTES_MAX} wanted"
         await self.send_unchecked(frame)
 

@@ -73,8 +73,9 @@ class Stream(Protocol):
 
     protocol: str
 
-    async def send(self, frame: bytes) -> None:
-        """Queues one frame body (0 to limits.FRAME_BYTES_MAX bytes); waits for room. Raises StreamBroken, also after ``finish``."""
+    async def send(self, *parts: bytes) -> None:
+        """Queues one frame body (0 to limits.FRAME_BYTES_MAX bytes), in parts that are not copied where that can be avoided; waits for
+        room. Raises StreamBroken, also after ``finish``."""
 
     async def flush(self) -> None:
         """Returns when everything queued so far has been handed to the connection. Raises StreamBroken."""

@@ -2,5 +2,6 @@
 
 SPEC.md     normative: messages, states, limits, what a hostile peer can do
 messages    what is said
+bulk        the frame of a Chunk, without copies
 machine     the four request machines (place and fetch, asking and serving) and the two sides that hold them
 """
