@@ -19,6 +19,7 @@ from protocols.types import PeerId
 from .actors.facts import FactsAccepted
 from .actors.peers import PeerConnected, PeerLost
 from .actors.puts import PutOptions
+from .clock import CLOCK_HINT, clock_trouble
 from .http.contract import Answer
 from .wiring import Node
 
@@ -165,10 +166,24 @@ class NodeApi:
                 "budget": usage.bytes_budget,
                 "free": max(0, min(usage.bytes_budget - usage.bytes_used, usage.bytes_disk_free)),
             },
+            "clock": self._clock(),
             "alerts": self._alerts(),
             "started": iso(node.started_at),
         }
         return Answer(data)
+
+    def _clock(self) -> dict[str, object]:
+        """Which time is used, and how it lies to that of members."""
+        clock = self.node.clock
+        found = clock.compare()
+        return {
+            "source": clock.source.value,
+            "time": iso(clock.now()),
+            "machine": iso(clock.machine_s),
+            "members_agreeing": found.agreeing,
+            "members_differing": found.differing,
+            "ahead_s": found.ahead_s,
+        }
 
     async def _peers(self, args: Args, **_: object) -> Answer:
         return Answer({"peers": self._peer_rows()})
@@ -183,6 +198,9 @@ class NodeApi:
         rows = self._peer_rows()
         up = sum(bool(row["connected"]) for row in rows)
         add("peers", not rows or up > 0, f"{up} of {len(rows)} known nodes connected", "lading peers shows why each is not")
+        trouble = clock_trouble(node.clock)
+        backing = node.clock.compare().agreeing
+        add("clock", not trouble, trouble or f"{iso(node.clock.now())}, {backing} members say the same", CLOCK_HINT)
         usage = node.world.chunks.usage()
         free = min(usage.bytes_budget - usage.bytes_used, usage.bytes_disk_free)
         add("store", not node.holdings.read_only, f"{max(0, free)} bytes free", "free space or raise store_budget_bytes")

@@ -6,12 +6,17 @@ its owner), ``monotonic`` is what time-outs and pacing use (trio's own clock, so
 
 from __future__ import annotations
 
+import datetime
 import time
 from typing import Protocol
 
 import trio
 
-from protocols.identity.clockfloor import ClockFloor
+from protocols.identity.clockfloor import ClockFloor, ClockReports, ClockSource, Comparison, Reading, compare
+from protocols.limits import CLOCK_SKEW_MAX_S
+from protocols.types import MemberId, UnixSeconds
+
+CLOCK_HINT = "set it: timedatectl set-ntp true   or   date -u -s TIME"
 
 
 class Clock(Protocol):
@@ -70,26 +75,132 @@ class SimulatedClock:
 
 
 class FlooredClock:
-    """A clock that is never behind what is known to have happened (IDENTITY, Time): below the floor it says the floor, and is unsafe."""
+    """A clock that is never behind what is known to have happened (IDENTITY, Time): below the floor it says what two members agree
+    on, and until they do, the floor."""
 
     def __init__(self, inner: Clock, floor: ClockFloor) -> None:
         self._inner = inner
         self.floor = floor
+        self._reports = ClockReports()
+        self._counting_from: tuple[float, UnixSeconds] | None = None
+        self._used = self.source, self._epoch
 
     def now(self) -> float:
         """Unix seconds, at least the floor."""
         wall = self._inner.now()
-        return max(wall + self.floor.offset, float(self.floor.floor))
+        if wall >= self.floor.floor:
+            return wall
+        if self.floor.agreed_epoch is None:
+            return float(self.floor.floor)
+        return max(self.floor.agreed_epoch + self.monotonic(), float(self.floor.floor))
 
     def monotonic(self) -> float:
         return self._inner.monotonic()
 
     @property
+    def source(self) -> ClockSource:
+        """Whose time ``now`` is."""
+        return self._reading.source
+
+    @property
     def is_unsafe(self) -> bool:
-        """The machine's clock is behind the floor: it boots in the past, or somebody set it back."""
-        return self.floor.read(int(self._inner.now())).unsafe
+        """The machine's clock is behind the floor (it boots in the past, or somebody set it back), and no two members agree yet."""
+        return self._reading.unsafe
+
+    @property
+    def _reading(self) -> Reading:
+        return self.floor.read(int(self._inner.now()), int(self.monotonic()))
+
+    @property
+    def machine_s(self) -> int:
+        """What the machine's own clock says, unix seconds."""
+        return int(self._inner.now())
+
+    def hear(self, member: MemberId, time: int) -> None:
+        """A proven node of the member, which calls its clock safe, says that it is ``time``."""
+        self._reports.hear(member, time, int(self.monotonic()))
+
+    def compare(self) -> Comparison:
+        """Our time beside what members say."""
+        return compare(self._reports.times(int(self.monotonic())), int(self.now()))
+
+    @property
+    def is_backed(self) -> bool:
+        """The time may be built on without asking anybody: members back it, or it was counted here from a time that stands."""
+        if self.is_unsafe:
+            return False
+        return self.source is ClockSource.AGREED or self.compare().is_backed or self.now() <= self.floor.floor + CLOCK_SKEW_MAX_S
+
+    @property
+    def judges(self) -> bool:
+        """Others' times may be held against ours: ours is not the floor, and most members do not say otherwise."""
+        return not self.is_unsafe and not self.compare().is_contradicted
+
+    @property
+    def _epoch(self) -> float:
+        """What time it was, by the time that is used, when the steady clock stood at zero. The floor alone does not run."""
+        return 0.0 if self.is_unsafe else self.now() - self.monotonic()
+
+    def look(self) -> bool:
+        """Takes what two members agree on, when the machine's clock is below the floor.
+        Result: another time is used than at the last look, so that what was judged by it must be judged again."""
+        steady = int(self.monotonic())
+        self.floor = self.floor.agreed_by(self._reports.times(steady), clock=self.machine_s, steady=steady)
+        used = self.source, self._epoch
+        is_other = used[0] is not self._used[0] or abs(used[1] - self._used[1]) > CLOCK_SKEW_MAX_S
+        if is_other:
+            self._used = used
+        return is_other
 
     def raise_to(self, floor: ClockFloor) -> None:
         """A later floor was learnt."""
         if floor.floor > self.floor.floor:
             self.floor = floor
+
+    def raise_by_own(self) -> UnixSeconds:
+        """Raises the floor with the machine's own clock, as far as that is believed. Result: the floor, to be written down."""
+        if self._counting_from is None:
+            self._counting_from = self.monotonic(), self.floor.floor
+        began, floor = self._counting_from
+        steady = int(self.monotonic())
+        counted = floor + int(steady - began)
+        self.raise_to(self.floor.raised_by_own(self.machine_s, counted=counted, times=self._reports.times(steady)))
+        return self.floor.floor
+
+
+def clock_trouble(clock: FlooredClock) -> str:
+    """What is wrong with the machine's clock, what is done about it, and what to do; empty when nothing is."""
+    said, used = compared_text(clock), clock_text(clock.now())
+    behind = f"this machine's clock says {clock_text(clock.machine_s)}, which is before what is known to have happened"
+    match clock.source:
+        case ClockSource.FLOOR:
+            return f"{behind}; counting from {used} until two members agree on the time{said}; {CLOCK_HINT}"
+        case ClockSource.AGREED:
+            return f"{behind}; using {used}, on which two members agree{said}; {CLOCK_HINT}"
+        case ClockSource.MACHINE:
+            if not clock.compare().is_contradicted:
+                return ""
+            return f"this machine's clock says {used}{said}; others refuse what it signs, and it refuses them; {CLOCK_HINT}"
+
+
+def compared_text(clock: FlooredClock) -> str:
+    """How our time lies to that of members; empty when none says otherwise."""
+    found = clock.compare()
+    if not found.differing:
+        return ""
+    side = "ahead of" if found.ahead_s > 0 else "behind"
+    members = found.agreeing + found.differing
+    return f" and is {duration_text(abs(found.ahead_s))} {side} {found.differing} of {members} members"
+
+
+def clock_text(seconds: float) -> str:
+    """ISO-8601 UTC."""
+    return datetime.datetime.fromtimestamp(int(seconds), datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def duration_text(seconds: int) -> str:
+    """In the largest unit that leaves a whole number above 1."""
+    for unit, length in (("days", 86400), ("hours", 3600), ("minutes", 60)):
+        if seconds >= 2 * length:
+            return f"{seconds // length} {unit}"
+    return f"{seconds} seconds"

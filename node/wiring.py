@@ -27,7 +27,7 @@ from .actors.peers import Peers
 from .actors.replication import Replication
 from .actors.storage import StorageActor, StorageHandle
 from .bus import Bus
-from .clock import Clock, FlooredClock
+from .clock import Clock, FlooredClock, clock_trouble
 from .config import Config
 from .entropy import Entropy
 from .offload import Offload
@@ -98,7 +98,15 @@ class Node:
             trash_window_s=config.trash_window_s,
         )
         self.membership = Membership(
-            own, self.facts, world.transport, clock, entropy, self.bus, store=self._store_facts, keep_chain=self._keep_chain
+            own,
+            self.facts,
+            world.transport,
+            clock,
+            entropy,
+            self.bus,
+            store=self._store_facts,
+            keep_chain=self._keep_chain,
+            kept_chain=self._kept_chain,
         )
         self.peers = Peers(world.transport, clock, entropy, self.bus, self, self.holdings.as_host(), lambda: self)
         self.replication = Replication(
@@ -116,8 +124,11 @@ class Node:
         )
         self.files = Files(own, self.facts, self.holdings, self.replication, self.peers, clock, entropy, offload, self.bus)
         self.membership.attach(self.peers)
-        self.membership.adopt_chain(self.ledger_store.peek(lambda snapshot: keys.get(snapshot, keys.Key.IDENTITY)))
-        self.membership.clock_unsafe = lambda: self.clock.is_unsafe
+        self.membership.adopt_chain(self._kept_chain())
+        self.facts.clock_judges = lambda: self.clock.judges
+        self.membership.clock_source = lambda: self.clock.source
+        self.membership.clock_backed = lambda: self.clock.is_backed
+        self.membership.hear_time = self.clock.hear
         self.supervisor = Supervisor(self._children(), entropy=entropy)
 
     # --- the supervision table --------------------------------------------------------------------------------------
@@ -178,26 +189,32 @@ class Node:
             self.peers.hints[peer_id_from_text(peer)] = (address,)
 
     async def _watch_room(self) -> None:
-        """Tells others in time when this node takes nothing new."""
+        """Tells others in time when this node takes nothing new, and looks at the clock."""
         await self.ready.wait()
-        written_at = 0.0
+        written_at = float("-inf")
         while True:
             self.look_at_room()
-            if self.clock.monotonic() - written_at > CLOCK_WRITE_S or not written_at:
+            await self._look_at_clock()
+            if self.clock.monotonic() - written_at > CLOCK_WRITE_S:
                 written_at = self.clock.monotonic()
                 await self._write_clock()
             await trio.sleep(ROOM_LOOK_S)
 
+    async def _look_at_clock(self) -> None:
+        """Takes what members agree on, if it is needed; when the time becomes another one, everything is checked again by it."""
+        if self.clock.look():
+            log.warning("another time is used now=%d source=%s", int(self.clock.now()), self.clock.source.value)
+            await self.membership.check_again()
+            await self.facts.check_again()
+        alerts = self.membership.alerts
+        alerts.pop("clock", None)
+        if text := clock_trouble(self.clock):
+            alerts["clock"] = text
+
     async def _write_clock(self) -> None:
         """Writes down what time it is at least, for a start without a clock battery."""
-        alerts = self.membership.alerts
-        if self.clock.is_unsafe:
-            alerts["clock"] = f"this machine's clock is behind what is known to have happened; counting from {int(self.clock.now())}"
-            return
-        alerts.pop("clock", None)
-        self.clock.raise_to(self.clock.floor.raised_by_persisted(int(self.clock.now())))
-        now = UnixSeconds(int(self.clock.now()))
-        await self.ledger_store.transact(lambda snapshot: (raise_clock_floor(snapshot, now), None))
+        floor = self.clock.raise_by_own()
+        await self.ledger_store.transact(lambda snapshot: (raise_clock_floor(snapshot, floor), None))
 
     def look_at_room(self) -> None:
         """Whether there is room: of the budget and of the disk, less the reserve."""
@@ -210,6 +227,9 @@ class Node:
             self.holdings.read_only = ""
             self.replication.alerts.pop("store-full", None)
         self.membership.announce_soon()
+
+    def _kept_chain(self) -> bytes | None:
+        return self.ledger_store.peek(lambda snapshot: keys.get(snapshot, keys.Key.IDENTITY))
 
     async def _keep_chain(self, encoded: bytes) -> None:
         await self.ledger_store.write(keys.put(keys.Key.IDENTITY, encoded))

@@ -86,6 +86,8 @@ FEATURE_BYTES_MAX = 32
 assert AUTH_HASHES_PER_PAGE * 34 + 1024 <= FRAME_BYTES_MAX_UNPROVEN
 assert AUTH_PAGE_BYTES + 3 * CERTIFICATE_BYTES_MAX + 1024 <= FRAME_BYTES_MAX_UNPROVEN
 CLOCK_SKEW_MAX_S = 300
+# Members whose word on the time is remembered: two that agree are enough, and a few hundred say what most believe.
+CLOCK_REPORTS_MAX = 256
 TOMBSTONE_LIFETIME_S = 400 * 86400
 TRASH_WINDOW_S = 7 * 86400
 RECEIPT_LIFETIME_S = 30 * 86400

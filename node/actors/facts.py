@@ -13,8 +13,9 @@ from dataclasses import dataclass
 
 import trio
 
-from protocols.errors import DecodeError, InvalidObject, LadingError, StoreFull
+from protocols.errors import DecodeError, InvalidObject, LadingError, LocalError, StoreFull
 from protocols.gossip.facts import FactKind, fact_id
+from protocols.limits import CLOCK_SKEW_MAX_S
 from protocols.types import PeerId, RecordKey
 from storage.engine import Delete, Put, Write
 from storage.tables import FACTS
@@ -55,7 +56,14 @@ class Submit:
     reply: Reply[int]
 
 
-class FactsActor(Actor[Submit]):
+@dataclass(frozen=True, slots=True)
+class CheckAgain:
+    """Another time is used than before: what was refused by the old one is judged anew. Answer: how many more hold."""
+
+    reply: Reply[int]
+
+
+class FactsActor(Actor[Submit | CheckAgain]):
     """Owns the table of facts and their index."""
 
     def __init__(
@@ -78,6 +86,7 @@ class FactsActor(Actor[Submit]):
         self._writes: list[Write] = []
         self._batch: dict[bytes, tuple[Checked, PeerId | None]] = {}
         self._stale: list[bytes] = []
+        self._check_again: list[Reply[int]] = []
 
     # --- beats ------------------------------------------------------------------------------------------------------
 
@@ -85,7 +94,7 @@ class FactsActor(Actor[Submit]):
         """Reads all facts back. What no longer passes its check (expired, damaged) is dropped with a line in the log."""
         rows = await self._store.read(lambda snapshot: list(snapshot.scan(FACTS)))
         self.knowledge.clear()
-        self._writes, self._batch, self._stale = [], {}, []
+        self._writes, self._batch, self._stale, self._check_again = [], {}, [], []
         checked: list[Checked] = []
         # One kind after the other: who may speak must be indexed before what they said is checked.
         rows.sort(key=lambda row: row[1][:1])
@@ -111,7 +120,10 @@ class FactsActor(Actor[Submit]):
                 log.debug("fact dropped id=%s error=%s", key.hex()[:8], error)
         return found
 
-    def handle(self, message: Submit) -> None:
+    def handle(self, message: Submit | CheckAgain) -> None:
+        if isinstance(message, CheckAgain):
+            self._check_again.append(message.reply)
+            return
         self.answer(message.reply, sum(self._take(item, source) for item, source in message.items))
 
     def _take(self, item: Checked, source: PeerId | None) -> bool:
@@ -126,6 +138,37 @@ class FactsActor(Actor[Submit]):
         return True
 
     async def keep(self) -> None:
+        await self._keep_new()
+        replies, self._check_again = self._check_again, []
+        if not replies:
+            return
+        try:
+            more = await self._apply_timely()
+        except LocalError:
+            raise
+        except LadingError as error:  # what was submitted beside it is kept all the same
+            for reply in replies:
+                self.refuse(reply, error)
+            return
+        for reply in replies:
+            self.answer(reply, more)
+
+    async def _apply_timely(self) -> int:
+        """Indexes announcements that are kept, and were not held for valid by an earlier time; lets refused ones be asked for again."""
+        self._forgotten.clear()
+        kind = bytes([FactKind.ANNOUNCEMENT])
+        rows = await self._store.read(
+            lambda snapshot: [row for row in snapshot.scan(FACTS) if row[1][:1] == kind and row[0] not in self.knowledge.sketch]
+        )
+        found = await self._offload.run(self._check_rows, rows)
+        for item in found:
+            self._stale.extend(self.knowledge.apply(item))
+        if found:
+            fact = FactsAccepted(tuple(item.id for item in found), frozenset((int(FactKind.ANNOUNCEMENT),)), None)
+            self.after_keep(lambda: self._bus.publish(fact))
+        return len(found)
+
+    async def _keep_new(self) -> None:
         writes, self._writes = self._writes, []
         batch, self._batch = self._batch, {}
         if writes:
@@ -157,6 +200,7 @@ class FactsActor(Actor[Submit]):
 
     def keep_failed(self, error: LadingError) -> None:
         """Nothing was indexed yet: the batch is answered with the error and forgotten."""
+        self._check_again.clear()
         log.error("facts not kept error=%s", error)
 
     def forget(self, one: bytes) -> None:
@@ -179,6 +223,8 @@ class FactsHandle:
         self._clock = clock
         self._checking: dict[bytes, trio.Event] = {}
         """Ids of facts from peers that are being checked and kept."""
+        self.clock_judges: Callable[[], bool] = lambda: True
+        """Whether what peers say may be held against our time; see ``FlooredClock.judges``."""
         self.knowledge = actor.knowledge
 
     async def submit_own(self, *facts: tuple[FactKind, bytes]) -> None:
@@ -194,6 +240,10 @@ class FactsHandle:
         """Keeps facts that were checked, by who brought them, and own ones in the same commit. Durable when this returns."""
         items = tuple((item, source) for source, its in brought.items() for item in its)
         await self._actor.mailbox.ask(lambda reply: Submit((*items, *((item, None) for item in own)), reply))
+
+    async def check_again(self) -> int:
+        """Judges again, by the time that is used now, what was refused by another. Result: how many more announcements hold."""
+        return await self._actor.mailbox.ask(lambda reply: CheckAgain(reply))
 
     async def submit(self, items_untrusted: Sequence[tuple[int, bytes]], source: PeerId) -> None:
         """Facts from a peer: those that break a rule are refused and remembered, the others kept and passed on."""
@@ -234,10 +284,11 @@ class FactsHandle:
 
     def _check_all(self, items: Sequence[tuple[int, bytes]]) -> list[Checked | bytes]:
         now = int(self._clock.now())
+        time_max = now + CLOCK_SKEW_MAX_S if self.clock_judges() else None
         checked: list[Checked | bytes] = []
         for kind, body in items:
             try:
-                checked.append(self.knowledge.check(kind, body, now=now))
+                checked.append(self.knowledge.check(kind, body, now=now, time_max=time_max))
             except (InvalidObject, DecodeError) as error:
                 log.info("fact refused kind=%d error=%s", kind, error)
                 if error.reason.stable_name not in TRANSIENT:
@@ -260,4 +311,4 @@ class FactsHandle:
 
 
 # Refusals that a later fact may cure: fetched again at the next reconciliation.
-TRANSIENT = frozenset({"E-NOT-MEMBER", "E-CERTIFICATE-NOT-YET-VALID", "E-WRONG-DOMAIN"})
+TRANSIENT = frozenset({"E-NOT-MEMBER", "E-CERTIFICATE-NOT-YET-VALID", "E-CLOCK-UNSAFE", "E-WRONG-DOMAIN"})

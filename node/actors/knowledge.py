@@ -197,9 +197,10 @@ class Knowledge:
 
     # --- checking ---------------------------------------------------------------------------------------------------
 
-    def check(self, kind: int, body: bytes, *, now: int, trusted: bool = False) -> Checked:
+    def check(self, kind: int, body: bytes, *, now: int, trusted: bool = False, time_max: int | None = None) -> Checked:
         """Whether a fact may be kept. trusted: it was kept before and is read back, so that an expired signer does not void it.
-        Raises InvalidObject, DecodeError; NOT_MEMBER when its signer is not known here (yet)."""
+        time_max: no owner may have said it later than this; None when we cannot judge. Raises InvalidObject, DecodeError;
+        NOT_MEMBER when its signer is not known here (yet); CLOCK_UNSAFE when it comes from the future."""
         signed: Signed | None = None
         value: Value
         match kind:
@@ -248,6 +249,9 @@ class Knowledge:
                 self._check_owner(value.confirmer, value.domain, trusted)
             case _:
                 raise InvalidObject(Reason.UNKNOWN_FORMAT, f"a fact of kind {kind}, which this version does not know")
+        if time_max is not None and isinstance(value, Statement | Tombstone | Wrap) and value.time_s > time_max:
+            text = f"signed at {value.time_s}, at most {time_max} wanted: the clock of its owner {value.owner.hex()[:8]} is ahead of ours"
+            raise InvalidObject(Reason.CLOCK_UNSAFE, text)
         return Checked(fact_id(kind, body), kind, body, signed, value)
 
     def made_here(self, kind: FactKind, signed: Signed, value: Statement | Receipt) -> Checked:

@@ -16,6 +16,7 @@ from protocols.errors import DecodeError, InvalidObject, LadingError, Reason, Re
 from protocols.gossip.facts import FactKind
 from protocols.identity.announce import sign_announcement
 from protocols.identity.certificates import MEMBER, NodeIdentity, chain_validity, make_node, verify_chain
+from protocols.identity.clockfloor import ClockSource
 from protocols.identity.fences import sign_fence
 from protocols.identity.networks import join_preshared_key
 from protocols.identity.peers import peer_id_text
@@ -81,9 +82,10 @@ class Membership:
         *,
         store: Callable[[], tuple[bytes, int, int, bool]],
         keep_chain: Callable[[bytes], Awaitable[None]],
+        kept_chain: Callable[[], bytes | None],
     ) -> None:
         """store: id and generation of our chunk store, free bytes, whether it refuses new sequences.
-        keep_chain: writes down an encoded certificate chain for the next start."""
+        keep_chain: writes down an encoded certificate chain for the next start; kept_chain: the one that was written down."""
         self.own = own
         self._facts = facts
         self._transport = transport
@@ -92,12 +94,17 @@ class Membership:
         self._bus = bus
         self._store = store
         self._keep_chain = keep_chain
+        self._kept_chain = kept_chain
         self.addresses: tuple[str, ...] = ()
         self._announce_now = trio.Event()
         self._said: tuple[object, ...] = ()
         self._peers: Peers | None = None
-        self.clock_unsafe: Callable[[], bool] = lambda: False
-        """Whether the machine's clock is behind the floor: then certificates that are not yet valid pass, in `auth` only."""
+        self.clock_source: Callable[[], ClockSource] = lambda: ClockSource.MACHINE
+        """Whose time we use. With the floor's, certificates that are not yet valid pass, in `auth` only."""
+        self.clock_backed: Callable[[], bool] = lambda: True
+        """Whether our time may stand in a certificate that nobody asked for."""
+        self.hear_time: Callable[[MemberId, int], None] = lambda member, time: None
+        """Called with every time that a proven member tells."""
         self.alerts: dict[str, str] = {}
         self.member_keys = b""
         """Encoded key file of our member, given to its further full nodes; empty: none are let in."""
@@ -140,7 +147,8 @@ class Membership:
             handshake_hash=connection.handshake_hash,
             peer_id=connection.remote,
             now=self.now(),
-            clock_unsafe=self.clock_unsafe(),
+            clock_unsafe=self.clock_source() is ClockSource.FLOOR,
+            clock_agreed=self.clock_source() is ClockSource.AGREED,
         )
         proven: a.Proven | None = None
         failed: a.Failed | None = None
@@ -154,6 +162,8 @@ class Membership:
                         await self._facts.submit([(FactKind.REVOCATION, encode(one.attested)) for one in revocations], connection.remote)
                     case a.LearnedFences(fences):
                         await self._facts.submit([(FactKind.FENCE, encode(one.known)) for one in fences], connection.remote)
+                    case a.ToldTime(member, time):
+                        self.hear_time(member, time)
                     case a.Proven():
                         proven = effect
                     case a.Failed():
@@ -180,9 +190,23 @@ class Membership:
         # Proving takes as long as the peer likes, within limits: what was learnt meanwhile counts.
         if self.knowledge.revocations.is_revoked(proven.identity.path):
             raise RemoteError(Reason.REVOKED, f"member {proven.identity.member} is out")
+        if (untimely := self._untimely(proven.identity)) is not None:
+            raise untimely
         if not proven.current:
             raise RemoteError(Reason.FENCE, "the connection stands under an old fence; dialling anew")
         return proven.identity
+
+    def _untimely(self, identity: NodeIdentity) -> RemoteError | None:
+        """Why its certificates do not hold now; None when they do. The time may have become another one since they were shown."""
+        now = self.now()
+        if identity.not_after <= now:
+            return RemoteError(
+                Reason.CERTIFICATE_EXPIRED, f"a certificate of {identity.member} ended at {identity.not_after}, now is {now}"
+            )
+        if identity.not_before > now and self.clock_source() is not ClockSource.FLOOR:
+            text = f"a certificate of {identity.member} begins at {identity.not_before}, now is {now}"
+            return RemoteError(Reason.CERTIFICATE_NOT_YET_VALID, text)
+        return None
 
     # --- keys of the fence ------------------------------------------------------------------------------------------
 
@@ -229,14 +253,22 @@ class Membership:
                 if self.knowledge.revocations.is_revoked(session.identity.path):
                     log.warning("peer revoked peer=%s member=%s", session.peer.hex()[-8:], session.identity.member)
                     nursery.start_soon(self.peers_now.drop, session.peer, "revoked")
-                elif session.identity.not_after <= self.now():
-                    log.info("certificate has run out peer=%s member=%s", session.peer.hex()[-8:], session.identity.member)
-                    nursery.start_soon(self.peers_now.drop, session.peer, "certificate has run out")
+                elif (untimely := self._untimely(session.identity)) is not None:
+                    log.info("certificate does not hold any more peer=%s why=%s", session.peer.hex()[-8:], untimely.message)
+                    nursery.start_soon(self.peers_now.drop, session.peer, untimely.message)
 
     async def _expire_sessions(self) -> None:
         while True:
             await trio.sleep(EXPIRY_LOOK_S)
             await self._drop_revoked()
+
+    async def check_again(self) -> None:
+        """Another time is used than before: judges by it the certificates of all sessions, our own kept one, and tickets."""
+        await self._drop_revoked()
+        self.adopt_chain(self._kept_chain())
+        self.refresh_keys()
+        self._announce_now.set()
+        self.peers_now.wake()
 
     # --- our own certificate ----------------------------------------------------------------------------------------
 
@@ -287,7 +319,7 @@ class Membership:
     def is_renewal_due(self) -> bool:
         """Two thirds of our certificate's time are over, and a new one would last longer."""
         identity, own = self.own.identity, self.own
-        if own.member is None:
+        if own.member is None or not self.clock_backed():
             return False
         ends = min(self.now() + NODE_LIFETIME_S, chain_validity(own.member.chain, lowest=MEMBER)[1])
         due_at = identity.not_before + (identity.not_after - identity.not_before) * 2 // 3

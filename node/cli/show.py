@@ -39,11 +39,18 @@ def show_status(data: Mapping[str, object], style: Style) -> Iterator[str]:
             ("peers", _peers_line(data.get("peers"), peers, style)),
             ("records", _number(data.get("records"))),
             ("store", _store_line(store)),
+            ("clock", _clock_line(_object(data.get("clock")))),
             ("ledger", "\n".join(_ledger_line(chain, style) for chain in _chains(data.get("ledger")))),
             ("alerts", "\n".join(style.careful(style.ids_in(alert)) for alert in alerts) or style.good("none")),
         ],
         style,
     )
+
+
+def _clock_line(clock: Mapping[str, object]) -> str:
+    """`2027-01-31T00:00:00Z (agreed on by two members)`."""
+    source = {"machine": "this machine's", "agreed": "agreed on by two members", "floor": "not before this; unsafe"}
+    return f"{clock['time']} ({source.get(str(clock.get('source')), 'unknown')})" if clock.get("time") else ""
 
 
 def show_peers(data: Mapping[str, object], style: Style) -> Iterator[str]:

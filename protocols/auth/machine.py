@@ -30,7 +30,7 @@ from ..limits import (
     REVOCATIONS_MAX,
 )
 from ..machine import Machine, Outcome, Row
-from ..types import DomainId, NetworkId, PeerId, UnixSeconds
+from ..types import DomainId, MemberId, NetworkId, PeerId, UnixSeconds
 from .messages import Difference, Fences, Hello, Known, Proof, Refusal
 
 NONCE_BYTES = 32
@@ -95,6 +95,15 @@ class LearnedFences:
     """New to us, checked: keep them, whatever becomes of this conversation."""
 
     fences: tuple[CheckedFence, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ToldTime:
+    """A node that has proven itself, with a clock that it calls safe, says that it is ``time``; its certificates hold at that time.
+    It may be out of time by our own clock: then Failed follows."""
+
+    member: MemberId
+    time: UnixSeconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,10 +188,12 @@ class AuthMachine(Machine):
         peer_id: PeerId,
         now: int,
         clock_unsafe: bool = False,
+        clock_agreed: bool = False,
     ) -> None:
         """chain: ours, node first, root left out. key: the node's. connection_fence: id of the fence (its secret hash) that let
         the connection through. nonce: 32 fresh random bytes. handshake_hash: 32 bytes, from the Noise layer, as is peer_id, the
-        peer that it proved. now: whole seconds. clock_unsafe: let not-yet-valid certificates pass (IDENTITY, Time)."""
+        peer that it proved. now: whole seconds. clock_unsafe: let not-yet-valid certificates pass (IDENTITY, Time): ``now`` is the floor.
+        clock_agreed: ``now`` is what members agree on. With neither it is our machine's own clock, and is told as safe."""
         super().__init__(AuthState.NEW)
         assert len(nonce) == NONCE_BYTES
         assert len(handshake_hash) == HANDSHAKE_HASH_BYTES
@@ -211,9 +222,12 @@ class AuthMachine(Machine):
             fences=fences.digest(),
             fence_number=greatest.value.number if greatest is not None else 0,
             nonce=nonce,
+            time=now,
+            clock_safe=not (clock_unsafe or clock_agreed),
         )
         self._peer_hello: Hello | None = None
         self._identity: NodeIdentity | None = None
+        self._untimely: InvalidObject | None = None
         self._peer_hashes: list[bytes] = []
         self._entries_taken = 0
         self._deadline_s: float | None = None
@@ -235,7 +249,7 @@ class AuthMachine(Machine):
     def judge_hello(self, hello: Hello, _: float) -> Outcome:
         try:
             self._check_hello(hello)
-            identity = self._verified(hello.chain)
+            identity = self._introduced(hello)
         except LadingError as error:
             return self._refuse(error)
         if identity.peer_id != self._peer_id:
@@ -251,6 +265,9 @@ class AuthMachine(Machine):
             verify(self._identity.node_public, proof.signature, Label.AUTH, self._network, self._transcript(self._role.other))
         except InvalidObject as error:
             return self._refuse(error)
+        if self._untimely is not None:
+            state, effects = self._refuse(self._untimely)
+            return state, self._told_time() + effects
         # The peer has shown who it is; what follows may be long, so the limit begins anew, once.
         self._deadline_s = now_s + AUTH_TIMEOUT_S
         if self._peer.revocations == self._hello.revocations:
@@ -337,7 +354,7 @@ class AuthMachine(Machine):
         if hello.role != self._role.other or hello.nonce == self._hello.nonce or hello.chain == self._hello.chain:
             raise RemoteError(Reason.REFLECTED, "our own Hello came back")
         sizes = (len(hello.nonce), len(hello.revocations), len(hello.fences))
-        if sizes != (NONCE_BYTES, 32, 32) or hello.fence_number < 0 or not 0 < hello.version_min <= hello.version_max:
+        if sizes != (NONCE_BYTES, 32, 32) or min(hello.fence_number, hello.time) < 0 or not 0 < hello.version_min <= hello.version_max:
             raise RemoteError(Reason.MALFORMED, "a Hello with parts out of range")
         long = any(len(feature.encode("utf-8", "replace")) > FEATURE_BYTES_MAX for feature in hello.features)
         if long or len(hello.features) > AUTH_FEATURES_MAX or not _is_rising(hello.features):
@@ -351,6 +368,29 @@ class AuthMachine(Machine):
 
     def _verified(self, chain: tuple[bytes, ...]) -> NodeIdentity:
         return verify_chain(chain, self._roots, now=self._now, revocations=self._revocations, clock_unsafe=self._clock_unsafe)
+
+    def _introduced(self, hello: Hello) -> NodeIdentity:
+        """Who the peer says it is. One whose certificates do not hold at our time, but at its own, may prove itself before it is
+        refused: its clock or ours is wrong, and somebody must be told."""
+        try:
+            return self._verified(hello.chain)
+        except InvalidObject as error:
+            if error.reason not in (Reason.CERTIFICATE_EXPIRED, Reason.CERTIFICATE_NOT_YET_VALID) or not hello.clock_safe:
+                raise
+            self._untimely = error
+            try:
+                return verify_chain(hello.chain, self._roots, now=hello.time, revocations=self._revocations)
+            except InvalidObject:
+                raise error from None
+
+    def _told_time(self) -> tuple[ToldTime, ...]:
+        """The time of a peer that has proven itself, if it is one to be told: its own certificates must hold at it, so that nobody can
+        say a time that no issuer has vouched for."""
+        hello, identity = self._peer, self._identity
+        assert identity is not None
+        if not hello.clock_safe or not identity.not_before <= hello.time < identity.not_after:
+            return ()
+        return (ToldTime(identity.member_id, UnixSeconds(hello.time)),)
 
     def _count(self, entries: int, entries_max: int, *, final: bool) -> None:
         self._entries_taken += entries
@@ -393,6 +433,7 @@ class AuthMachine(Machine):
         self._deadline_s = None
         greatest = self._fences.kept(self._now, self._revocations).greatest()
         return AuthState.PROVEN, (
+            *self._told_time(),
             Proven(
                 identity=self._identity,
                 version=min(self._hello.version_max, self._peer.version_max),

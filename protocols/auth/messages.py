@@ -11,6 +11,7 @@ class Hello(Record, frozen=True):
 
     role: 1 for the side that dialled, 2 for the other. versions: lowest and highest that I speak. chain: DER certificates,
     node first, root left out. revocations, fences: digests of my sets, 32 bytes each. nonce: 32 fresh bytes.
+    time: what my time is, unix seconds. clock_safe: it is my machine's own clock, and that is not below my clock floor.
     """
 
     format: int
@@ -24,6 +25,8 @@ class Hello(Record, frozen=True):
     fences: bytes
     fence_number: int
     nonce: bytes
+    time: int
+    clock_safe: bool
 
 
 class Proof(Record, frozen=True):

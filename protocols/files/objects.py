@@ -245,11 +245,13 @@ def check_offer(value: Offer) -> None:
 
 
 def check_offer_time(value: Offer, now_s: int) -> None:
-    """Raises InvalidObject(EXPIRED) for an offer that has ended, or whose end is further away than any offer's may be.
+    """Raises InvalidObject: EXPIRED for an offer that has ended, CLOCK_UNSAFE for one whose end is further away than any may be.
 
     An owner whose clock is ahead of ours may offer: its end may be CLOCK_SKEW_MAX_S further."""
-    if not now_s <= value.expires_s <= now_s + OFFER_LIFETIME_S + CLOCK_SKEW_MAX_S:
+    if value.expires_s < now_s:
         raise InvalidObject(Reason.EXPIRED, f"offer until {value.expires_s}, now {now_s}")
+    if value.expires_s > now_s + OFFER_LIFETIME_S + CLOCK_SKEW_MAX_S:
+        raise InvalidObject(Reason.CLOCK_UNSAFE, f"offer until {value.expires_s}, now {now_s}: its owner's clock is ahead of ours")
 
 
 def sign_offer(value: Offer, key: SigningKey) -> Signed:

@@ -19,6 +19,7 @@ VECTORS = Path(__file__).with_name("auth.json")
 IDENTITY = Path(__file__).with_name("identity.json")
 SEED = b"\4" * 32
 HANDSHAKE_HASH = b"\x55" * 32
+TIME = 1_790_000_000
 
 
 def pack(value: object) -> bytes:
@@ -31,7 +32,7 @@ def recompute() -> dict[str, Any]:
     network = bytes.fromhex(identity["network_id"])
     empty = hashlib.sha256(b"").digest()
     # The same node stands on both ends here, which a real connection never has: enough to pin the bytes.
-    hellos = [pack([1, 1, role, 1, 2, ["http", "relay"], chain, empty, empty, 0, bytes([role]) * 32]) for role in (1, 2)]
+    hellos = [pack([1, 1, role, 1, 2, ["http", "relay"], chain, empty, empty, 0, bytes([role]) * 32, TIME, role == 1]) for role in (1, 2)]
     key = Ed25519PrivateKey.from_private_bytes(SEED)
     signatures = [key.sign(b"lading/auth/1\0" + network + pack([role, HANDSHAKE_HASH, *hellos])) for role in (1, 2)]
     return {

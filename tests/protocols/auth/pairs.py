@@ -53,6 +53,7 @@ def machine(
     key: SigningKey | None = None,
     now: int = NOW,
     clock_unsafe: bool = False,
+    clock_agreed: bool = False,
 ) -> AuthMachine:
     return AuthMachine(
         role=role,
@@ -71,6 +72,7 @@ def machine(
         peer_id=peer_id,
         now=now,
         clock_unsafe=clock_unsafe,
+        clock_agreed=clock_agreed,
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from protocols.auth.machine import AuthMachine, AuthState, Ended, Failed, LearnedFences, LearnedRevocations, Proven, Tick
+from protocols.auth.machine import AuthMachine, AuthState, Ended, Failed, LearnedFences, LearnedRevocations, Proven, Tick, ToldTime
 from protocols.auth.messages import Difference, Fences, Hello, Known, Proof, Refusal
 from protocols.effects import Close, Send
 from protocols.errors import Reason, RemoteError
@@ -91,6 +91,44 @@ def test_not_yet_valid_certificate_passes_while_our_clock_is_unsafe() -> None:
     assert failure_of(dialler(now=NOW - 2 * YEAR), answerer())[0] is Reason.CERTIFICATE_NOT_YET_VALID
 
 
+def test_time_of_a_proven_peer_is_told_when_it_calls_its_clock_safe() -> None:
+    """Goal: only a machine's own time counts, not the floor's and not what others agreed on. Method: each kind of clock."""
+    left, _ = converse(dialler(), answerer(now=NOW + 7))
+    assert only(left, ToldTime) == ToldTime(BOB.id, NOW + 7)
+    for clock in ({"clock_unsafe": True}, {"clock_agreed": True}):
+        left, right = converse(dialler(), answerer(now=NOW + 7, **clock))
+        assert isinstance(outcome(left), Proven)
+        assert not any(isinstance(effect, ToldTime) for effect in left)
+        assert only(right, ToldTime).member == ALICE.id
+
+
+def test_time_at_which_the_peers_own_certificates_do_not_hold_is_not_told() -> None:
+    """Goal: nobody says a time that no issuer has vouched for. Method: a liar far ahead and far back, its certificates those of today."""
+    for lie in (NOW + 30 * YEAR, NOW - 30 * YEAR):
+        left = dialler()
+        right = answerer()
+        right._hello = msgspec.structs.replace(right._hello, time=lie)
+        left_effects, _ = converse(left, right)
+        assert isinstance(outcome(left_effects), Proven)
+        assert not any(isinstance(effect, ToldTime) for effect in left_effects)
+
+
+def test_peer_out_of_time_by_our_clock_tells_its_own_before_it_is_refused() -> None:
+    """Goal: a clock set years ahead hears that it is. Method: the dialler's is; the answerer's certificates have ended by it. The time
+    is told only behind the peer's proof, and not at all by one whose certificates hold at neither time."""
+    left, _ = converse(dialler(now=NOW + 14 * YEAR), answerer())
+    kinds = [type(effect) for effect in left if not isinstance(effect, Send)]
+    assert kinds == [ToldTime, Failed, Close]
+    assert only(left, ToldTime) == ToldTime(BOB.id, NOW)
+    assert only(left, Failed).reason is Reason.CERTIFICATE_EXPIRED
+    forged, _ = converse(dialler(now=NOW + 14 * YEAR), answerer(key=SERVER.key))
+    assert only(forged, Failed).reason is Reason.BAD_SIGNATURE
+    assert not any(isinstance(effect, ToldTime) for effect in forged)
+    ended = CUSTOMS.member("Bob", ends=NOW - 1).node("nas")
+    at_once, _ = converse(dialler(), answerer(ended))
+    assert not any(isinstance(effect, Send) and isinstance(effect.message, Proof) for effect in at_once)
+
+
 def test_proof_without_the_node_key_is_refused() -> None:
     """Goal: a chain alone opens nothing. Method: the right chain, another key behind it."""
     left, _ = converse(dialler(), answerer(key=SERVER.key))
@@ -104,7 +142,16 @@ def test_proof_is_bound_to_the_connection() -> None:
 
 @pytest.mark.parametrize(
     "change",
-    [{"features": ()}, {"version_min": 3}, {"nonce": bytes(32)}, {"revocations": bytes(32)}, {"fences": bytes(32)}, {"fence_number": 9}],
+    [
+        {"features": ()},
+        {"version_min": 3},
+        {"nonce": bytes(32)},
+        {"revocations": bytes(32)},
+        {"fences": bytes(32)},
+        {"fence_number": 9},
+        {"time": NOW + 60},
+        {"clock_safe": False},
+    ],
 )
 def test_hello_altered_on_the_way_breaks_the_proof(change: dict[str, object]) -> None:
     """Goal: everything said so far is signed. Method: change one field of the answerer's Hello in transit."""
@@ -149,7 +196,7 @@ def test_revocations_that_differ_are_exchanged_both_ways_before_anyone_is_proven
     for effects, new in ((left, yours), (right, mine)):
         assert [entry.attested for entry in only(effects, LearnedRevocations).revocations] == [new]
         kinds = [type(effect) for effect in effects if not isinstance(effect, Send)]
-        assert kinds == [LearnedRevocations, Proven]
+        assert kinds == [LearnedRevocations, ToldTime, Proven]
 
 
 def test_many_revocations_travel_in_frames_that_an_unproven_peer_may_send() -> None:
@@ -352,6 +399,7 @@ def test_unknown_reason_and_endless_text_of_a_refusal_are_tamed() -> None:
         ({"version_min": 0}, Reason.MALFORMED),
         ({"version_min": 4}, Reason.MALFORMED),
         ({"fence_number": -1}, Reason.MALFORMED),
+        ({"time": -1}, Reason.MALFORMED),
         ({"revocations": b""}, Reason.MALFORMED),
         ({"features": ("b", "a")}, Reason.MALFORMED),
         ({"features": ("a" * 33,)}, Reason.MALFORMED),

@@ -48,7 +48,8 @@ def test_hello_and_what_is_signed_are_the_vectors(role: AuthRole) -> None:
         nonce=bytes([role]) * 32,
         handshake_hash=second.HANDSHAKE_HASH,
         peer_id=peer_id_of(KEY.public),
-        now=0,
+        now=second.TIME,
+        clock_agreed=role is AuthRole.RESPONDER,
     )
     (effect,) = machine.start(0.0)
     assert isinstance(effect, Send)

@@ -1,4 +1,4 @@
-"""Peer ids, member ids, ticket texts, key files, the recovery kit, the clock floor."""
+"""Peer ids, member ids, ticket texts, key files, the recovery kit."""
 
 from __future__ import annotations
 
@@ -8,8 +8,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from protocols.errors import DecodeError, InvalidObject, Reason, UsageError
-from protocols.identity.authority import authority_of
-from protocols.identity.clockfloor import ClockFloor
 from protocols.identity.keyfiles import (
     IssuerKey,
     MemberKey,
@@ -25,8 +23,6 @@ from protocols.identity.kit import domain_root, kit_text, parse_kit, recovery_ki
 from protocols.identity.members import member_id
 from protocols.identity.peers import peer_id_from_text, peer_id_of, peer_id_text, public_of
 from protocols.identity.tickets import Address, Ticket, decode_ticket, encode_ticket, ticket_preshared_key
-from protocols.limits import CLOCK_SKEW_MAX_S
-from protocols.types import MemberId, UnixSeconds
 from tests.protocols.identity.people import ACME, NETWORK, NOW, seed
 
 # --- peer ids -----------------------------------------------------------------------------------------------------
@@ -231,37 +227,3 @@ def test_slip_of_the_hand_is_named_by_its_line() -> None:
     with pytest.raises(DecodeError) as caught:
         parse_kit(text.replace(lines[-1], ""))
     assert caught.value.reason is Reason.INTEGRITY
-
-
-# --- clock --------------------------------------------------------------------------------------------------------
-
-FLOOR = ClockFloor(floor=UnixSeconds(1000))
-
-
-def test_clock_below_the_floor_is_unsafe_and_the_floor_is_used() -> None:
-    """Goal: a board that boots in the past. Method: readings around the floor."""
-    assert (FLOOR.read(999).now, FLOOR.read(999).unsafe) == (1000, True)
-    assert (FLOOR.read(1000).now, FLOOR.read(1000).unsafe) == (1000, False)
-    assert FLOOR.read(5000).now == 5000
-
-
-def test_nothing_that_a_mere_member_signs_raises_the_floor() -> None:
-    """Goal: the rule of Time. Method: the same time signed by root, issuer, member."""
-    issuer, member = ACME.issuer(), ACME.member()
-    for chain, floor in (((), 2000), (issuer.chain, 2000), (member.chain, 1000)):
-        authority = authority_of(chain, ACME.id, ACME.roots, at=UnixSeconds(NOW))
-        assert FLOOR.raised_by_signed(authority, 2000).floor == floor
-    assert FLOOR.raised_by_persisted(3000).floor == FLOOR.raised_by_final_block(3000).floor == 3000
-    assert FLOOR.raised_by_certificate(3000).raised_by_persisted(10).floor == 3000
-
-
-@given(st.lists(st.integers(0, 5000), max_size=5))
-def test_unsafe_clock_is_set_only_when_two_members_agree(times: list[int]) -> None:
-    """Goal: no single liar sets the clock. Method: any reports; compare with all pairs."""
-    reports = {MemberId(bytes([index]) * 32): time for index, time in enumerate(times)}
-    set_to = FLOOR.agreed_by(reports, clock=10)
-    pairs = [a for i, a in enumerate(times) for j, b in enumerate(times) if i != j and a >= 1000 and 0 <= b - a <= CLOCK_SKEW_MAX_S]
-    assert set_to.agreed is bool(pairs)
-    if pairs:
-        assert (set_to.read(10).now, set_to.read(10).unsafe) == (min(pairs), False)
-    assert FLOOR.agreed_by(reports, clock=1000) == FLOOR
