@@ -3,6 +3,7 @@
 chaos           the seeded scheduler: delivery in any order, loss, doubling, crashes, partitions
 dropping        several holders that take each other's copy for the one that stays
 deleting        puts and deletes of one owner's nodes that know different things
+clocks          boards that boot in the past, and members that lie about the time
 duty            who copies what is missing when nodes are frozen or die
 test_models     each model over many seeds; each with a planted bug that its checker must catch
 """

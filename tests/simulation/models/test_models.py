@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.simulation.models import deleting, dropping, duty
+from tests.simulation.models import clocks, deleting, dropping, duty
 from tests.simulation.models.chaos import ModelBroken
 
 
@@ -54,3 +54,30 @@ def test_checker_of_duty_catches() -> None:
     """Goal: the checker can fail. Method: nobody ever takes over; everybody copies at once."""
     assert is_caught(lambda seed: duty.run(seed, takeover_s=1e9), 25)
     assert is_caught(lambda seed: duty.run(seed, takeover_s=0.0, quiet=True), 25)
+
+
+def test_one_lying_member_moves_no_clock_and_nobody_raises_a_floor() -> None:
+    """Goal: one member, with however many nodes, sets nobody's time; no floor stands in the future because of what members say; who hears
+    two honest ones has the time. Method: 150 seeds with no liar and with one; two boards without battery, one set years ahead."""
+    for seed in range(150):
+        assert clocks.run(seed, liars=0) == 2
+        assert clocks.run(seed, liars=1) == 2
+
+
+def test_two_lying_members_move_a_clock_below_its_floor_but_no_floor() -> None:
+    """Goal: the stated limit, and no more than it. Method: 150 seeds with two that agree on one lie; no floor of an honest clock follows,
+    though the time that is used somewhere does."""
+    for seed in range(150):
+        clocks.run(seed, liars=2)
+
+
+@pytest.mark.parametrize("bug", ["anybody", "whatever"])
+def test_checker_of_clocks_catches_wrong_agreement(bug: str) -> None:
+    """Goal: the checker can fail. Method: one member's word is enough; what is agreed on becomes the floor."""
+    agree = clocks.agree_with_anybody if bug == "anybody" else clocks.agree_whatever_the_clock
+    assert is_caught(lambda seed: clocks.run(seed, liars=1 if bug == "anybody" else 2, agree=agree), 100)
+
+
+def test_checker_of_clocks_catches_a_floor_that_follows_any_clock() -> None:
+    """Goal: the checker can fail. Method: our own clock is written down unasked, and one of them is far ahead."""
+    assert is_caught(lambda seed: clocks.run(seed, liars=0, write=clocks.write_the_clock), 5)
