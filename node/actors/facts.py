@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import trio
 
-from protocols.errors import DecodeError, InvalidObject, LadingError, LocalError, StoreFull
+from protocols.errors import DecodeError, InvalidObject, LadingError, LocalError, Reason, StoreFull
 from protocols.gossip.facts import FactKind, fact_id
 from protocols.limits import CLOCK_SKEW_MAX_S
 from protocols.types import PeerId, RecordKey
@@ -241,6 +241,15 @@ class FactsHandle:
         items = tuple((item, source) for source, its in brought.items() for item in its)
         await self._actor.mailbox.ask(lambda reply: Submit((*items, *((item, None) for item in own)), reply))
 
+    def time_max(self) -> int | None:
+        """No owner may have said anything later than this; None when our own clock is no measure."""
+        return int(self._clock.now()) + CLOCK_SKEW_MAX_S if self.clock_judges() else None
+
+    def why_refused(self, kind: FactKind, body: bytes) -> InvalidObject:
+        """Why a peer's fact was not kept, judged once more."""
+        found = self._check_one(kind, body)
+        return found if isinstance(found, InvalidObject) else InvalidObject(Reason.REFUSED, f"the {kind.name.lower()} was not taken")
+
     async def check_again(self) -> int:
         """Judges again, by the time that is used now, what was refused by another. Result: how many more announcements hold."""
         return await self._actor.mailbox.ask(lambda reply: CheckAgain(reply))
@@ -283,17 +292,22 @@ class FactsHandle:
                 await self.keep_checked_of({source: kept})
 
     def _check_all(self, items: Sequence[tuple[int, bytes]]) -> list[Checked | bytes]:
-        now = int(self._clock.now())
-        time_max = now + CLOCK_SKEW_MAX_S if self.clock_judges() else None
         checked: list[Checked | bytes] = []
         for kind, body in items:
-            try:
-                checked.append(self.knowledge.check(kind, body, now=now, time_max=time_max))
-            except (InvalidObject, DecodeError) as error:
-                log.info("fact refused kind=%d error=%s", kind, error)
-                if error.reason.stable_name not in TRANSIENT:
-                    checked.append(fact_id(kind, body))
+            found = self._check_one(kind, body)
+            if isinstance(found, Checked):
+                checked.append(found)
+                continue
+            log.info("fact refused kind=%d error=%s", kind, found)
+            if found.reason.stable_name not in TRANSIENT:
+                checked.append(fact_id(kind, body))
         return checked
+
+    def _check_one(self, kind: int, body: bytes) -> Checked | InvalidObject | DecodeError:
+        try:
+            return self.knowledge.check(kind, body, now=int(self._clock.now()), time_max=self.time_max())
+        except (InvalidObject, DecodeError) as error:
+            return error
 
     def filter_unknown(self, ids: Sequence[bytes]) -> tuple[bytes, ...]:
         return tuple(one for one in ids if not self._actor.is_unwanted(one))

@@ -510,6 +510,9 @@ class Holdings(Actor[Take]):
         if not knowledge.is_known_owner(statement.owner):
             raise InvalidObject(Reason.NOT_MEMBER, "the statement's owner is no member that is known here")
         await self._facts.submit([(FactKind.STATEMENT, encode(signed))], peer)
+        facts = knowledge.records.get((statement.owner, statement.hash_id))
+        if facts is None or signed.object_hash not in facts.objects:
+            raise self._facts.why_refused(FactKind.STATEMENT, encode(signed))
         self._check_in_force((statement.owner, statement.hash_id), signed.object_hash)
 
     def _check_in_force(self, key: RecordKey, object_hash: Digest) -> None:
@@ -652,9 +655,9 @@ class Holdings(Actor[Take]):
         """Small records, each with its statement and all chunks of some of its sequences."""
         if self.read_only:
             raise LadingError(Reason.FULL, self.read_only)
-        now = self._now()
+        now, time_max = self._now(), self._facts.time_max()
         # In a pool thread: signatures, hashes and trees of up to half a MiB of small records take some ten milliseconds.
-        checked = await self._store.read(lambda _: [self._check_bundled(record, now) for record in message.records])
+        checked = await self._store.read(lambda _: [self._check_bundled(record, now, time_max) for record in message.records])
         refused: dict[int, LadingError] = {}
         taken: dict[int, TakenRecord] = {}
         for number, found in enumerate(checked):
@@ -675,7 +678,7 @@ class Holdings(Actor[Take]):
         noes = tuple((number, error.reason.stable_name, error.message) for number, error in sorted(refused.items()))
         return m.Bundled(message.request, tuple(receipts), noes)
 
-    def _check_bundled(self, record: m.BundledRecord, now: UnixSeconds) -> TakenRecord | LadingError:
+    def _check_bundled(self, record: m.BundledRecord, now: UnixSeconds, time_max: int | None) -> TakenRecord | LadingError:
         """In a thread: whether statement and chunks are what they say. The fact is set where the statement was not known."""
         knowledge = self._facts.knowledge
         try:
@@ -684,7 +687,7 @@ class Holdings(Actor[Take]):
             facts = knowledge.records.get((statement.owner, statement.hash_id))
             fact: Checked | None = None
             if facts is None or facts.objects.get(object_hash, (None,))[0] != record.statement:
-                fact = knowledge.check(FactKind.STATEMENT, encode(record.statement), now=now)
+                fact = knowledge.check(FactKind.STATEMENT, encode(record.statement), now=now, time_max=time_max)
             sequences: list[HeldSequence] = []
             bodies: dict[ChunkName, bytes] = {}
             for sequence in record.sequences:

@@ -329,7 +329,11 @@ class Membership:
         while True:
             if self.is_renewal_due():
                 await self.renew()
-            await self.announce()
+            try:
+                await self.announce()
+            except InvalidObject as error:
+                # Our own certificate does not hold at the time that we use: nobody would take what it stands under.
+                log.warning("not announced error=%s", error)
             self._announce_now = trio.Event()
             with trio.move_on_after(ANNOUNCE_INTERVAL_S):
                 await self._announce_now.wait()

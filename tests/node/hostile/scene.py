@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 
 import trio
@@ -99,7 +99,7 @@ class Scene:
         """Keys of one node. member: whose; a member of its own if none is given."""
         member = member or self.member(name)
         keys = home.certify_node(member, name, self.entropy.fork(f"node {name}"), now)
-        identity = verify_chain(keys.chain, self.roots, now=EPOCH, revocations=None)
+        identity = verify_chain(keys.chain, self.roots, now=max(now, EPOCH), revocations=None)
         issuer = self.founding.issuer
         return OwnKeys(
             network=Network(format=1, suite=1, id=self.founding.network.id, name=self.founding.network.name),
@@ -113,8 +113,18 @@ class Scene:
             fences=self.founding.network.fences,
         )
 
-    async def start(self, name: str = "n0", *, own: OwnKeys | None = None, issues: bool = True, **settings: object) -> Node:
-        """An honest node that knows the others before it. settings: of its Config."""
+    async def start(
+        self,
+        name: str = "n0",
+        *,
+        own: OwnKeys | None = None,
+        issues: bool = True,
+        clock: SimulatedClock | None = None,
+        disk: Mapping[Env, MemoryEngine] | None = None,
+        **settings: object,
+    ) -> Node:
+        """An honest node that knows the others before it. clock: its machine's, the common one if none is given. disk: that of
+        an earlier life. settings: of its Config."""
         assert self.nursery is not None
         own = own or self.own(name, issues=issues)
         peers = tuple(f"/memory/{node.own.identity.host}/p2p/{peer_id_text(node.own.peer_id)}" for node in self.nodes)
@@ -128,9 +138,9 @@ class Scene:
         }
         parts = World(
             transport=MemoryTransport(self.network, own.peer_id, (f"/memory/{own.identity.host}",)),
-            ledger=MemoryEngine(Env.LEDGER, DISK_BYTES),
-            chunks=MemoryEngine(Env.CHUNKS, DISK_BYTES),
-            clock=self._clock,
+            ledger=disk[Env.LEDGER] if disk else MemoryEngine(Env.LEDGER, DISK_BYTES),
+            chunks=disk[Env.CHUNKS] if disk else MemoryEngine(Env.CHUNKS, DISK_BYTES),
+            clock=clock or self._clock,
             entropy=self.entropy.fork(f"life of {name}"),
             offload=SimulatedOffload(lambda: 0.0005),
         )

@@ -1,7 +1,8 @@
 """Boards that boot in the past hear times from members, some of whom lie; crashes lose what was heard, floors are kept.
 
-Checked after every step: a clock below its floor shows the floor or, while fewer than two members lie, a time that an honest member would
-say within the tolerance, give or take; no floor is ever further ahead of the truth than a good quartz is; and whoever hears two honest members has the time in the end.
+Checked after every step: a clock below its floor shows the floor or, while fewer than two members lie, a time that an honest
+member would say within the tolerance, give or take; no floor is ever further ahead of the truth than a good quartz is. In the end
+whoever hears two honest members has the time.
 """
 
 from __future__ import annotations
