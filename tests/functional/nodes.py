@@ -90,11 +90,12 @@ def environment_of(settings: Mapping[str, object]) -> dict[str, str]:
 
 @dataclass(eq=False)
 class HomeNode:
-    """One home and, while it runs, its process. settings: passed to every start as environment."""
+    """One home and, while it runs, its process. settings: passed to every start as environment. program: what is started."""
 
     owner: Processes
     home: Path
     settings: dict[str, object] = field(default_factory=dict)
+    program: tuple[str, ...] = PROGRAM
     process: subprocess.Popen[bytes] | None = None
     ready: Mapping[str, Any] = field(default_factory=dict)
     _identity: Mapping[str, Any] | None = None
@@ -107,7 +108,10 @@ class HomeNode:
         self.home.parent.mkdir(parents=True, exist_ok=True)
         with (self.home.parent / f"{self.home.name}.log").open("ab") as log:
             self.process = self.owner.start(
-                [*PROGRAM, "--home", str(self.home), "start", "--json", *flags], stdout=subprocess.PIPE, stderr=log, settings=self.settings
+                [*self.program, "--home", str(self.home), "start", "--json", *flags],
+                stdout=subprocess.PIPE,
+                stderr=log,
+                settings=self.settings,
             )
 
     def wait_ready(self) -> None:
