@@ -161,6 +161,7 @@ async def ask_to_join(
                     last = LadingError(reason, f"{address.multiaddr}: {error}", hint="is a node of that network running?")
                 continue
             try:
+                connection.trust()  # it knows the ticket's secret, and an admission is longer than a stranger's frame
                 joined = await _converse(connection.open_stream, machine, clock)
                 await connection.close("joined")
                 nursery.cancel_scope.cancel()

@@ -16,6 +16,7 @@ class FrameReader:
     """Feed bytes as they come, take whole frames. Holds at most one unfinished frame and what was fed."""
 
     def __init__(self, bytes_max: int = FRAME_BYTES_MAX) -> None:
+        """bytes_max: of a frame's body; may be changed between two frames, when the peer has become another one to us."""
         self.bytes_max = bytes_max
         self._buffer = bytearray()
 

@@ -11,6 +11,8 @@ FRAME_HEADER_BYTES = 4
 assert SEALED_CHUNK_BYTES_MAX + 1024 <= FRAME_BYTES_MAX
 # Before a peer is proven it may not make us hold more than a chain of four certificates and a few hashes.
 FRAME_BYTES_MAX_UNPROVEN = 32 * 1024
+# Of all streams of an unproven peer's connection together, read from it and not yet by us: one frame being judged, and the next.
+UNREAD_BYTES_MAX_UNPROVEN = 2 * FRAME_BYTES_MAX_UNPROVEN
 # Nesting of decoded values: our deepest record has 6 levels; typed decoding stops at the type's own depth.
 CODEC_DEPTH_MAX = 16
 

@@ -296,6 +296,7 @@ class Peers:
                 raise RemoteError(Reason.TIMEOUT, f"not proven within {AUTH_TIMEOUT_S:.0f} s")
         finally:
             self._unproven -= 1
+        connection.trust()
         session = Session(connection, identity, self._clock.monotonic())
         if not await self._register(session):
             return

@@ -22,7 +22,14 @@ import trio.lowlevel
 
 from protocols.crypto import equal
 from protocols.errors import DecodeError, LadingError, Reason
-from protocols.limits import FENCES_KEPT_MAX, FRAME_BYTES_MAX, FRAME_HEADER_BYTES, TICKETS_OPEN_MAX
+from protocols.limits import (
+    FENCES_KEPT_MAX,
+    FRAME_BYTES_MAX,
+    FRAME_BYTES_MAX_UNPROVEN,
+    FRAME_HEADER_BYTES,
+    TICKETS_OPEN_MAX,
+    UNREAD_BYTES_MAX_UNPROVEN,
+)
 from protocols.types import PeerId
 
 from .port import DialFailed, PathKind, PresharedKey, StreamBroken, StreamEnded
@@ -288,6 +295,10 @@ class MemoryStream:
         self._finishing = False
         self._ended = False
         self._broken = ""
+        self._too_long = 0
+        """Bytes of a frame that was too long to be taken; 0: none was."""
+        self.is_read = True
+        """The application has it; what the peer opened waits to be accepted first."""
 
     # --- port ------------------------------------------------------------------------------------------------------
 
@@ -319,14 +330,15 @@ class MemoryStream:
         """See port. Cancelling it loses nothing."""
         await trio.sleep(self._connection.network.read_pause_s(self._connection.local))
         while not self._inbox:
+            if self._too_long and not self._broken:
+                self.reset()
+                raise DecodeError(Reason.TOO_LONG, f"frame of {self._too_long} bytes, at most {self._connection.frame_bytes_max} wanted")
             if self._ended:
                 raise StreamEnded
             self._check_unbroken()
             await self._changed.park()
         frame = self._inbox.popleft()
-        if len(frame) > FRAME_BYTES_MAX:
-            self.reset()
-            raise DecodeError(Reason.TOO_LONG, f"frame of {len(frame)} bytes, at most {FRAME_BYTES_MAX} wanted")
+        self._connection.note_unread(-len(frame))
         if self.twin is not None:
             self.twin.give_credit(len(frame))
         return frame
@@ -393,10 +405,15 @@ class MemoryStream:
         self._connection.wake()
 
     def arrive(self, frame: bytes) -> None:
-        """A frame from the peer."""
-        if not self._broken:
+        """A frame from the peer. What is too long is known from its header and not kept."""
+        if self._broken or self._too_long:
+            return
+        if len(frame) > self._connection.frame_bytes_max:
+            self._too_long = len(frame)
+        else:
             self._inbox.append(frame)
-            self._changed.unpark_all()
+            self._connection.note_unread(len(frame))
+        self._changed.unpark_all()
 
     def arrive_end(self) -> None:
         """The peer finished."""
@@ -412,6 +429,7 @@ class MemoryStream:
             self._broken = message
         self.queue.clear()
         if not keep_unread:
+            self._connection.note_unread(-sum(map(len, self._inbox)))
             self._inbox.clear()
             self._ended = False
         self._changed.unpark_all()
@@ -468,6 +486,8 @@ class MemoryConnection:
         self._twin: MemoryConnection | None = None
         self._vanished = False
         self._broken = ""
+        self.frame_bytes_max = FRAME_BYTES_MAX_UNPROVEN
+        self._unread_bytes = 0
         self._streams: dict[MemoryStream, None] = {}
         self._ready: deque[MemoryStream] = deque()
         self._control: deque[_Item] = deque()
@@ -499,7 +519,30 @@ class MemoryConnection:
         while not self._unaccepted:
             self._check_open()
             await self._changed.park()
-        return self._unaccepted.popleft()
+        stream = self._unaccepted.popleft()
+        stream.is_read = True
+        self._changed.unpark_all()
+        return stream
+
+    def trust(self) -> None:
+        """See port."""
+        self.frame_bytes_max = FRAME_BYTES_MAX
+        self._changed.unpark_all()
+
+    @property
+    def unread_bytes(self) -> int:
+        """See port."""
+        return self._unread_bytes
+
+    @property
+    def is_trusted(self) -> bool:
+        return self.frame_bytes_max == FRAME_BYTES_MAX
+
+    def note_unread(self, change: int) -> None:
+        """A stream has so many more bytes, or fewer, that the application has not taken."""
+        self._unread_bytes += change
+        if change < 0:
+            self._changed.unpark_all()
 
     async def close(self, reason: str = "") -> None:
         """See port. At most CLOSE_TIMEOUT_S; when cancelled the connection is cut off at once."""
@@ -641,8 +684,20 @@ class MemoryConnection:
             arrives_at, item = self._in_flight[0]
             await trio.sleep_until(arrives_at)
             await self.network.wait_pair(self.local, self.remote, lambda: not self.network.is_blocked(self.remote, self.local))
+            while isinstance(item, _Frame) and not self._has_room(item):
+                await self._changed.park()
             self._in_flight.popleft()
             self._take_in(item)
+
+    def _has_room(self, frame: _Frame) -> bool:
+        """Whether a frame may land. An untrusted peer's waits on the wire while much is unread; one that is too long is refused by whoever
+        reads the stream, and waits while nobody does."""
+        stream = frame.stream.twin
+        if self.is_trusted or stream is None:
+            return True
+        if len(frame.body) > self.frame_bytes_max:
+            return stream.is_read
+        return self._unread_bytes + len(frame.body) <= UNREAD_BYTES_MAX_UNPROVEN
 
     def _take_in(self, item: _Item) -> None:
         match item:
@@ -665,6 +720,7 @@ class MemoryConnection:
     def _take_in_open(self, opener: MemoryStream) -> None:
         stream = MemoryStream(self, opener.protocol)
         stream.twin, opener.twin = opener, stream
+        stream.is_read = False
         is_spoken = self._protocols is None or opener.protocol in self._protocols
         is_full = len(self._unaccepted) >= STREAMS_UNACCEPTED_MAX or len(self._streams) >= STREAMS_MAX
         if not is_spoken or is_full or self.is_closing:

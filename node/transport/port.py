@@ -7,6 +7,8 @@ Manners every twin keeps:
 - ``receive`` raises StreamEnded only after the peer *finished* cleanly between two frames; a vanished peer or connection,
   a reset, or an end inside a frame is StreamBroken. End-of-stream alone never means that the peer was done speaking its mind:
   conversations say so in their own messages.
+- A connection begins untrusted: a frame longer than FRAME_BYTES_MAX_UNPROVEN is TOO_LONG, and beyond UNREAD_BYTES_MAX_UNPROVEN of
+  unread bytes (all streams together) nothing more is read from the peer, who must wait; ``trust`` ends that.
 - ``finish`` half-closes after everything queued has left. ``reset`` throws both directions away.
 - ``Connection.close`` first lets queued frames leave (bounded by a time-out), then closes. ``closed`` is set exactly once.
 """
@@ -105,11 +107,18 @@ class Connection(Protocol):
     remote_address: str
     closed: trio.Event
 
+    @property
+    def unread_bytes(self) -> int:
+        """Read from the peer and not yet received from its streams."""
+
     async def open_stream(self, protocol: str) -> Stream:
         """New stream. Raises StreamBroken when the peer does not speak the protocol or the connection is gone."""
 
     async def accept_stream(self) -> Stream:
         """Next stream that the peer opened. Raises StreamBroken when the connection is gone."""
+
+    def trust(self) -> None:
+        """The peer is proven, or it is the one whom we came to ask: from now on it may send frames of FRAME_BYTES_MAX."""
 
     async def close(self, reason: str = "") -> None:
         """Lets queued frames leave, then closes. Never raises; bounded in time."""

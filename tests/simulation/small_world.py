@@ -56,6 +56,7 @@ class SmallWorld:
             nursery.start_soon(self._serve, await transport.accept())
 
     async def _serve(self, connection: MemoryConnection) -> None:
+        connection.trust()
         try:
             stream = await connection.accept_stream()
             while True:
@@ -79,6 +80,7 @@ class SmallWorld:
             try:
                 with trio.move_on_after(30):
                     connection = await transport.dial(f"/memory/{peer.decode()}", peer, FENCE)
+                    connection.trust()
                     await self._converse(connection, await connection.open_stream(PROTOCOL), mind)
             except (DialFailed, StreamBroken, StreamEnded) as error:
                 self.broken += 1

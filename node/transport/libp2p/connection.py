@@ -101,6 +101,15 @@ class Libp2pConnection:
         except trio.EndOfChannel as error:
             raise StreamBroken(self._reason) from error
 
+    @property
+    def unread_bytes(self) -> int:
+        """See port."""
+        return self.muxer.unread_bytes
+
+    def trust(self) -> None:
+        """See port."""
+        self.muxer.trust()
+
     def _stream_opened(self, stream: MuxStream) -> None:
         if self._nursery is not None:
             self._nursery.start_soon(self._welcome, stream)

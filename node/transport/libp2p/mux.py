@@ -15,6 +15,7 @@ from collections.abc import Callable
 import trio
 
 from protocols.errors import Reason, RemoteError
+from protocols.limits import UNREAD_BYTES_MAX_UNPROVEN
 
 from ..port import StreamBroken
 from .budget import RateBudget
@@ -83,6 +84,7 @@ class MuxStream:
             await self._arrival.wait()
         data = bytes(self._incoming)
         self._incoming.clear()
+        self._muxer.note_unread(-len(data))
         self._return_credit(len(data))
         return data
 
@@ -96,6 +98,7 @@ class MuxStream:
             data += piece
         if len(data) > n:
             self._incoming[:0] = data[n:]
+            self._muxer.note_unread(len(data) - n)
             self._taken_bytes -= len(data) - n
         return data[:n]
 
@@ -143,6 +146,7 @@ class MuxStream:
         """Tells the peer and forgets the stream, with all that is queued."""
         if self.lost is None:
             self._muxer.queue_control(WINDOW_UPDATE, RST, self.stream_id)
+            self._muxer.note_unread(-len(self._incoming))
             self._incoming.clear()
             self.lose(reason)
 
@@ -164,8 +168,9 @@ class MuxStream:
         self._granted_bytes -= size
 
     def arrived(self, data: memoryview) -> None:
-        if not self._ended:
+        if not self._ended and self.lost is None:
             self._incoming += data
+            self._muxer.note_unread(len(data))
             self._notify_arrival()
 
     def ended(self) -> None:
@@ -232,6 +237,11 @@ class MuxStream:
         self._muxer.queue_control(WINDOW_UPDATE, 0, self.stream_id, credit)
 
     @property
+    def is_trusted(self) -> bool:
+        """Whether the connection's peer is."""
+        return self._muxer.is_trusted
+
+    @property
     def grown_bytes(self) -> int:
         return self._window_bytes - WINDOW_BYTES
 
@@ -261,6 +271,10 @@ class Muxer:
         self._idle = trio.Event()
         self._idle.set()
         self._grown_bytes = 0
+        self.is_trusted = False
+        self.unread_bytes = 0
+        """Arrived and not taken by the application, of all streams."""
+        self._room = trio.Event()
         self._heard_at = trio.current_time()
         # parser
         self._header = bytearray()
@@ -281,6 +295,18 @@ class Muxer:
         self._streams[stream.stream_id] = stream
         self.queue_control(WINDOW_UPDATE, SYN, stream.stream_id)
         return stream
+
+    def trust(self) -> None:
+        """See port.Connection."""
+        self.is_trusted = True
+        self._room.set()
+
+    def note_unread(self, change: int) -> None:
+        """A stream has so many more bytes, or fewer, that the application has not taken."""
+        self.unread_bytes += change
+        if change < 0:
+            self._room.set()
+            self._room = trio.Event()
 
     def lose(self, reason: str) -> None:
         """The connection is gone: so are its streams."""
@@ -313,6 +339,8 @@ class Muxer:
 
     def grow_window(self, window_bytes: int) -> int:
         """By how much a window of that size may grow now."""
+        if not self.is_trusted:
+            return 0
         growth = min(WINDOW_BYTES_MAX - window_bytes, WINDOWS_GROWN_BYTES_MAX - self._grown_bytes)
         self._grown_bytes += growth
         return growth
@@ -373,6 +401,8 @@ class Muxer:
     async def read_loop(self) -> None:
         """Handles frames until the connection is lost. Raises StreamBroken at the peer's farewell, RemoteError for a violation."""
         while True:
+            while not self.is_trusted and self.unread_bytes >= UNREAD_BYTES_MAX_UNPROVEN:
+                await self._room.wait()
             self.feed_untrusted(await self._session.receive())
             self._heard_at = trio.current_time()
 

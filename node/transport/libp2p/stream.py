@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from protocols.errors import DecodeError, LocalError, Reason
 from protocols.frames import FrameReader, frame_header
-from protocols.limits import FRAME_BYTES_MAX, FRAME_HEADER_BYTES
+from protocols.limits import FRAME_BYTES_MAX, FRAME_BYTES_MAX_UNPROVEN, FRAME_HEADER_BYTES
 
 from ..port import StreamBroken, StreamEnded
 from .mux import MuxStream
@@ -54,6 +54,7 @@ class FramedStream:
     async def receive(self) -> bytes:
         """Next frame body. Raises StreamEnded, StreamBroken, DecodeError(TOO_LONG) (the stream is reset then)."""
         while not self._reader.has_ended:
+            self._reader.bytes_max = FRAME_BYTES_MAX if self._stream.is_trusted else FRAME_BYTES_MAX_UNPROVEN
             try:
                 frame = self._reader.take()
             except DecodeError:

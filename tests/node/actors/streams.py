@@ -59,6 +59,8 @@ async def connected(*protocols: str) -> AsyncIterator[Pair]:
         dialled = await transports[0].dial("/memory/bob", BOB, FENCE)
         accepted = await transports[1].accept()
         assert isinstance(dialled, MemoryConnection)
+        dialled.trust()
+        accepted.trust()
         yield Pair(network, dialled, accepted, nursery)
         nursery.cancel_scope.cancel()
 

@@ -209,6 +209,7 @@ class Enemy:
             await self.stage.nursery.start(self.transport.run)
             self.transport.set_preshared_keys((self.fence,))
         self.connection = await self.transport.dial(f"/memory/{node.own.identity.host}", node.own.peer_id, self.fence)
+        self.connection.trust()
         return self.connection
 
     def prover(self, connection: MemoryConnection) -> a.AuthMachine:

@@ -6,7 +6,7 @@ import contextlib
 
 import trio
 
-from node.services import EXCHANGE, GOSSIP, JOIN
+from node.services import AUTH, EXCHANGE, GOSSIP, JOIN
 from node.transport.memory import MemoryTransport
 from node.transport.port import DialFailed, PresharedKey, StreamBroken
 from node.wiring import Node
@@ -19,6 +19,7 @@ from protocols.gossip.facts import FactKind
 from protocols.identity.networks import join_preshared_key
 from protocols.identity.peers import peer_id_of
 from protocols.join import messages as j
+from protocols.limits import FRAME_BYTES_MAX, UNREAD_BYTES_MAX_UNPROVEN
 from protocols.registry import encode_message
 from storage.engine import Snapshot
 
@@ -62,6 +63,30 @@ def test_fetches_of_a_peer_that_reads_nothing_then_little_is_read_for_it() -> No
                 await other.send(encode_message("exchange", m.Fetch(number, root, tuple(range(8)), 1 << 40)))
             await trio.sleep(5)
             assert 0 < read * 262_160 <= 24 * 1024 * 1024
+
+    play(story)
+
+
+def test_frames_of_a_stranger_inside_the_fence_are_not_held() -> None:
+    """Goal: before the proof a peer fills no memory. Method: one that knows the fence sends the longest frame instead of a Hello, and
+    the same on ten streams more; what the node has read is looked at until it hangs up."""
+
+    async def story() -> None:
+        async with scene() as stage:
+            node = await stage.start()
+            enemy = Enemy(stage, stage.own("enemy"))
+            connection = await enemy.dial(node)
+            streams = [await connection.open_stream(protocol) for protocol in (AUTH, *[GOSSIP] * 10)]
+            assert isinstance(node.world.transport, MemoryTransport)
+            (theirs,) = node.world.transport.connections()
+            for stream in reversed(streams):
+                await stream.send(bytes(FRAME_BYTES_MAX))
+            held = 0
+            with trio.fail_after(60):
+                while not connection.closed.is_set():
+                    held = max(held, theirs.unread_bytes)
+                    await trio.sleep(0.01)
+            assert held <= UNREAD_BYTES_MAX_UNPROVEN
 
     play(story)
 

@@ -12,8 +12,8 @@ import pytest
 import trio
 
 from node.transport.port import Connection, DialFailed, PresharedKey, Stream, StreamBroken, StreamEnded, Transport
-from protocols.errors import LadingError, Reason
-from protocols.limits import FRAME_BYTES_MAX
+from protocols.errors import DecodeError, LadingError, Reason
+from protocols.limits import FRAME_BYTES_MAX, FRAME_BYTES_MAX_UNPROVEN, UNREAD_BYTES_MAX_UNPROVEN
 from protocols.types import PeerId
 
 FENCE = PresharedKey("fence", b"F" * 32, b"f" * 32)
@@ -25,6 +25,8 @@ PROTOCOL = "/lading/manners/1"
 PATIENCE_S = 10.0
 # Long enough to tell that a waiting call waits; the only real seconds a healthy run spends.
 HELD_S = 0.3
+# What a twin may read at once, and finds only afterwards to be more than it wanted: one Noise message.
+READ_BYTES_MAX = 65535
 
 
 class World(Protocol):
@@ -47,13 +49,17 @@ async def start(nursery: trio.Nursery, transport: Transport, *keys: PresharedKey
     return str(addresses[0])
 
 
-async def connect(nursery: trio.Nursery, world: World) -> tuple[Connection, Connection]:
-    """Two running transports, connected: (dialer's end, acceptor's end)."""
+async def connect(nursery: trio.Nursery, world: World, *, trusting: bool = True) -> tuple[Connection, Connection]:
+    """Two running transports, connected: (dialer's end, acceptor's end). trusting: both ends do."""
     alice, bob = world.transport("alice"), world.transport("bob")
     await start(nursery, alice)
     address = await start(nursery, bob)
     dialled = await alice.dial(address, bob.peer_id, FENCE)
-    return dialled, await bob.accept()
+    accepted = await bob.accept()
+    if trusting:
+        dialled.trust()
+        accepted.trust()
+    return dialled, accepted
 
 
 async def open_pair(dialled: Connection, accepted: Connection) -> tuple[Stream, Stream]:
@@ -101,6 +107,51 @@ class Manners:
         assert len(dialled.handshake_hash) == 32
         assert dialled.preshared_key == accepted.preshared_key == FENCE
         assert dialled.remote_address == address
+
+    async def test_frame_when_its_sender_is_not_trusted_is_short_or_refused_unread(
+        self, world: World, clock: object, nursery: trio.Nursery
+    ) -> None:
+        """Goal: a stranger does not make us hold a frame of 512 KiB. Method: the longest allowed arrives; one byte more is refused, on a
+        stream that is read; on one that nobody has accepted yet the longest of all waits at the sender, and arrives with trust."""
+        dialled, accepted = await connect(nursery, world, trusting=False)
+        with trio.fail_after(PATIENCE_S):
+            left, right = await open_pair(dialled, accepted)
+            await left.send(bytes(FRAME_BYTES_MAX_UNPROVEN))
+            assert await right.receive() == bytes(FRAME_BYTES_MAX_UNPROVEN)
+            await left.send(bytes(FRAME_BYTES_MAX_UNPROVEN + 1))
+            with pytest.raises(DecodeError) as caught:
+                await right.receive()
+            assert caught.value.reason is Reason.TOO_LONG
+            early = await dialled.open_stream(PROTOCOL)
+            await early.send(bytes(FRAME_BYTES_MAX))
+            await trio.sleep(HELD_S)
+            assert accepted.unread_bytes <= UNREAD_BYTES_MAX_UNPROVEN + READ_BYTES_MAX
+            accepted.trust()
+            assert await (await accepted.accept_stream()).receive() == bytes(FRAME_BYTES_MAX)
+
+    async def test_unread_bytes_when_their_sender_is_not_trusted_are_bounded_over_all_streams(
+        self, world: World, clock: object, nursery: trio.Nursery
+    ) -> None:
+        """Goal: nor does it with many short frames. Method: eight streams, 128 KiB on each; what arrives is measured; trusted, all of
+        it does."""
+        dialled, accepted = await connect(nursery, world, trusting=False)
+        with trio.fail_after(PATIENCE_S):
+            pairs = [await open_pair(dialled, accepted) for _ in range(8)]
+
+            async def pour(stream: Stream) -> None:
+                for _ in range(8):
+                    await stream.send(bytes(16 * 1024))
+
+            async with trio.open_nursery() as senders:
+                for left, _ in pairs:
+                    senders.start_soon(pour, left)
+                await trio.sleep(HELD_S)
+                assert 16 * 1024 <= accepted.unread_bytes <= UNREAD_BYTES_MAX_UNPROVEN + READ_BYTES_MAX
+                accepted.trust()
+                for _, right in pairs:
+                    for _ in range(8):
+                        assert len(await right.receive()) == 16 * 1024
+            assert accepted.unread_bytes == 0
 
     async def test_handshake_hash_when_dialled_twice_differs(self, world: World, clock: object, nursery: trio.Nursery) -> None:
         """Goal: a proof made for one connection is worth nothing on another. Method: bob dials carol and dave."""

@@ -79,7 +79,10 @@ async def connect(nursery: trio.Nursery, world: MemoryWorld) -> tuple[MemoryConn
     await start(nursery, alice)
     address = await start(nursery, bob)
     dialled = await alice.dial(address, bob.peer_id, FENCE)
-    return dialled, await bob.accept()
+    accepted = await bob.accept()
+    dialled.trust()
+    accepted.trust()
+    return dialled, accepted
 
 
 async def test_latency_when_set_delays_each_way(clock: MockClock, nursery: trio.Nursery) -> None:

@@ -43,7 +43,10 @@ async def connect_ours(nursery: trio.Nursery) -> tuple[Libp2pConnection, Libp2pC
     await start(nursery, alice)
     address = await start(nursery, bob)
     dialled = await alice.dial(address, bob.peer_id, FENCE)
-    return dialled, await bob.accept()
+    accepted = await bob.accept()
+    dialled.trust()
+    accepted.trust()
+    return dialled, accepted
 
 
 def port_of(address: str) -> int:

@@ -91,7 +91,9 @@ async def test_rate_of_one_peer_when_set_bounds_what_is_sent_to_it(nursery: trio
     await start(nursery, alice)
     alice.set_rate(bob.peer_id, 2_000_000)
     dialled = await alice.dial(await start(nursery, bob), bob.peer_id, FENCE)
-    left, right = await open_pair(dialled, await bob.accept())
+    accepted = await bob.accept()
+    accepted.trust()
+    left, right = await open_pair(dialled, accepted)
     began = trio.current_time()
 
     async def send() -> None:
@@ -287,7 +289,9 @@ class _NoSession:
 def make_muxer(*, initiator: bool = False) -> tuple[Muxer, list[MuxStream]]:
     opened: list[MuxStream] = []
     session: Any = _NoSession()
-    return Muxer(session, initiator=initiator, opened=opened.append, budget=RateBudget()), opened
+    muxer = Muxer(session, initiator=initiator, opened=opened.append, budget=RateBudget())
+    muxer.trust()
+    return muxer, opened
 
 
 def frame(kind: int, flags: int, stream_id: int, value: int | bytes = 0) -> bytes:

@@ -480,6 +480,8 @@ async def test_stop_with_40_peers_takes_under_a_second_and_leaves_nothing(world:
             with trio.fail_after(PATIENCE_S):
                 dialled = await spoke.dial(address, hub.peer_id, FENCE)
                 accepted = await hub.accept()
+                dialled.trust()
+                accepted.trust()
                 heard, said = await open_pair(dialled, accepted)
                 stuck, _ = await open_pair(accepted, dialled)
                 await stuck.send(bytes(FRAME_BYTES_MAX))
