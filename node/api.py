@@ -314,6 +314,7 @@ class NodeApi:
             keep=bool(args.get("keep")),
             inline=output if inline else None,
             progress=progress,
+            wait_s=float(cast(float, args["wait_s"])) if args.get("wait_s") else None,
         )
         return Answer(data)
 

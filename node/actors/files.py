@@ -56,6 +56,8 @@ PUTS_AT_ONCE_MAX = 96
 SEQUENCES_FETCHING_MAX = 6
 ACK_PATIENCE_S = 30.0
 FETCH_ROUNDS = 3
+# A get without --timeout waits so long, since the last chunk, for holders that are away: a restart takes seconds, a reboot half a minute.
+GET_PATIENCE_S = 30.0
 REMOVE_PATIENCE_S = 10.0
 RESUME_SUFFIX = ".resume"
 PART_SUFFIX = ".part"
@@ -63,6 +65,38 @@ PART_SUFFIX = ".part"
 
 def _silent(_: Mapping[str, object]) -> None:
     """Nobody watches."""
+
+
+class _Patience:
+    """How long a get waits for holders that are away, and whom it tells. bound_s: in all; None: GET_PATIENCE_S since the last chunk."""
+
+    def __init__(self, clock: Clock, bound_s: float | None, progress: Progress) -> None:
+        self._clock = clock
+        self._progress = progress
+        self._is_bound = bound_s is not None
+        self._began = clock.monotonic()
+        self._until = self._began + (bound_s if bound_s is not None else GET_PATIENCE_S)
+        self._is_waiting = False
+
+    @property
+    def waited_s(self) -> int:
+        return int(self._clock.monotonic() - self._began)
+
+    def note_progress(self) -> None:
+        """A chunk has come."""
+        if not self._is_bound:
+            self._until = self._clock.monotonic() + GET_PATIENCE_S
+        if self._is_waiting:
+            self._is_waiting = False
+            self._progress({"waiting_for": []})
+
+    def has_more(self, away: Sequence[str]) -> bool:
+        """Whether to wait on for these nodes; says so."""
+        if not away or self._clock.monotonic() >= self._until:
+            return False
+        self._is_waiting = True
+        self._progress({"waiting_for": [f"holder {name}, offline" for name in away]})
+        return True
 
 
 class Files:
@@ -288,42 +322,62 @@ class Files:
 
     # --- get --------------------------------------------------------------------------------------------------------
 
-    async def manifest_of(self, facts: RecordFacts) -> Manifest:
+    def _away(self, facts: RecordFacts, root: SequenceRoot | None) -> list[str]:
+        """Names of nodes that hold a sequence, any of the record if ``root`` is not known, and are not connected."""
+        counted = self.knowledge.counting(facts, now=self._now())
+        every = {peer for peers in counted.values() for peer in peers}
+        have = every if root is None else counted.get(root, every)
+        return sorted(self.knowledge.peer_name(peer) for peer in have if peer != self._own.peer_id and not self._peers.is_connected(peer))
+
+    async def manifest_of(self, facts: RecordFacts, patience: _Patience | None = None) -> Manifest:
         """Sequence 0, from this disk or from holders, opened and checked against the statement."""
         _, statement = self.statement_of(facts)
         key = self.record_key(facts, statement)
-        names = await self._manifest_names(facts, statement)
+        names = await self._manifest_names(facts, statement, patience)
         chunks: dict[int, bytes] = {}
 
         async def deliver(index: int, data: bytes) -> None:
             chunks[index] = data
 
-        await self.fetch_sequence(facts, SequenceRoot(sequence_root(names)), dict(enumerate(names)), deliver, set())
+        await self.fetch_sequence(facts, SequenceRoot(sequence_root(names)), dict(enumerate(names)), deliver, set(), patience)
         ordered = [chunks[index] for index in range(len(names))]
         manifest = await self._offload.run(open_manifest, statement, key, ordered)
         self._replication.learn_roots(statement, [sequence_root(names), *(sequence.root for sequence in manifest.sequences)])
         return manifest
 
-    async def _manifest_names(self, facts: RecordFacts, statement: Statement) -> tuple[bytes, ...]:
+    async def _manifest_names(self, facts: RecordFacts, statement: Statement, patience: _Patience | None) -> tuple[bytes, ...]:
         held = await self._holdings.sequence_of(facts.key, 0)
         if held is not None and statement.manifest_chunks == len(held.names):
             with contextlib.suppress(InvalidObject):
                 check_sequence(statement, 0, held.names, held.path)
                 return held.names
         last: LadingError | None = None
-        for peer in self._replication.likely_holders(facts, None):
-            try:
-                client = await self._peers.exchange(peer)
-                described = await client.describe(statement.owner, statement.hash_id, 0)
-                check_sequence(statement, 0, described.names, described.path)
-                return described.names
-            except (StreamBroken, RemoteError, InvalidObject) as error:
-                last = error
-        raise LadingError(
-            Reason.UNREACHABLE,
-            f"no holder of record {statement.hash_id.hex()[:16]} can be reached" + (f" ({last.message})" if last else ""),
-            hint="lading peers   or   lading file status " + statement.hash_id.hex()[:16],
-        )
+        while True:
+            for peer in self._replication.likely_holders(facts, None):
+                try:
+                    client = await self._peers.exchange(peer)
+                    described = await client.describe(statement.owner, statement.hash_id, 0)
+                    check_sequence(statement, 0, described.names, described.path)
+                    return described.names
+                except (StreamBroken, RemoteError, InvalidObject) as error:
+                    last = error
+            if patience is None or not patience.has_more(self._away(facts, None)):
+                break
+            await trio.sleep(1.0 + self._entropy.uniform())  # a holder may be coming back
+        raise self._unreachable(facts, f"no holder of record {statement.hash_id.hex()[:16]} can be reached", None, last, patience)
+
+    def _unreachable(
+        self, facts: RecordFacts, text: str, root: SequenceRoot | None, last: LadingError | None, patience: _Patience | None
+    ) -> LadingError:
+        """What is missing, with whom it is, how long was waited and how to go on."""
+        away = self._away(facts, root)
+        if last is not None:
+            text += f" ({last.message})"
+        if away and patience is not None:
+            text += f"; waited {patience.waited_s} s for {', '.join(away)}, offline"
+        short = facts.key[1].hex()[:16]
+        hint = f"lading get {short} --timeout 10m waits longer and goes on where this ended   or   " if away else ""
+        return LadingError(Reason.UNREACHABLE, text, hint=f"{hint}lading file status {short}", waiting_for=away)
 
     async def fetch_sequence(
         self,
@@ -332,8 +386,10 @@ class Files:
         names: Mapping[int, bytes],
         deliver: Callable[[int, bytes], Awaitable[None]],
         sources: set[PeerId],
+        patience: _Patience | None = None,
     ) -> None:
         """All wanted chunks of one sequence, this disk first, then holder after holder; each was hashed before it is delivered.
+        patience: for holders that are away; without it only FETCH_ROUNDS are made.
         Raises LadingError(UNREACHABLE) naming what is missing."""
         left = dict(names)
         local = await self._holdings.bodies([ChunkName(left[index]) for index in sorted(left)])
@@ -346,10 +402,11 @@ class Files:
         async def take(index: int, data: bytes) -> None:
             await deliver(index, data)
             left.pop(index, None)
+            if patience is not None:
+                patience.note_progress()
 
-        for attempt in range(FETCH_ROUNDS):
-            if not left:
-                return
+        attempt = 0
+        while left:
             for peer in self._replication.likely_holders(facts, root, spread=attempt):
                 if not left:
                     return
@@ -363,15 +420,12 @@ class Files:
                         await self._peers.drop(peer, str(error), ban=True)
                 except StreamBroken as error:
                     last = error
-            if left and attempt + 1 < FETCH_ROUNDS:
+            attempt += 1
+            if left and attempt >= FETCH_ROUNDS and (patience is None or not patience.has_more(self._away(facts, root))):
+                text = f"{len(left)} chunks of sequence {root.hex()[:8]} are with nobody who can be reached"
+                raise self._unreachable(facts, text, root, last, patience)
+            if left:
                 await trio.sleep(1.0 + self._entropy.uniform())  # a holder may be reconnecting
-        if left:
-            raise LadingError(
-                Reason.UNREACHABLE,
-                f"{len(left)} chunks of sequence {root.hex()[:8]} are with nobody who can be reached"
-                + (f" ({last.message})" if last else ""),
-                hint=f"lading file status {facts.key[1].hex()[:16]}",
-            )
 
     async def get(
         self,
@@ -383,13 +437,17 @@ class Files:
         keep: bool,
         inline: Callable[[bytes], Awaitable[None]] | None,
         progress: Progress = _silent,
+        wait_s: float | None = None,
     ) -> dict[str, object]:
-        """Fetches, verifies and opens a record into files, or one entry into ``inline``. See INTERFACE, `get`."""
+        """Fetches, verifies and opens a record into files, or one entry into ``inline``. See INTERFACE, `get`.
+
+        wait_s: how long to wait for holders that are away, in all; None: GET_PATIENCE_S since the last chunk."""
         began = self._clock.monotonic()
         facts = self.find(text)
         _, statement = self.statement_of(facts)
         progress({"phase": "opening the manifest"})
-        manifest = await self.manifest_of(facts)
+        patience = _Patience(self._clock, wait_s, progress)
+        manifest = await self.manifest_of(facts, patience)
         wanted = tuple(range(len(manifest.entries)))
         if entry is not None:
             try:
@@ -433,7 +491,7 @@ class Files:
                         await self._holdings.keep_chunks(statement.hash_id[:16], self._now() + OFFER_LIFETIME_S, [(chunk.name, data)])
 
                 names = {chunk_index: chunk.name for chunk_index, chunk in planned.items()}
-                await self.fetch_sequence(facts, SequenceRoot(roots[index - 1]), names, deliver, sources)
+                await self.fetch_sequence(facts, SequenceRoot(roots[index - 1]), names, deliver, sources, patience)
                 await sink.sequence_done(index)
 
         try:

@@ -311,8 +311,9 @@ COMMANDS: tuple[Command, ...] = (
         _RECORDS,
         ("get",),
         "fetch, verify and open a record",
-        "Fetches a record from several holders at once, checks every byte, and writes it. An interrupted get goes on where it was.",
-        ("lading get 7f3a9c", "lading get 7f3a9c -o backup/", "lading get 7f3a9c --entry report.pdf -o - | less"),
+        "Fetches a record from several holders at once, checks every byte, and writes it. Holders that are away are waited "
+        "for: 30 s since the last chunk, or as long as --timeout says. An interrupted get goes on where it was.",
+        ("lading get 7f3a9c --timeout 1h", "lading get 7f3a9c -o backup/", "lading get 7f3a9c --entry report.pdf -o - | less"),
         (0, 1, 2, 4, 5, 6, 7, 8, 12, 130),
         remote.get,
         _get_flags,

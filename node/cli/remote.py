@@ -24,6 +24,7 @@ from .show import check_level, show_event
 
 # A node closes its store and says goodbye to its peers within seconds; longer means that it hangs.
 STOP_TIMEOUT_S = 30.0
+GET_LAST_WORD_S = 3.0
 _STOP_POLL_S = 0.1
 
 
@@ -179,7 +180,9 @@ def _existing(path: str) -> str:
 def get(invocation: Invocation) -> Answer:
     """Fetches a record to a path, to the working directory, or to standard output."""
     args = invocation.args
-    wanted = {"record": args.record, "entry": args.entry, "keep": args.keep or None}
+    # The node gives up a moment before we do, so that people hear for whom it waited.
+    wait_s = max(args.timeout - GET_LAST_WORD_S, args.timeout / 2) if args.timeout else None
+    wanted = {"record": args.record, "entry": args.entry, "keep": args.keep or None, "wait_s": wait_s}
     if args.output != "-":
         where = os.path.abspath(args.output) if args.output else None
         if where is not None and args.output.endswith(os.sep):

@@ -121,8 +121,9 @@ OPERATIONS: Mapping[str, Operation] = {
     ),
     # output: absolute path wanted. directory: absolute; where the record's own name goes when output is absent.
     # inline: raw bytes through the call, no file; with entry, or for a record of one file.
+    # wait_s: how long to wait for holders that are away, in all; absent: 30 s since the last chunk.
     "get": Operation(
-        {"record": "text", "output": "text", "directory": "text", "entry": "text", "keep": "flag", "inline": "flag"},
+        {"record": "text", "output": "text", "directory": "text", "entry": "text", "keep": "flag", "inline": "flag", "wait_s": "number"},
         frozenset({"record"}),
         downloads=True,
     ),

@@ -67,6 +67,8 @@ ASKED: list[tuple[str, str, dict[str, object]]] = [
         {"record": "7f3a", "output": "/tmp/x/", "directory": "CWD", "entry": "a/b", "keep": True},
     ),
     ("get 7f3a", "get", {"record": "7f3a", "directory": "CWD"}),
+    ("get 7f3a --timeout 1m", "get", {"record": "7f3a", "directory": "CWD", "wait_s": 57.0}),
+    ("get 7f3a --timeout 2", "get", {"record": "7f3a", "directory": "CWD", "wait_s": 1.0}),
     ("ls", "ls", {"all": False}),
     ("ls --all", "ls", {"all": True}),
     ("file status 7f3a", "file.status", {"record": "7f3a"}),
