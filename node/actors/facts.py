@@ -13,12 +13,13 @@ from dataclasses import dataclass
 
 import trio
 
+from protocols.codec import decode, encode
 from protocols.errors import DecodeError, InvalidObject, LadingError, LocalError, Reason, StoreFull
 from protocols.gossip.facts import FactKind, fact_id
 from protocols.limits import CLOCK_SKEW_MAX_S
-from protocols.types import PeerId, RecordKey
+from protocols.types import Digest, PeerId, RecordKey
 from storage.engine import Delete, Put, Write
-from storage.tables import FACTS
+from storage.tables import ENTRY_COUNTS, FACTS
 
 from ..actor import Actor, Reply
 from ..bus import Bus
@@ -87,6 +88,8 @@ class FactsActor(Actor[Submit | CheckAgain]):
         self._batch: dict[bytes, tuple[Checked, PeerId | None]] = {}
         self._stale: list[bytes] = []
         self._check_again: list[Reply[int]] = []
+        self.entry_counts: dict[Digest, int] = {}
+        """Of each statement whose manifest was ever open here, how many entries that lists."""
 
     # --- beats ------------------------------------------------------------------------------------------------------
 
@@ -108,6 +111,10 @@ class FactsActor(Actor[Submit | CheckAgain]):
                 self._stale.extend(self.knowledge.apply(item))
             checked.extend(found)
             start = end
+        known = {object_hash for facts in self.knowledge.records.values() for object_hash in facts.objects}
+        counted = await self._store.read(lambda snapshot: list(snapshot.scan(ENTRY_COUNTS)))
+        self.entry_counts = {Digest(key): decode(value, int) for key, value in counted if key in known}
+        self._writes.extend(Delete(ENTRY_COUNTS, key) for key, _ in counted if key not in known)
         if len(checked) < len(rows):
             log.info("facts dropped at start kept=%d dropped=%d", len(checked), len(rows) - len(checked))
 
@@ -203,6 +210,12 @@ class FactsActor(Actor[Submit | CheckAgain]):
         self._check_again.clear()
         log.error("facts not kept error=%s", error)
 
+    def note_entries(self, statement: Digest, count: int) -> None:
+        """Kept with the next facts: it is worth no commit of its own."""
+        if self.entry_counts.get(statement) != count:
+            self.entry_counts[statement] = count
+            self._writes.append(Put(ENTRY_COUNTS, statement, encode(count)))
+
     def forget(self, one: bytes) -> None:
         self._forgotten[one] = None
         if len(self._forgotten) > FORGOTTEN_IDS_MAX:
@@ -249,6 +262,14 @@ class FactsHandle:
         """Why a peer's fact was not kept, judged once more."""
         found = self._check_one(kind, body)
         return found if isinstance(found, InvalidObject) else InvalidObject(Reason.REFUSED, f"the {kind.name.lower()} was not taken")
+
+    def note_entries(self, statement: Digest, count: int) -> None:
+        """The manifest of this statement is open here, and lists so many entries. Lost in a crash it is found out with the next opening."""
+        self._actor.note_entries(statement, count)
+
+    def entries_of(self, statement: Digest) -> int | None:
+        """Number of entries, if the manifest was ever open here."""
+        return self._actor.entry_counts.get(statement)
 
     async def check_again(self) -> int:
         """Judges again, by the time that is used now, what was refused by another. Result: how many more announcements hold."""

@@ -124,7 +124,7 @@ class Files:
         self._offload = offload
         self._bus = bus
         self._putting = trio.CapacityLimiter(PUTS_AT_ONCE_MAX)
-        self._puts = Puts(own, lambda: self.knowledge, holdings, replication, clock, entropy, offload)
+        self._puts = Puts(own, lambda: self.knowledge, holdings, replication, clock, entropy, offload, note_entries=facts.note_entries)
         replication.attach(self.fetch_sequence)
 
     @property
@@ -331,7 +331,7 @@ class Files:
 
     async def manifest_of(self, facts: RecordFacts, patience: _Patience | None = None) -> Manifest:
         """Sequence 0, from this disk or from holders, opened and checked against the statement."""
-        _, statement = self.statement_of(facts)
+        signed, statement = self.statement_of(facts)
         key = self.record_key(facts, statement)
         names = await self._manifest_names(facts, statement, patience)
         chunks: dict[int, bytes] = {}
@@ -342,6 +342,7 @@ class Files:
         await self.fetch_sequence(facts, SequenceRoot(sequence_root(names)), dict(enumerate(names)), deliver, set(), patience)
         ordered = [chunks[index] for index in range(len(names))]
         manifest = await self._offload.run(open_manifest, statement, key, ordered)
+        self._facts.note_entries(signed.object_hash, len(manifest.entries))
         self._replication.learn_roots(statement, [sequence_root(names), *(sequence.root for sequence in manifest.sequences)])
         return manifest
 
@@ -586,7 +587,7 @@ class Files:
                         }
                     )
                 continue
-            _, statement = facts.statement(verdict.statement)
+            signed, statement = facts.statement(verdict.statement)
             own = statement.owner == self._own.owner
             if not everything and not own and not facts.wraps_for(self._own.member_id):
                 continue
@@ -594,7 +595,7 @@ class Files:
                 {
                     "record": statement.hash_id.hex(),
                     "owner": self.knowledge.owner_name(statement.owner),
-                    "entries": None,
+                    "entries": self._facts.entries_of(signed.object_hash),
                     "bytes": statement.sealed_bytes,
                     "state": "conflict" if verdict.conflict else "local",
                     "survives": self._replication.survives(facts, statement),

@@ -138,7 +138,11 @@ class Puts:
         clock: Clock,
         entropy: Entropy,
         offload: Offload,
+        *,
+        note_entries: Callable[[Digest, int], None],
     ) -> None:
+        """note_entries: told how many entries the record of a statement has, before that is kept."""
+        self.note_entries = note_entries
         self.own = own
         self.knowledge = knowledge
         self.holdings = holdings
@@ -303,6 +307,7 @@ class _OnePut:
     ) -> None:
         """From here on the record exists."""
         holdings = self._puts.holdings
+        self._puts.note_entries(signed.object_hash, record.entry_count)
         if len(sequences) > SEQUENCES_PER_ADOPTION:
             self._count(await holdings.keep_chunks(self._put_id, self._puts.now() + OFFER_LIFETIME_S, tuple(bodies.items())))
             await holdings.adopt(signed, statement, sequences, put_id=self._put_id)
