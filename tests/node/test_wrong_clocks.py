@@ -251,3 +251,49 @@ def test_certificate_is_renewed_when_a_member_says_the_same_time() -> None:
             await until(lambda: a.membership.own.node_chain != a.own.node_chain, seconds=2 * HOUR_S)
 
     play(story)
+
+
+def test_connection_that_passed_while_the_clock_was_unsafe_is_checked_again_with_the_time() -> None:
+    """Goal: not yet valid passes only until the time is known. Method: a peer certified for next month gets in at a board in 1970; two
+    members agree on today, and it is put out and kept out."""
+
+    async def story() -> None:
+        async with scene() as stage:
+            month_s = 30 * 86400
+            early = await stage.start("early", own=stage.own("early", now=EPOCH + month_s), clock=SimulatedClock(EPOCH + month_s + 600.0))
+            board = await stage.start("board", clock=SimulatedClock(0.0))
+            await until(lambda: connected(board, early))
+            assert board.clock.source is ClockSource.FLOOR
+            a = await stage.start("a")
+            b = await stage.start("b")
+            await until(lambda: connected(board, a, b) and board.clock.source is ClockSource.AGREED)
+            await until(lambda: not connected(board, early), seconds=10)
+            await trio.sleep(120)
+            assert not connected(board, early)
+            assert connected(board, a, b)
+
+    play(story)
+
+
+def test_announcements_dropped_by_a_wrong_clock_are_back_when_it_is_set_right() -> None:
+    """Goal: every fact is checked again, the kept ones too. Method: a node that knows another restarts in 2040, alone: nobody's certificate
+    holds; its clock is set, and it knows where the other is without having met anybody."""
+
+    async def story() -> None:
+        async with scene() as stage:
+            other = await stage.start("other")
+            keys, clock = stage.own("node"), SimulatedClock(EPOCH)
+            node = await stage.start("node", own=keys, clock=clock)
+            await until(lambda: node.knowledge.book.get(other.own.peer_id))
+            await stopped(node)
+            await stopped(other)
+            stage.nodes.clear()
+            clock.step(14.0 * YEAR_S)
+            node = await stage.start("node", own=keys, clock=clock, disk=disk_of(node))
+            await trio.sleep(10)
+            assert node.knowledge.book.get(other.own.peer_id) is None
+            clock.step(-14.0 * YEAR_S)
+            await until(lambda: node.knowledge.book.get(other.own.peer_id), seconds=10)
+            assert other.own.peer_id in node.address_book()
+
+    play(story)
