@@ -28,6 +28,9 @@ class Clock(Protocol):
     def monotonic(self) -> float:
         """Seconds of trio's clock: never goes back, starts anywhere."""
 
+    def steady(self) -> float:
+        """The same of a clock that, unlike trio's, can be asked in any thread: what times are counted on by. Nobody can set it."""
+
 
 class SystemClock:
     """The machine's clock."""
@@ -39,6 +42,10 @@ class SystemClock:
     def monotonic(self) -> float:
         """Seconds of trio's clock."""
         return trio.current_time()
+
+    def steady(self) -> float:
+        """Seconds of the machine's monotonic clock."""
+        return time.monotonic()
 
 
 class SimulatedClock:
@@ -59,6 +66,10 @@ class SimulatedClock:
 
     def monotonic(self) -> float:
         """Seconds of trio's clock, which nobody can set."""
+        return trio.current_time()
+
+    def steady(self) -> float:
+        """The same: in simulation there are no threads."""
         return trio.current_time()
 
     def step(self, seconds: float) -> None:
@@ -92,10 +103,13 @@ class FlooredClock:
             return wall
         if self.floor.agreed_epoch is None:
             return float(self.floor.floor)
-        return max(self.floor.agreed_epoch + self.monotonic(), float(self.floor.floor))
+        return max(self.floor.agreed_epoch + self.steady(), float(self.floor.floor))
 
     def monotonic(self) -> float:
         return self._inner.monotonic()
+
+    def steady(self) -> float:
+        return self._inner.steady()
 
     @property
     def source(self) -> ClockSource:
@@ -109,7 +123,7 @@ class FlooredClock:
 
     @property
     def _reading(self) -> Reading:
-        return self.floor.read(int(self._inner.now()), int(self.monotonic()))
+        return self.floor.read(int(self._inner.now()), int(self.steady()))
 
     @property
     def machine_s(self) -> int:
@@ -118,11 +132,11 @@ class FlooredClock:
 
     def hear(self, member: MemberId, time: int) -> None:
         """A proven node of the member, which calls its clock safe, says that it is ``time``."""
-        self._reports.hear(member, time, int(self.monotonic()))
+        self._reports.hear(member, time, int(self.steady()))
 
     def compare(self) -> Comparison:
         """Our time beside what members say."""
-        return compare(self._reports.times(int(self.monotonic())), int(self.now()))
+        return compare(self._reports.times(int(self.steady())), int(self.now()))
 
     @property
     def is_backed(self) -> bool:
@@ -139,12 +153,12 @@ class FlooredClock:
     @property
     def _epoch(self) -> float:
         """What time it was, by the time that is used, when the steady clock stood at zero. The floor alone does not run."""
-        return 0.0 if self.is_unsafe else self.now() - self.monotonic()
+        return 0.0 if self.is_unsafe else self.now() - self.steady()
 
     def look(self) -> bool:
         """Takes what two members agree on, when the machine's clock is below the floor.
         Result: another time is used than at the last look, so that what was judged by it must be judged again."""
-        steady = int(self.monotonic())
+        steady = int(self.steady())
         self.floor = self.floor.agreed_by(self._reports.times(steady), clock=self.machine_s, steady=steady)
         used = self.source, self._epoch
         is_other = used[0] is not self._used[0] or abs(used[1] - self._used[1]) > CLOCK_SKEW_MAX_S
@@ -160,9 +174,9 @@ class FlooredClock:
     def raise_by_own(self) -> UnixSeconds:
         """Raises the floor with the machine's own clock, as far as that is believed. Result: the floor, to be written down."""
         if self._counting_from is None:
-            self._counting_from = self.monotonic(), self.floor.floor
+            self._counting_from = self.steady(), self.floor.floor
         began, floor = self._counting_from
-        steady = int(self.monotonic())
+        steady = int(self.steady())
         counted = floor + int(steady - began)
         self.raise_to(self.floor.raised_by_own(self.machine_s, counted=counted, times=self._reports.times(steady)))
         return self.floor.floor

@@ -106,7 +106,7 @@ class FactsActor(Actor[Submit | CheckAgain]):
             end = start
             while end < len(rows) and rows[end][1][:1] == rows[start][1][:1] and end - start < ROWS_PER_CHECK_MAX:
                 end += 1
-            found = await self._offload.run(self._check_rows, rows[start:end])
+            found = await self._offload.run(self._check_rows, rows[start:end], int(self._clock.now()))
             for item in found:
                 self._stale.extend(self.knowledge.apply(item))
             checked.extend(found)
@@ -118,11 +118,12 @@ class FactsActor(Actor[Submit | CheckAgain]):
         if len(checked) < len(rows):
             log.info("facts dropped at start kept=%d dropped=%d", len(checked), len(rows) - len(checked))
 
-    def _check_rows(self, rows: Sequence[tuple[bytes, bytes]]) -> list[Checked]:
+    def _check_rows(self, rows: Sequence[tuple[bytes, bytes]], now: int) -> list[Checked]:
+        # In a thread, where the clock cannot be asked.
         found: list[Checked] = []
         for key, value in rows:
             try:
-                found.append(self.knowledge.check(value[0], value[1:], now=int(self._clock.now()), trusted=True))
+                found.append(self.knowledge.check(value[0], value[1:], now=now, trusted=True))
             except (InvalidObject, DecodeError) as error:
                 log.debug("fact dropped id=%s error=%s", key.hex()[:8], error)
         return found
@@ -167,7 +168,7 @@ class FactsActor(Actor[Submit | CheckAgain]):
         rows = await self._store.read(
             lambda snapshot: [row for row in snapshot.scan(FACTS) if row[1][:1] == kind and row[0] not in self.knowledge.sketch]
         )
-        found = await self._offload.run(self._check_rows, rows)
+        found = await self._offload.run(self._check_rows, rows, int(self._clock.now()))
         for item in found:
             self._stale.extend(self.knowledge.apply(item))
         if found:
@@ -260,7 +261,7 @@ class FactsHandle:
 
     def why_refused(self, kind: FactKind, body: bytes) -> InvalidObject:
         """Why a peer's fact was not kept, judged once more."""
-        found = self._check_one(kind, body)
+        found = self._check_one(kind, body, int(self._clock.now()), self.time_max())
         return found if isinstance(found, InvalidObject) else InvalidObject(Reason.REFUSED, f"the {kind.name.lower()} was not taken")
 
     def note_entries(self, statement: Digest, count: int) -> None:
@@ -301,10 +302,11 @@ class FactsHandle:
                 end += 1
             part = wanted[start:end]
             start = end
+            now, time_max = int(self._clock.now()), self.time_max()
             if len(part) > CHECK_INLINE_MAX:
-                checked = await self._offload.run(self._check_all, part)
+                checked = await self._offload.run(self._check_all, part, now, time_max)
             else:
-                checked = self._check_all(part)
+                checked = self._check_all(part, now, time_max)
             kept = tuple(item for item in checked if isinstance(item, Checked))
             for item in checked:
                 if isinstance(item, bytes):
@@ -312,10 +314,10 @@ class FactsHandle:
             if kept:
                 await self.keep_checked_of({source: kept})
 
-    def _check_all(self, items: Sequence[tuple[int, bytes]]) -> list[Checked | bytes]:
+    def _check_all(self, items: Sequence[tuple[int, bytes]], now: int, time_max: int | None) -> list[Checked | bytes]:
         checked: list[Checked | bytes] = []
         for kind, body in items:
-            found = self._check_one(kind, body)
+            found = self._check_one(kind, body, now, time_max)
             if isinstance(found, Checked):
                 checked.append(found)
                 continue
@@ -324,9 +326,9 @@ class FactsHandle:
                 checked.append(fact_id(kind, body))
         return checked
 
-    def _check_one(self, kind: int, body: bytes) -> Checked | InvalidObject | DecodeError:
+    def _check_one(self, kind: int, body: bytes, now: int, time_max: int | None) -> Checked | InvalidObject | DecodeError:
         try:
-            return self.knowledge.check(kind, body, now=int(self._clock.now()), time_max=self.time_max())
+            return self.knowledge.check(kind, body, now=now, time_max=time_max)
         except (InvalidObject, DecodeError) as error:
             return error
 

@@ -8,7 +8,7 @@ from trio.testing import MockClock
 
 from node.clock import FlooredClock, SimulatedClock, SystemClock
 from protocols.identity.clockfloor import ClockFloor
-from protocols.types import UnixSeconds
+from protocols.types import MemberId, UnixSeconds
 
 EPOCH = 1_700_000_000.0
 
@@ -70,3 +70,13 @@ async def test_floor_only_rises(autojump_clock: MockClock) -> None:
     assert clock.now() == 2_000
     clock.raise_to(ClockFloor(floor=UnixSeconds(3_000)))
     assert clock.now() == 3_000
+
+
+async def test_time_that_members_agreed_on_can_be_asked_in_any_thread() -> None:
+    """Goal: transactions run in the writer's thread and ask for the time. Method: a machine in 1970, two members, a thread."""
+    floor = int(SystemClock().now()) + 10_000_000
+    clock = FlooredClock(SystemClock(), ClockFloor(floor=UnixSeconds(floor)))
+    for member in (b"a", b"b"):
+        clock.hear(MemberId(member), floor + 500)
+    assert clock.look()
+    assert await trio.to_thread.run_sync(clock.now) == pytest.approx(floor + 500, abs=5)
