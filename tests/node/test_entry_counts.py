@@ -7,7 +7,7 @@ from typing import Any
 
 import trio
 
-from node.actors.files import PutOptions
+from node.actors.puts import PutOptions
 from node.api import NodeApi
 from node.cli.show import show_ls
 from node.cli.text import Style

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 import trio
 
-from node.actors.files import GET_PATIENCE_S, PutOptions
+from node.actors.files import GET_PATIENCE_S
+from node.actors.puts import PutOptions
 from node.api import NodeApi
 from node.supervisor import run_contained
 from node.transport.memory import Link

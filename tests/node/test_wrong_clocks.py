@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import trio
 
-from node.actors.files import PutOptions
+from node.actors.puts import PutOptions
 from node.api import NodeApi
 from node.clock import SimulatedClock
 from node.wiring import Node
