@@ -116,7 +116,7 @@ class NodeApi:
         node = self.node
         alerts = [*node.replication.alerts.values(), *node.membership.alerts.values()]
         left = node.membership.own.identity.not_after - node.clock.now()
-        if left < 30 * 86400:
+        if left < min(30 * 86400, node.config.node_lifetime_s // 3):
             alerts.append(f"this node's certificate ends {iso(node.membership.own.identity.not_after)}; renew: lading member renew")
         return alerts
 
@@ -243,14 +243,19 @@ class NodeApi:
         return Answer(await self.node.membership.cancel_ticket(str(args["id"])))
 
     async def _member_list(self, args: Args, **_: object) -> Answer:
-        rows = [row | {"not_after": iso(cast(int, row["not_after"]))} for row in self.node.membership.members()]
+        rows = [
+            row
+            | {key: iso(cast(int, row[key])) for key in ("not_before", "not_after")}
+            | {"nodes_not_after": {peer: iso(end) for peer, end in cast(Mapping[str, int], row["nodes_not_after"]).items()}}
+            for row in self.node.membership.members()
+        ]
         return Answer({"members": rows})
 
     async def _member_renew(self, args: Args, **_: object) -> Answer:
         if args.get("member") and self.node.membership.member_named(str(args["member"])) != self.node.own.member_id:
-            raise Refused(Reason.REFUSED, "a member renews its own nodes' certificates", hint="run it there: lading member renew")
-        data = await self.node.membership.renew()
-        return Answer(data | {"not_before": iso(cast(int, data["not_before"])), "not_after": iso(cast(int, data["not_after"]))})
+            raise Refused(Reason.REFUSED, "a member renews its own certificates", hint="run it there: lading member renew")
+        data = await self.node.membership.renewal.renew_now()
+        return Answer(data | {key: iso(cast(int, data[key])) for key in ("not_before", "not_after", "member_not_after")})
 
     async def _member_revoke(self, args: Args, **_: object) -> Answer:
         member = self.node.membership.member_named(str(args["member"]))

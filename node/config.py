@@ -95,6 +95,14 @@ class Config:
     ] = 10 * 86400.0
     trash_window_s: Annotated[float, About("a week to notice a mistaken delete", unit="seconds", least=0, most=400 * 86400)] = 7 * 86400.0
 
+    member_lifetime_s: Annotated[
+        float,
+        About("two years, renewed from two thirds on: eight months to find an issuer", unit="seconds", least=5, most=20 * 365 * 86400),
+    ] = 2 * 365 * 86400.0
+    node_lifetime_s: Annotated[
+        float, About("one year, renewed by the node's own member", unit="seconds", least=5, most=20 * 365 * 86400)
+    ] = 365 * 86400.0
+
     log_level: Annotated[str, About("a few lines a minute on a quiet day", among=("debug", "info", "warning", "error"))] = "info"
 
 

@@ -63,8 +63,9 @@ class OwnKeys:
         return self.identity.owner
 
     def with_node_chain(self, chain: tuple[bytes, ...], identity: NodeIdentity) -> OwnKeys:
-        """The same keys under a newer certificate of the node."""
-        return replace(self, node_chain=chain, identity=identity)
+        """The same keys under a newer certificate of the node, and of the member if it has changed above it."""
+        member = replace(self.member, chain=chain[1:]) if self.member is not None else None
+        return replace(self, node_chain=chain, identity=identity, member=member)
 
     def __repr__(self) -> str:
         return f"OwnKeys({self.identity.member}/{self.identity.host})"

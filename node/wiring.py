@@ -107,6 +107,8 @@ class Node:
             store=self._store_facts,
             keep_chain=self._keep_chain,
             kept_chain=self._kept_chain,
+            member_lifetime_s=int(config.member_lifetime_s),
+            node_lifetime_s=int(config.node_lifetime_s),
         )
         self.peers = Peers(world.transport, clock, entropy, self.bus, self, self.holdings.as_host(), lambda: self)
         self.replication = Replication(
@@ -124,6 +126,7 @@ class Node:
         )
         self.files = Files(own, self.facts, self.holdings, self.replication, self.peers, clock, entropy, offload, self.bus)
         self.membership.attach(self.peers)
+        self.membership.on_new_chain = self._use_chain
         self.membership.adopt_chain(self._kept_chain())
         self.facts.clock_judges = lambda: self.clock.judges
         self.membership.clock_source = lambda: self.clock.source
@@ -231,6 +234,10 @@ class Node:
     def _kept_chain(self) -> bytes | None:
         return self.ledger_store.peek(lambda snapshot: keys.get(snapshot, keys.Key.IDENTITY))
 
+    def _use_chain(self, own: OwnKeys) -> None:
+        self.own = own
+        self.files.use_keys(own)
+
     async def _keep_chain(self, encoded: bytes) -> None:
         await self.ledger_store.write(keys.put(keys.Key.IDENTITY, encoded))
 
@@ -250,8 +257,8 @@ class Node:
     async def serve_join(self, connection: Connection) -> None:
         await self.membership.serve_join(connection)
 
-    async def serve_relayed(self, stream: Stream) -> None:
-        await self.membership.serve_relayed(stream)
+    async def serve_relayed(self, stream: Stream, peer: PeerId) -> None:
+        await self.membership.serve_relayed(stream, peer)
 
     def dial_keys(self) -> Sequence[PresharedKey]:
         return self.membership.dial_keys()

@@ -45,6 +45,7 @@ class Label(enum.Enum):
     AUTH = b"lading/auth/1"
     JOIN_APPLICATION = b"lading/join-application/1"
     JOIN_ADMISSION = b"lading/join-admission/1"
+    RENEWAL = b"lading/renewal/1"
     # hashes
     MEMBER_ID = b"lading/member-id/1"
     NETWORK_ID = b"lading/network-id/1"

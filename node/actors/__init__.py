@@ -8,6 +8,7 @@ bundles       small records on their way to other nodes, many in one question
 gossip        one end of `/lading/gossip/1` over a stream
 session       one connection's life: auth, then its streams
 peers         who is connected; dials, back-off, one connection per pair
+renewal       certificates with a later end: when, whom to ask, who else learns of it
 membership    tickets, joining, certificates, revocations, fences
 holdings      what this node holds for others: offers, holds, receipts, collection, scrub
 files         get, and what people ask about records

@@ -134,6 +134,10 @@ class Files:
     def _now(self) -> UnixSeconds:
         return UnixSeconds(int(self._clock.now()))
 
+    def use_keys(self, own: OwnKeys) -> None:
+        """The same keys under newer certificates."""
+        self._own = own
+
     def _member(self) -> MemberKeys:
         if self._own.member is None:
             raise Refused(Reason.NO_KEY, "this node is holder-only: it keeps sequences and signs for no member")

@@ -9,13 +9,13 @@ from collections.abc import Awaitable, Callable
 import trio
 
 from protocols.auth import machine as a
-from protocols.codec import decode, encode
+from protocols.codec import encode
 from protocols.crypto import FORMAT, SUITE
 from protocols.effects import Close, Send
 from protocols.errors import DecodeError, InvalidObject, LadingError, Reason, Refused, RemoteError, UsageError
 from protocols.gossip.facts import FactKind
 from protocols.identity.announce import sign_announcement
-from protocols.identity.certificates import MEMBER, NodeIdentity, chain_validity, make_node, verify_chain
+from protocols.identity.certificates import MEMBER, NodeIdentity, chain_validity
 from protocols.identity.clockfloor import ClockSource
 from protocols.identity.fences import sign_fence
 from protocols.identity.networks import join_preshared_key
@@ -35,8 +35,8 @@ from protocols.identity.tickets import (
 )
 from protocols.join import machine as j
 from protocols.join.decision import Declined, Desk, Dowry, decide_join
-from protocols.join.messages import JoinAnswer, JoinRefusal, JoinRequest
-from protocols.limits import ADDRESSES_PER_NODE_MAX, CLOCK_SKEW_MAX_S, FRAME_BYTES_MAX_UNPROVEN, JOIN_SEALED_BYTES_MAX, TICKETS_OPEN_MAX
+from protocols.join.messages import JoinAnswer, JoinRefusal, JoinRequest, RenewRequest
+from protocols.limits import ADDRESSES_PER_NODE_MAX, FRAME_BYTES_MAX_UNPROVEN, JOIN_SEALED_BYTES_MAX, TICKETS_OPEN_MAX
 from protocols.registry import decode_message, encode_message
 from protocols.types import MemberId, PeerId, UnixSeconds
 
@@ -49,6 +49,7 @@ from ..transport.port import Connection, PresharedKey, Stream, StreamBroken, Str
 from .facts import FactsAccepted, FactsHandle
 from .knowledge import Knowledge
 from .peers import Peers
+from .renewal import Renewal, kept_chain, with_chain
 
 log = logging.getLogger(__name__)
 
@@ -60,8 +61,6 @@ ANNOUNCE_INTERVAL_S = 3600.0
 NODES_PER_MEMBER = 16
 WEIGHT_PER_MEMBER = 1600
 WEIGHT_PER_NODE = 100
-MEMBER_LIFETIME_S = 2 * 365 * 86400
-NODE_LIFETIME_S = 365 * 86400
 JOIN_LINGER_S = 10.0
 EXPIRY_LOOK_S = 60.0
 # A connected node decides within milliseconds; a newcomer waits for us.
@@ -83,9 +82,12 @@ class Membership:
         store: Callable[[], tuple[bytes, int, int, bool]],
         keep_chain: Callable[[bytes], Awaitable[None]],
         kept_chain: Callable[[], bytes | None],
+        member_lifetime_s: int,
+        node_lifetime_s: int,
     ) -> None:
         """store: id and generation of our chunk store, free bytes, whether it refuses new sequences.
-        keep_chain: writes down an encoded certificate chain for the next start; kept_chain: the one that was written down."""
+        keep_chain: writes down an encoded certificate chain for the next start; kept_chain: the one that was written down.
+        lifetimes: of certificates given here, seconds."""
         self.own = own
         self._facts = facts
         self._transport = transport
@@ -108,6 +110,10 @@ class Membership:
         self.alerts: dict[str, str] = {}
         self.member_keys = b""
         """Encoded key file of our member, given to its further full nodes; empty: none are let in."""
+        self.on_new_chain: Callable[[OwnKeys], None] = lambda own: None
+        """Told when this node's certificates are newer ones."""
+        self._lifetimes_s = member_lifetime_s, node_lifetime_s
+        self.renewal = Renewal(self, clock, entropy, bus, member_lifetime_s=member_lifetime_s, node_lifetime_s=node_lifetime_s)
 
     def attach(self, peers: Peers) -> None:
         """Whom to tell of revocations and new addresses."""
@@ -190,19 +196,17 @@ class Membership:
         # Proving takes as long as the peer likes, within limits: what was learnt meanwhile counts.
         if self.knowledge.revocations.is_revoked(proven.identity.path):
             raise RemoteError(Reason.REVOKED, f"member {proven.identity.member} is out")
-        if (untimely := self._untimely(proven.identity)) is not None:
+        if (untimely := self._untimely(proven.identity, proven.identity.not_after)) is not None:
             raise untimely
         if not proven.current:
             raise RemoteError(Reason.FENCE, "the connection stands under an old fence; dialling anew")
         return proven.identity
 
-    def _untimely(self, identity: NodeIdentity) -> RemoteError | None:
+    def _untimely(self, identity: NodeIdentity, ends: UnixSeconds) -> RemoteError | None:
         """Why its certificates do not hold now; None when they do. The time may have become another one since they were shown."""
         now = self.now()
-        if identity.not_after <= now:
-            return RemoteError(
-                Reason.CERTIFICATE_EXPIRED, f"a certificate of {identity.member} ended at {identity.not_after}, now is {now}"
-            )
+        if ends <= now:
+            return RemoteError(Reason.CERTIFICATE_EXPIRED, f"a certificate of {identity.member} ended at {ends}, now is {now}")
         if identity.not_before > now and self.clock_source() is not ClockSource.FLOOR:
             text = f"a certificate of {identity.member} begins at {identity.not_before}, now is {now}"
             return RemoteError(Reason.CERTIFICATE_NOT_YET_VALID, text)
@@ -232,6 +236,7 @@ class Membership:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._announce_loop)
                 nursery.start_soon(self._expire_sessions)
+                nursery.start_soon(self.renewal.run)
                 async for fact in accepted:
                     if fact.kinds & {FactKind.FENCE, FactKind.TICKET_STATE, FactKind.REVOCATION}:
                         self.refresh_keys()
@@ -253,9 +258,14 @@ class Membership:
                 if self.knowledge.revocations.is_revoked(session.identity.path):
                     log.warning("peer revoked peer=%s member=%s", session.peer.hex()[-8:], session.identity.member)
                     nursery.start_soon(self.peers_now.drop, session.peer, "revoked")
-                elif (untimely := self._untimely(session.identity)) is not None:
+                elif (untimely := self._untimely(session.identity, self._ends(session.identity))) is not None:
                     log.info("certificate does not hold any more peer=%s why=%s", session.peer.hex()[-8:], untimely.message)
                     nursery.start_soon(self.peers_now.drop, session.peer, untimely.message)
+
+    def _ends(self, identity: NodeIdentity) -> UnixSeconds:
+        """When a peer's certificates run out: those that it showed, or has announced since."""
+        entry = self.knowledge.book.get(identity.peer_id)
+        return max(identity.not_after, entry.identity.not_after if entry is not None else identity.not_after)
 
     async def _expire_sessions(self) -> None:
         while True:
@@ -272,63 +282,24 @@ class Membership:
 
     # --- our own certificate ----------------------------------------------------------------------------------------
 
-    async def renew(self) -> dict[str, object]:
-        """A new certificate for this node from its member's key, kept and announced. Raises Refused on a holder-only node."""
-        own = self.own
-        if own.member is None:
-            raise Refused(
-                Reason.REFUSED,
-                "a holder-only node's certificate is renewed by its member",
-                hint="invite it anew on the member's node: lading invite --node",
-            )
-        now = self.now()
-        member_ends = chain_validity(own.member.chain, lowest=MEMBER)[1]
-        certificate = make_node(
-            own.member.signing,
-            own.member.chain[0],
-            peer_id=own.peer_id,
-            node_public=own.node.public,
-            host_label=own.identity.host,
-            weight=own.identity.weight,
-            holder_only=own.identity.holder_only,
-            serial=self._entropy.token(16),
-            not_before=max(now - CLOCK_SKEW_MAX_S, 0),
-            not_after=min(now + NODE_LIFETIME_S, member_ends),
-        )
-        chain = (certificate, *own.member.chain)
-        identity = verify_chain(chain, own.roots, now=now, revocations=self.knowledge.revocations)
-        await self._keep_chain(encode(chain))
-        self.own = own.with_node_chain(chain, identity)
-        log.info("certificate renewed until=%d", identity.not_after)
-        await self.announce()
-        return {"node": identity.host, "not_before": identity.not_before, "not_after": identity.not_after}
-
     def adopt_chain(self, encoded: bytes | None) -> None:
-        """The newer certificate that an earlier run kept, if it still holds and is ours."""
-        if encoded is None:
-            return
-        try:
-            chain = decode(encoded, tuple[bytes, ...])
-            identity = verify_chain(chain, self.own.roots, now=self.now(), revocations=None)
-        except (DecodeError, InvalidObject) as error:
-            log.warning("kept certificate not used error=%s", error)
-            return
-        if identity.peer_id == self.own.peer_id and identity.not_after > self.own.identity.not_after:
-            self.own = self.own.with_node_chain(chain, identity)
+        """The newer certificates that an earlier run kept."""
+        found = kept_chain(encoded, self.own, self.now())
+        if found is not None:
+            self._set_own(*found)
 
-    def is_renewal_due(self) -> bool:
-        """Two thirds of our certificate's time are over, and a new one would last longer."""
-        identity, own = self.own.identity, self.own
-        if own.member is None or not self.clock_backed():
-            return False
-        ends = min(self.now() + NODE_LIFETIME_S, chain_validity(own.member.chain, lowest=MEMBER)[1])
-        due_at = identity.not_before + (identity.not_after - identity.not_before) * 2 // 3
-        return self.now() >= due_at and ends > identity.not_after
+    async def take_chain(self, chain: tuple[bytes, ...], identity: NodeIdentity) -> None:
+        """This node stands under a newer chain now: written down, used, announced."""
+        await self._keep_chain(encode(chain))
+        self._set_own(chain, identity)
+        await self.announce()
+
+    def _set_own(self, chain: tuple[bytes, ...], identity: NodeIdentity) -> None:
+        self.own = self.own.with_node_chain(chain, identity)
+        self.on_new_chain(self.own)
 
     async def _announce_loop(self) -> None:
         while True:
-            if self.is_renewal_due():
-                await self.renew()
             try:
                 await self.announce()
             except InvalidObject as error:
@@ -345,7 +316,11 @@ class Membership:
             self._announce_now.set()
 
     async def announce(self) -> None:
-        """Signs and spreads where this node is and what it has room for."""
+        """Signs and spreads where this node is and what it has room for. With a certificate that has run out nobody would listen: then
+        the renewal announces."""
+        if self.own.identity.not_after <= self.now():
+            log.warning("not announced, this node's certificate has run out at=%d", self.own.identity.not_after)
+            return
         store_id, generation, free_bytes, refuses = self._store()
         self._said = (self.addresses, store_id, generation, refuses)
         before = self.knowledge.book.get(self.own.peer_id)
@@ -456,10 +431,12 @@ class Membership:
     # --- members ----------------------------------------------------------------------------------------------------
 
     def members(self) -> list[dict[str, object]]:
-        """Every member with a node in the address book, revoked ones included."""
+        """Every member with a node in the address book, revoked ones included. Validity is that of the member's newest certificate; that
+        of each node's, which may end sooner, stands beside it."""
         rows: dict[MemberId, dict[str, object]] = {}
         for entry in self.knowledge.book.entries:
             identity = entry.identity
+            not_before, not_after = chain_validity(entry.value.chain[1:], MEMBER)
             row = rows.setdefault(
                 identity.member_id,
                 {
@@ -469,12 +446,17 @@ class Membership:
                     "owner": identity.owner.hex(),
                     "nodes": [],
                     "revoked": self.knowledge.revocations.is_revoked(identity.path),
-                    "not_after": identity.not_after,
+                    "not_before": not_before,
+                    "not_after": not_after,
+                    "nodes_not_after": {},
                 },
             )
-            nodes = row["nodes"]
+            row["not_after"] = max(int(str(row["not_after"])), not_after)
+            nodes, ends = row["nodes"], row["nodes_not_after"]
             assert isinstance(nodes, list)
+            assert isinstance(ends, dict)
             nodes.append(f"{identity.host} {peer_id_text(identity.peer_id)}")
+            ends[peer_id_text(identity.peer_id)] = identity.not_after
         return sorted(rows.values(), key=lambda row: str(row["name"]))
 
     def member_named(self, text: str) -> MemberId:
@@ -535,7 +517,7 @@ class Membership:
         stream = await connection.accept_stream()
         if stream.protocol != JOIN:
             raise RemoteError(Reason.OUT_OF_ORDER, f"{stream.protocol} where {JOIN} was due")
-        desks = self._desks()
+        desks = self.desks()
         root = self.own.roots[self.own.domain_id]
         state = self.knowledge.tickets.get(connection.preshared_key.id)
         is_node = state is not None and state.terms is not None and state.terms.role == ROLE_NODE
@@ -570,21 +552,23 @@ class Membership:
             with trio.move_on_after(JOIN_LINGER_S):
                 await connection.closed.wait()
 
-    def _desks(self) -> list[Desk]:
+    def desks(self) -> list[Desk]:
+        """What this node may decide about: as an issuer about members, as a member's full node about that member's nodes."""
         own = self.own
         root = own.roots[own.domain_id]
+        member_lifetime_s, node_lifetime_s = self._lifetimes_s
         desks: list[Desk] = []
         if own.issuer is not None:
             desks.append(
-                Desk(own.issuer.signing, own.issuer.hpke, own.issuer.chain, own.network_id, own.domain_id, root, MEMBER_LIFETIME_S)
+                Desk(own.issuer.signing, own.issuer.hpke, own.issuer.chain, own.network_id, own.domain_id, root, member_lifetime_s)
             )
         if own.member is not None:
-            desks.append(Desk(own.member.signing, own.member.hpke, own.member.chain, own.network_id, own.domain_id, root, NODE_LIFETIME_S))
+            desks.append(Desk(own.member.signing, own.member.hpke, own.member.chain, own.network_id, own.domain_id, root, node_lifetime_s))
         return desks
 
     async def _decide(self, issuer_key: bytes, request: JoinRequest) -> JoinAnswer | JoinRefusal:
         """The answer of the desk with this key: ours, or that of a connected node."""
-        if any(desk.hpke.public == issuer_key for desk in self._desks()):
+        if any(desk.hpke.public == issuer_key for desk in self.desks()):
             return await self._decide_here(issuer_key, request)
         for peer in sorted(self.peers_now.sessions):
             answer = await self._pass_on(peer, request)
@@ -608,10 +592,13 @@ class Membership:
             log.info("newcomer's request not passed on peer=%s error=%s", peer.hex()[-8:], error)
         return nothing
 
-    async def serve_relayed(self, stream: Stream) -> None:
-        """A newcomer's request that a proven node passes on: answered here or not at all, never passed on again."""
+    async def serve_relayed(self, stream: Stream, peer: PeerId) -> None:
+        """A newcomer's request that a proven node passes on: answered here or not at all, never passed on again. Or a renewal."""
         try:
             request = decode_message("join", await stream.receive())
+            if isinstance(request, RenewRequest):
+                await self.renewal.serve(request, peer, stream)
+                return
             if not isinstance(request, JoinRequest):
                 raise RemoteError(Reason.OUT_OF_ORDER, f"{type(request).__name__} where JoinRequest was due")
             if len(request.sealed) > JOIN_SEALED_BYTES_MAX:
@@ -623,7 +610,7 @@ class Membership:
             log.info("relay gone before its answer error=%s", error)
 
     async def _decide_here(self, issuer_key: bytes, request: JoinRequest) -> JoinAnswer | JoinRefusal:
-        desk = next((desk for desk in self._desks() if desk.hpke.public == issuer_key), None)
+        desk = next((desk for desk in self.desks() if desk.hpke.public == issuer_key), None)
         if desk is None:
             return JoinRefusal(Reason.UNREACHABLE.stable_name, "this node does not hold that issuing key")
         dowry = Dowry(
@@ -631,7 +618,7 @@ class Membership:
             revocations=self.knowledge.revocations,
             roots=tuple(self.own.roots[domain] for domain in sorted(self.own.roots)),
             address_book=tuple(entry.signed for entry in self.knowledge.book.entries),
-            member_keys=self.member_keys,
+            member_keys=with_chain(self.member_keys, self.own.member.chain) if self.own.member is not None else b"",
         )
         decided = decide_join(
             self.knowledge.tickets.get(request.ticket_id),

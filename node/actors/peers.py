@@ -90,8 +90,8 @@ class PeersHost(Protocol):
 
     async def serve_join(self, connection: Connection) -> None: ...
 
-    async def serve_relayed(self, stream: Stream) -> None:
-        """A newcomer's request that a proven peer passes on."""
+    async def serve_relayed(self, stream: Stream, peer: PeerId) -> None:
+        """A newcomer's request that a proven peer passes on, or its own to have a certificate renewed."""
 
     def dial_keys(self) -> Sequence[PresharedKey]:
         """Fences to try when dialling, newest first."""
@@ -363,7 +363,7 @@ class Peers:
             elif stream.protocol == EXCHANGE:
                 await serve_exchange(stream, session.peer, self._exchange_host, self._clock)
             elif stream.protocol == JOIN:
-                await self._host.serve_relayed(stream)
+                await self._host.serve_relayed(stream, session.peer)
             else:
                 stream.reset()
         except (DecodeError, RemoteError):

@@ -1,4 +1,4 @@
-"""What is said on `/lading/join/1`, and the two values that travel sealed inside: Application and Admission."""
+"""What is said on `/lading/join/1`, the two values that travel sealed inside (Application, Admission), and the signed Renewal."""
 
 from __future__ import annotations
 
@@ -47,6 +47,29 @@ class JoinRefusal(Record, frozen=True):
     text: str
 
 
+class RenewRequest(Record, frozen=True):
+    """On a stream of a proven connection: the same certificate with a later end, please. renewal: a signed Renewal. relay: whoever is
+    not the desk for it may ask the nodes that it is connected to, once."""
+
+    renewal: Signed
+    relay: bool
+
+
+class RenewAnswer(Record, frozen=True):
+    """The new certificate and those above it, root left out."""
+
+    chain: tuple[bytes, ...]
+
+
+class Renewal(Record, frozen=True):
+    """What is signed by the key that the first certificate is for. chain: of a member (2 certificates) or of a node (3)."""
+
+    format: int
+    suite: int
+    domain_id: bytes
+    chain: tuple[bytes, ...]
+
+
 class Application(Record, frozen=True):
     """What the newcomer asks for, inside a Signed envelope by ``public`` (so it holds that key), inside JoinRequest.sealed.
 
@@ -92,4 +115,6 @@ MESSAGES: tuple[tuple[int, type], ...] = (
     (3, JoinRequest),
     (4, JoinAnswer),
     (5, JoinRefusal),
+    (6, RenewRequest),
+    (7, RenewAnswer),
 )

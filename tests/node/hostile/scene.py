@@ -83,7 +83,9 @@ class Scene:
         self.problems: list[str] = []
         self.nodes: list[Node] = []
         self.nursery: trio.Nursery | None = None
-        self._clock = SimulatedClock(EPOCH, 0.0)
+        self.clock = SimulatedClock(EPOCH, 0.0)
+        self._ended: dict[Node, trio.Event] = {}
+        self._disks: dict[str, dict[Env, MemoryEngine]] = {}
 
     def foreign_domain(self) -> home.Founding:
         """A second domain of the network, known to all whose keys are made after this."""
@@ -136,25 +138,36 @@ class Scene:
             "mdns": False,
             **settings,
         }
+        # A name that comes back finds its disks.
+        disks = self._disks.setdefault(name, {env: MemoryEngine(env, DISK_BYTES) for env in Env})
         parts = World(
             transport=MemoryTransport(self.network, own.peer_id, (f"/memory/{own.identity.host}",)),
-            ledger=disk[Env.LEDGER] if disk else MemoryEngine(Env.LEDGER, DISK_BYTES),
-            chunks=disk[Env.CHUNKS] if disk else MemoryEngine(Env.CHUNKS, DISK_BYTES),
-            clock=clock or self._clock,
+            ledger=(disk or disks)[Env.LEDGER],
+            chunks=(disk or disks)[Env.CHUNKS],
+            clock=clock or self.clock,
             entropy=self.entropy.fork(f"life of {name}"),
             offload=SimulatedOffload(lambda: 0.0005),
         )
         node = Node(own, Config(**told), parts, home.first_facts(own))  # type: ignore[arg-type]  # as the test wrote them
         self.nodes.append(node)
+        self._ended[node] = trio.Event()
         self.nursery.start_soon(self._live, node, name)
         await node.ready.wait()
         return node
+
+    async def stop(self, node: Node) -> None:
+        """Switches a node off; ``start`` with its name and keys switches it on again."""
+        self.nodes.remove(node)
+        node.stop("switched off")
+        await self._ended[node].wait()
 
     async def _live(self, node: Node, name: str) -> None:
         try:
             await node.run()
         except Exception as error:
             self.problems.append(f"{name} stopped: {error.__cause__ or error!r}")
+        finally:
+            self._ended[node].set()
 
     def check_standing(self) -> None:
         """Nobody fell, and nothing unplanned was logged."""
