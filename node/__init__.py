@@ -9,6 +9,7 @@ actors/            storage, membership, peers, session, files, replication …
 services           the table: protocol id, who may ask, limits
 own sources        what this node is; what `put` reads
 home joining run   the home directory; `lading join`; `lading start`
+recovery           what a founder's recovery kit does when no issuer lives, and on a home that stands still
 probe              how long the event loop is held, when asked to watch
 demo               five nodes A-E in five processes
 api http/          what a program can ask of a node; the same over a Unix socket

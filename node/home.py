@@ -23,7 +23,7 @@ from protocols.identity.certificates import (
     make_root,
     verify_chain,
 )
-from protocols.identity.fences import sign_fence
+from protocols.identity.fences import founding_fence
 from protocols.identity.keyfiles import (
     IssuerKey,
     MemberKey,
@@ -151,7 +151,7 @@ def found_domain(domain: str, entropy: Entropy, now: int) -> Founding:
     )
     domain_id = fingerprint(root)
     identifier = network_id(domain_id, entropy.token(32))
-    fence = sign_fence(issuer_key, (issuer,), identifier, domain_id=domain_id, number=1, time=now, secret=entropy.token(32))
+    fence = founding_fence(root_key.seed, root, identifier)
     network = NetworkKey(id=identifier, name=domain, roots=(root,), fences=(fence,))
     return Founding(root_key.seed, root, IssuerKey(seed=issuer_seed, hpke_seed=issuer_hpke, chain=(issuer,)), network)
 
@@ -261,6 +261,11 @@ def init_home(
     }
 
 
+def write_issuer(home: Path, issuer: IssuerKey, passphrase: bytes | None, entropy: Entropy) -> None:
+    """The issuing key of this home from now on."""
+    _write_key(home, "issuer", issuer, passphrase, entropy)
+
+
 def write_joined(
     home: Path,
     *,
@@ -313,7 +318,7 @@ def _read_key(home: Path, name: str, passphrase: Passphrase) -> IssuerKey | Memb
     return content
 
 
-def _asked_once(passphrase: Passphrase) -> Passphrase:
+def asked_once(passphrase: Passphrase) -> Passphrase:
     """A prompt that is answered once serves all key files."""
     if not callable(passphrase):
         return passphrase
@@ -332,7 +337,7 @@ def open_home(home: Path, passphrase: Passphrase) -> OwnKeys:
 
     Raises LadingError(NOT_INITIALISED), InvalidObject(WRONG_PASSPHRASE | INTEGRITY | BAD_CERTIFICATE).
     """
-    passphrase = _asked_once(passphrase)
+    passphrase = asked_once(passphrase)
     node = _read_key(home, "node", passphrase)
     network = _read_key(home, "network", passphrase)
     if node is None or network is None:
@@ -379,7 +384,7 @@ def _issuer_keys(issuer: object) -> IssuerKeys | None:
 
 def member_key_file(home: Path, passphrase: Passphrase) -> MemberKey | None:
     """The member's key file, for an admission of its further node."""
-    member = _read_key(home, "member", _asked_once(passphrase))
+    member = _read_key(home, "member", asked_once(passphrase))
     return member if isinstance(member, MemberKey) else None
 
 
@@ -405,7 +410,7 @@ def export_keys(home: Path, target: Path, *, passphrase: Passphrase) -> dict[str
     With it the member's records can be read, and newcomers let in, from another machine. Raises LadingError(NOT_FOUND) on a
     holder-only node.
     """
-    passphrase = _asked_once(passphrase)
+    passphrase = asked_once(passphrase)
     parts: list[tuple[str, bytes]] = []
     for name in EXPORTED:
         source = home / IDENTITY_FOLDER / f"{name}.key"
@@ -431,7 +436,7 @@ def import_keys(home: Path, source: Path, *, passphrase: Passphrase) -> dict[str
         raise InvalidObject(Reason.INTEGRITY, f"{source} is no file of exported keys") from error
     if bundle.magic != BUNDLE_MAGIC or bundle.format != 1 or any(name not in EXPORTED for name, _ in bundle.parts):
         raise InvalidObject(Reason.UNKNOWN_FORMAT, f"{source} is of a kind that this version does not read")
-    passphrase = _asked_once(passphrase)
+    passphrase = asked_once(passphrase)
     taken: list[str] = []
     other: list[str] = []
     for name, data in bundle.parts:

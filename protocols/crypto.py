@@ -57,6 +57,7 @@ class Label(enum.Enum):
     OBJECT = b"lading/object/1"
     DISCOVERY = b"lading/discovery/1"
     FENCE_SECRET = b"lading/fence-secret/1"
+    FOUNDING_FENCE = b"lading/founding-fence/1"
     TICKET_TOKEN = b"lading/ticket-token/1"
     CHECKSUM = b"lading/checksum/1"
     ENTRY_PAGE = b"lading/entry-page/1"

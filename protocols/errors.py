@@ -65,6 +65,7 @@ class Reason(enum.Enum):
     TICKET_CANCELLED = ("E-TICKET-CANCELLED", 5)
     TICKET_UNKNOWN = ("E-TICKET-UNKNOWN", 5)
     FENCE = ("E-FENCE", 5)
+    AWAY_TOO_LONG = ("E-AWAY-TOO-LONG", 5)
     # records
     BAD_PATH = ("E-BAD-PATH", 6)
     WRONG_NAME = ("E-WRONG-NAME", 6)

@@ -44,6 +44,8 @@ CERTIFICATE_BYTES_MAX = 4096
 CHAIN_LENGTH_MAX = 4
 TICKETS_OPEN_MAX = 64
 FENCES_KEPT_MAX = 64
+# Of these the founding fences, one of each domain of the network: never so many that there is no room for those in use.
+FOUNDING_FENCES_MAX = 16
 FENCE_LIFETIME_S = 400 * 86400
 # 32 MiB and about 0.1 s on a laptop, 0.5 s on a Pi 4, for each guess of a passphrase.
 SCRYPT_COST = 2**15

@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable
 import trio
 
 from protocols.auth import machine as a
+from protocols.auth.machine import AWAY_TOO_LONG_TEXT
 from protocols.codec import encode
 from protocols.crypto import FORMAT, SUITE
 from protocols.effects import Close, Send
@@ -191,8 +192,11 @@ class Membership:
         with contextlib.suppress(StreamBroken):
             await stream.finish()
         if failed is not None:
+            if failed.reason is Reason.AWAY_TOO_LONG and failed.by_peer:
+                self.alerts["away"] = f"this node was {AWAY_TOO_LONG_TEXT}, then here: lading join TICKET --again"
             raise RemoteError(failed.reason, failed.text)
         assert proven is not None
+        self.alerts.pop("away", None)
         # Proving takes as long as the peer likes, within limits: what was learnt meanwhile counts.
         if self.knowledge.revocations.is_revoked(proven.identity.path):
             raise RemoteError(Reason.REVOKED, f"member {proven.identity.member} is out")
@@ -215,11 +219,12 @@ class Membership:
     # --- keys of the fence ------------------------------------------------------------------------------------------
 
     def dial_keys(self) -> tuple[PresharedKey, ...]:
-        """Fences to dial with, newest first."""
-        return tuple(PresharedKey("fence", key.id, key.psk) for key in self.knowledge.fences.psk(self.own.network_id))
+        """Fences to dial with and to answer, newest first; those long forgotten are left out."""
+        kept = self.knowledge.fences.kept(self.now(), self.knowledge.revocations)
+        return tuple(PresharedKey("fence", key.id, key.psk) for key in kept.psk(self.own.network_id))
 
     def refresh_keys(self) -> None:
-        """Tells the transport whom to let through: all fences, then open tickets."""
+        """Tells the transport whom to let through: fences that are not forgotten, then open tickets."""
         tickets = [
             PresharedKey("join", state.ticket_id, join_preshared_key(state.terms.join_secret, self.own.network_id))
             for state in self.knowledge.tickets.answered(self.now())
@@ -270,6 +275,7 @@ class Membership:
     async def _expire_sessions(self) -> None:
         while True:
             await trio.sleep(EXPIRY_LOOK_S)
+            self.refresh_keys()
             await self._drop_revoked()
 
     async def check_again(self) -> None:

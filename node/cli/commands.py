@@ -37,7 +37,23 @@ def _join_flags(parser: argparse.ArgumentParser) -> None:
 
 def _restore_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("kit", metavar="KIT", help="file with the recovery kit as it was printed, or - for standard input")
+    peer = "where a node of the network listens, with /p2p/ID at its end; for a founder who has no ticket; may be repeated"
+    parser.add_argument("--peer", metavar="MULTIADDR", action="append", help=peer)
     _join_flags(parser)
+
+
+def _kit_flags(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("kit", metavar="KIT", help="file with the founder's recovery kit as it was printed, or - for standard input")
+    add_passphrase_flags(parser, may_be_none=False)
+
+
+def _revoke_issuer_flags(parser: argparse.ArgumentParser) -> None:
+    _kit_flags(parser)
+    parser.add_argument("issuer", metavar="ISSUER", nargs="?", help="serial number or unique beginning of one; default: show them all")
+    parser.add_argument(
+        "--cutoff", metavar="TIME", type=point_in_time, help="ISO-8601; what it signed until then still holds; default: now"
+    )
+    parser.add_argument("--cause", metavar="TEXT", help="why; kept with the revocation")
 
 
 def _invite_flags(parser: argparse.ArgumentParser) -> None:
@@ -460,11 +476,12 @@ COMMANDS: tuple[Command, ...] = (
         _KEEPING,
         ("keys", "restore"),
         "come back from the recovery kit",
-        "Makes a new home for a member whose machines are gone: keys from the recovery kit, admission with a new ticket. What the member "
-        "owns can be read again as far as other nodes hold it.",
+        "Makes a new home for a member whose machines are gone: keys from the recovery kit, admission with a new ticket. A founder whose "
+        "domain has no issuing node left needs no ticket: his kit holds the root. What the member owns can be read again as far as other "
+        "nodes hold it.",
         (
             "lading keys restore kit.txt TICKET --name office",
-            "lading keys restore - --ticket-file ticket.txt < kit.txt",
+            "lading keys restore kit.txt --peer /ip4/10.0.0.7/tcp/4747/p2p/12D3KooWNode",
             "lading keys restore kit.txt TICKET --no-passphrase --json",
         ),
         (0, 1, 2, 5, 6, 7, 9, 10, 11),
@@ -472,6 +489,37 @@ COMMANDS: tuple[Command, ...] = (
         _restore_flags,
         show.show_home,
         "node",
+    ),
+    Command(
+        _KEEPING,
+        ("keys", "renew-issuer"),
+        "a new issuing key from the founder's kit",
+        "Gives the node of this home a new issuing key for ten years, certified by the domain's root from the founder's recovery kit. The "
+        "node must stand still. Also makes a second node an issuer, so that no one machine's death stops joining and renewal.",
+        (
+            "lading keys renew-issuer kit.txt",
+            "lading keys renew-issuer - < kit.txt",
+            "lading keys renew-issuer kit.txt --passphrase-file pass --json",
+        ),
+        (0, 1, 2, 5, 6, 8, 9, 11),
+        local.renew_issuer,
+        _kit_flags,
+    ),
+    Command(
+        _KEEPING,
+        ("keys", "revoke-issuer"),
+        "put an issuing key out",
+        "Revokes an issuer of the domain, and all that it signed after the cut-off, with the root from the founder's recovery kit; the "
+        "fence rotates. The node of this home must stand still; when it runs again, it tells the others. Without an issuer it shows which "
+        "there are.",
+        (
+            "lading keys revoke-issuer kit.txt",
+            "lading keys revoke-issuer kit.txt 5e0a --cutoff 2027-01-31T00:00:00Z --cause 'server stolen'",
+            "lading keys revoke-issuer kit.txt 5e0a --json",
+        ),
+        (0, 1, 2, 4, 5, 6, 8, 9, 11),
+        local.revoke_issuer,
+        _revoke_issuer_flags,
     ),
     Command(
         _KEEPING,

@@ -5,6 +5,7 @@ node.home, node.run and node.demo are imported inside the functions: `lading sta
 
 from __future__ import annotations
 
+import datetime
 import importlib.metadata
 import os
 import platform
@@ -61,22 +62,75 @@ def join(invocation: Invocation) -> Answer:
 
 
 def restore_keys(invocation: Invocation) -> Answer:
-    """A new home for a member whose machines are gone: his keys from the recovery kit, the rest with a ticket."""
+    """A new home for a member whose machines are gone: his keys from the recovery kit, the rest with a ticket; a founder needs none."""
     args = invocation.args
     if args.kit == "-" and args.ticket == "-":
         raise UsageError("kit and ticket cannot both come from standard input", hint="lading keys restore - --ticket-file FILE")
+    text = _kit_text(args.kit)
+    if args.ticket or args.ticket_file:
+        if args.peer:
+            raise UsageError("a ticket names its own addresses; --peer is for a founder who comes without one")
+        return _join(invocation, kit_text=text)
+    from node.recovery import restore_founder
+
+    passphrase = new_passphrase(args, what="the keys of this node")
+    data = restore_founder(
+        invocation.home, text, peers=args.peer or (), name=args.name or "node", listen=_listen(args.listen), passphrase=passphrase
+    )
+    warnings = [] if args.peer else ["no --peer: this node finds the others by discovery on its own network only"]
+    return Answer(data, warnings)
+
+
+def renew_issuer(invocation: Invocation) -> Answer:
+    """A new issuing key for the node of this home, from a founder's kit."""
+    from node.recovery import renew_issuer as renew
+
+    _need_home(invocation.home)
+    ask = passphrase_source(invocation.args, what="the keys of this node")
+    data = renew(invocation.home, _kit_text(invocation.args.kit), passphrase=ask)
+    return Answer(data | {"not_after": iso(data["not_after"])})
+
+
+def revoke_issuer(invocation: Invocation) -> Answer:
+    """An issuer put out by the domain's root, from a founder's kit; without one named, which there are."""
+    from node.recovery import revoke_issuer as revoke
+
+    args = invocation.args
+    _need_home(invocation.home)
+    data = revoke(
+        invocation.home,
+        _kit_text(args.kit),
+        serial=args.issuer,
+        cutoff=int(datetime.datetime.fromisoformat(args.cutoff).timestamp()) if args.cutoff else None,
+        cause=args.cause or "",
+        passphrase=passphrase_source(args, what="the keys of this node"),
+    )
+    if args.issuer is None:
+        rows = data["issuers"]
+        assert isinstance(rows, list)
+        return Answer({"issuers": [row | {key: iso(row[key]) for key in ("not_before", "not_after")} for row in rows]})
+    return Answer(data | {"cutoff": iso(data["cutoff"])})
+
+
+def iso(seconds: object) -> str:
+    """ISO-8601 UTC of whole unix seconds."""
+    assert isinstance(seconds, int)
+    return datetime.datetime.fromtimestamp(seconds, datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _kit_text(kit: str) -> str:
+    """The text of a kit from a file or `-`. Raises UsageError."""
     try:
-        if args.kit == "-":
+        if kit == "-":
             data = sys.stdin.buffer.read(KIT_BYTES_MAX)
         else:
-            with Path(args.kit).open("rb") as source:
+            with Path(kit).open("rb") as source:
                 data = source.read(KIT_BYTES_MAX)
-        text = data.decode()
+        return data.decode()
     except OSError as error:
-        raise UsageError(f"recovery kit {args.kit}: {error.strerror or error}") from error
+        raise UsageError(f"recovery kit {kit}: {error.strerror or error}") from error
     except UnicodeDecodeError as error:
         raise UsageError("what was given as a recovery kit is not text") from error
-    return _join(invocation, kit_text=text)
 
 
 def _join(invocation: Invocation, **kit: str) -> Answer:

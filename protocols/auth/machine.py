@@ -26,6 +26,7 @@ from ..limits import (
     AUTH_PAGE_BYTES,
     AUTH_TIMEOUT_S,
     FEATURE_BYTES_MAX,
+    FENCE_LIFETIME_S,
     FENCES_KEPT_MAX,
     REVOCATIONS_MAX,
 )
@@ -36,6 +37,7 @@ from .messages import Difference, Fences, Hello, Known, Proof, Refusal
 NONCE_BYTES = 32
 HANDSHAKE_HASH_BYTES = 32
 REFUSAL_TEXT_CHARS_MAX = 500
+AWAY_TOO_LONG_TEXT = f"away for more than {FENCE_LIFETIME_S // 86400} days: come back with a new ticket (lading invite)"
 
 
 class AuthRole(enum.IntEnum):
@@ -254,6 +256,8 @@ class AuthMachine(Machine):
             return self._refuse(error)
         if identity.peer_id != self._peer_id:
             return self._refuse(InvalidObject(Reason.WRONG_PEER, "the certified peer id is not that of the connection"))
+        if self._role is AuthRole.RESPONDER and self._was_away_too_long(identity):
+            return self._refuse(RemoteError(Reason.AWAY_TOO_LONG, AWAY_TOO_LONG_TEXT))
         self._peer_hello = hello
         self._identity = identity
         signature = self._key.sign(Label.AUTH, self._network, self._transcript(self._role))
@@ -268,6 +272,9 @@ class AuthMachine(Machine):
         if self._untimely is not None:
             state, effects = self._refuse(self._untimely)
             return state, self._told_time() + effects
+        # Who dials waits with this judgement: if it is he who was away, the other says so instead of its proof.
+        if self._role is AuthRole.INITIATOR and self._was_away_too_long(self._identity):
+            return self._refuse(RemoteError(Reason.AWAY_TOO_LONG, AWAY_TOO_LONG_TEXT))
         # The peer has shown who it is; what follows may be long, so the limit begins anew, once.
         self._deadline_s = now_s + AUTH_TIMEOUT_S
         if self._peer.revocations == self._hello.revocations:
@@ -391,6 +398,13 @@ class AuthMachine(Machine):
         if not hello.clock_safe or not identity.not_before <= hello.time < identity.not_after:
             return ()
         return (ToldTime(identity.member_id, UnixSeconds(hello.time)),)
+
+    def _was_away_too_long(self, identity: NodeIdentity) -> bool:
+        """Whether the peer knows no fence but one that is long forgotten here. Then only the domain's root, with an issuer that it
+        certified since, opens the door: the founder who comes back from the recovery kit."""
+        if not self._fences.is_forgotten(self._connection_fence, self._now, self._revocations):
+            return False
+        return identity.path.issued[-1] < self._now - FENCE_LIFETIME_S
 
     def _count(self, entries: int, entries_max: int, *, final: bool) -> None:
         self._entries_taken += entries

@@ -5,17 +5,18 @@ Concurrent fences are all accepted; the greatest (number, secret hash) is used f
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from ..codec import Record
-from ..crypto import FORMAT, SUITE, Label, SigningKey, hash_labelled, sha256
+from ..crypto import FORMAT, SUITE, Label, SigningKey, hash_labelled, hkdf, sha256
 from ..errors import InvalidObject, Reason
-from ..limits import FENCE_LIFETIME_S, FENCE_NUMBER_MAX, FENCES_KEPT_MAX
+from ..limits import FENCE_LIFETIME_S, FENCE_NUMBER_MAX, FENCES_KEPT_MAX, FOUNDING_FENCES_MAX
 from ..signed import sign_object
 from ..types import Digest, DomainId, NetworkId
 from .attested import Attested, KnownFence
 from .authority import Authority, Role, open_attested
+from .certificates import fingerprint, read_root
 from .networks import FENCE_SECRET_BYTES, fence_preshared_key
 from .revocation import RevocationSet
 
@@ -29,6 +30,9 @@ class Fence(Record, frozen=True):
     number: int
     time: int
     secret_hash: bytes
+
+
+FOUNDING_NUMBER = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +79,20 @@ def sign_fence(
     return KnownFence(attested=Attested(envelope=sign_object(value, key, Label.FENCE, network), chain=chain), secret=secret)
 
 
+def founding_fence(root_seed: bytes, root: bytes, network: NetworkId) -> KnownFence:
+    """A founder's first fence, always the same bytes: its secret and time follow from the domain's root, so that the recovery kit opens the
+    network again. root: DER. Raises InvalidObject(BAD_CERTIFICATE)."""
+    return sign_fence(
+        SigningKey(root_seed),
+        (),
+        network,
+        domain_id=fingerprint(root),
+        number=FOUNDING_NUMBER,
+        time=read_root(root).not_before,
+        secret=hkdf(root_seed, Label.FOUNDING_FENCE, network),
+    )
+
+
 def check_fence(known: KnownFence, network: NetworkId, roots: Mapping[DomainId, bytes]) -> CheckedFence:
     """Raises InvalidObject(BAD_SIGNATURE | BAD_CERTIFICATE | WRONG_DOMAIN | CERTIFICATE_… | UNKNOWN_FORMAT | MALFORMED |
     INTEGRITY for another secret | REFUSED when a member signed it), DecodeError."""
@@ -89,14 +107,21 @@ def check_fence(known: KnownFence, network: NetworkId, roots: Mapping[DomainId, 
 
 
 class FenceSet:
-    """An immutable set of checked fences. At most FENCES_KEPT_MAX, the greatest; merging two sets in any order gives the same."""
+    """An immutable set of checked fences. At most FENCES_KEPT_MAX: of each domain the founding one, signed by its root, which the recovery
+    kit can make again, and of the others the greatest. Merging two sets in any order gives the same."""
 
-    __slots__ = ("_fences",)
+    __slots__ = ("_fences", "_founding")
 
     def __init__(self, fences: Iterable[CheckedFence] = ()) -> None:
         unique = {fence.hash: fence for fence in fences}
         newest_first = sorted(unique.values(), key=lambda fence: (fence.rank, fence.hash), reverse=True)
-        self._fences: tuple[CheckedFence, ...] = tuple(newest_first[:FENCES_KEPT_MAX])
+        # The last of each domain is the least, whoever adds more of them.
+        founding = {fence.value.domain_id: fence.hash for fence in newest_first if _is_founding(fence)}
+        self._founding = frozenset(sorted(founding.values())[:FOUNDING_FENCES_MAX])
+        room = FENCES_KEPT_MAX - len(self._founding)
+        others = [fence.hash for fence in newest_first if fence.hash not in self._founding][:room]
+        kept = self._founding.union(others)
+        self._fences: tuple[CheckedFence, ...] = tuple(fence for fence in newest_first if fence.hash in kept)
 
     def __len__(self) -> int:
         return len(self._fences)
@@ -138,12 +163,31 @@ class FenceSet:
         return FenceSet([*self._fences, *fences])
 
     def kept(self, now: int, revocations: RevocationSet) -> FenceSet:
-        """Without fences that a revoked issuer signed beyond its cut-off, and without those older than FENCE_LIFETIME_S.
-
-        The greatest that remains is kept whatever its age: a network that never rotates must not fence itself out.
+        """Those to be answered: without fences that a revoked issuer signed beyond its cut-off, and without those that were replaced more
+        than FENCE_LIFETIME_S ago. The founding ones stay: what they open is ``is_forgotten``'s.
         """
-        effective = [fence for fence in self._fences if revocations.is_effective(fence.authority, fence.value.time)]
-        return FenceSet(fence for index, fence in enumerate(effective) if index == 0 or fence.value.time >= now - FENCE_LIFETIME_S)
+        effective = self._effective(revocations)
+        young = self._young(effective, now)
+        return FenceSet(fence for fence in effective if fence.hash in young or fence.hash in self._founding)
+
+    def is_forgotten(self, secret_hash: bytes, now: int, revocations: RevocationSet) -> bool:
+        """Whether this fence, which may still be answered, was replaced so long ago that it opens nothing but the way back of a founder."""
+        effective = self._effective(revocations)
+        young = self._young(effective, now)
+        named = [fence.hash for fence in effective if fence.value.secret_hash == secret_hash]
+        return bool(named) and not young.intersection(named)
+
+    def _effective(self, revocations: RevocationSet) -> list[CheckedFence]:
+        return [fence for fence in self._fences if revocations.is_effective(fence.authority, fence.value.time)]
+
+    @staticmethod
+    def _young(effective: Sequence[CheckedFence], now: int) -> frozenset[bytes]:
+        """The greatest, and those in use until at most FENCE_LIFETIME_S ago. A fence was in use until the next was signed: a network that
+        rotates once in years must not lock out whoever was away on that day."""
+        ended = zip(effective[1:], effective, strict=False)
+        return frozenset({effective[0].hash} if effective else ()).union(
+            fence.hash for fence, next_ in ended if next_.value.time >= now - FENCE_LIFETIME_S
+        )
 
     def psk(self, network: NetworkId) -> tuple[FenceKey, ...]:
         """Pre-shared keys of all fences, newest first: the first for dialling, all for answering."""
@@ -151,3 +195,7 @@ class FenceSet:
             FenceKey(id=fence.value.secret_hash, number=fence.value.number, psk=fence_preshared_key(fence.known.secret, network))
             for fence in self._fences
         )
+
+
+def _is_founding(fence: CheckedFence) -> bool:
+    return fence.authority.role is Role.ROOT and fence.value.number == FOUNDING_NUMBER

@@ -75,3 +75,69 @@ def test_mistyped_kit_and_ticket_of_another_network_are_told_apart(processes: Pr
     assert restore(kit, str(stranger.call("invite")["ticket"]))[0] == 5
     assert restore(kit, str(founder.call("invite", {"node": True, "role": "holder"})["ticket"]))[0] == 2
     assert restore(kit, ticket)[0] == 0
+
+
+def test_founder_restored_from_paper_alone_when_no_issuer_lives_rules_his_domain_again(processes: Processes, tmp_path: Path) -> None:
+    """Goal: no one machine's death ends a domain. Method: the founder, its only issuing node, publishes a record, puts a member out (so
+    that the fence has rotated since the kit was printed) and is destroyed; from kit and one address it comes back without a ticket: the same
+    member, reads its record, invites a newcomer; the lost issuing key is put out by the root, and nobody else with it."""
+    founder, kit = arrive(processes, "founder", "init", "--domain", "ACME")
+    founder.start()
+    arrived = [arrive(processes, name, "join", str(founder.call("invite")["ticket"]))[0] for name in ("first", "second", "enemy")]
+    first, second, enemy = arrived
+    start_all(arrived, among=[founder, *arrived])
+    assert founder.run("member", "revoke", enemy.member, "--yes").code == 0
+    enemy.kill()
+    source = random_folder(tmp_path / "source", seed=80, size=5 * MIB)
+    record = founder.put(source, ack="full")["record"]
+    who, lost = founder.member, founder.peer_id
+    founder.kill()
+    shutil.rmtree(founder.home)
+
+    (tmp_path / "kit.txt").write_text(kit)
+    listen = str(first.ready["listen"][0])
+    again, no_kit = arrive(processes, "again", "keys", "restore", str(tmp_path / "kit.txt"), "--peer", f"{listen}/p2p/{first.peer_id}")
+    assert no_kit == ""
+    again.start()
+    wait_meshed([first, second, again])
+    assert (again.member, again.peer_id != lost) == (who, True)
+    wait_until(lambda: again.call("ls")["records"], "the record to be known")
+    again.get(record, tmp_path / "read")
+    assert_same(source, tmp_path / "read")
+    newcomer, _ = arrive(processes, "newcomer", "join", str(again.call("invite")["ticket"]))
+    start_all([newcomer], among=[first, second, again, newcomer])
+
+    refused = again.run("keys", "revoke-issuer", str(tmp_path / "kit.txt"))
+    assert (refused.code, refused.error) == (9, "E-LOCKED")
+    again.stop()
+    issuers = again.run("keys", "revoke-issuer", str(tmp_path / "kit.txt")).data["issuers"]
+    assert sorted(row["own"] for row in issuers) == [False, True]
+    old = next(str(row["issuer"]) for row in issuers if not row["own"])
+    mine = next(str(row["issuer"]) for row in issuers if row["own"])
+    assert again.run("keys", "revoke-issuer", str(tmp_path / "kit.txt"), mine[:8]).error == "E-REFUSED"
+    assert again.run("keys", "revoke-issuer", str(tmp_path / "kit.txt"), old[:8], "--cause", "lost").code == 0
+    again.start()
+    wait_meshed([first, second, again, newcomer])
+    # Under the root's new fence, members of the lost issuer are still in, and are renewed by the new one.
+    before = {row["name"]: row["not_after"] for row in first.call("member.list")["members"]}
+    wait_until(lambda: first.run("member", "renew").code == 0, "the renewal")
+    assert {row["name"]: row["not_after"] for row in first.call("member.list")["members"]}["first"] > before["first"]
+    assert second.call("member.list")["members"]
+
+
+def test_second_issuer_made_from_the_kit_goes_on_when_the_first_is_gone(processes: Processes, tmp_path: Path) -> None:
+    """Goal: issuing keys on two nodes. Method: a member's node gets one from the founder's kit; the founder dies; that node lets a newcomer
+    in and renews; a kit without a root and one of another domain are refused by name."""
+    founder, kit = arrive(processes, "founder", "init", "--domain", "ACME")
+    founder.start()
+    member, members_kit = arrive(processes, "member", "join", str(founder.call("invite")["ticket"]))
+    stranger, strange_kit = arrive(processes, "stranger", "init", "--domain", "OTHER")
+    assert stranger.home.exists()
+    for text, code in ((members_kit, 2), (strange_kit, 5)):
+        assert member.run("keys", "renew-issuer", "-", stdin=text.encode()).code == code
+    assert not member.run("keys", "renew-issuer", "-", stdin=kit.encode()).data["had_one"]
+    start_all([member], among=[founder, member])
+    founder.kill()
+    newcomer, _ = arrive(processes, "newcomer", "join", str(member.call("invite")["ticket"]))
+    start_all([newcomer], among=[member, newcomer])
+    assert newcomer.run("member", "renew").code == 0

@@ -124,6 +124,8 @@ def recompute() -> dict[str, Any]:
     secret = b"\7" * 32
     secret_hash = labelled("fence-secret", secret)
     fence = signed([1, 1, domain, 1, NOW, secret_hash], "issuer", "fence", network)
+    founding_secret = derive(SEEDS["root"], "founding-fence", network)
+    founding = signed([1, 1, domain, 1, NOW - YEAR, labelled("fence-secret", founding_secret)], "root", "fence", network)
     revocation = signed([1, 1, domain, 1, member_id, 0, NOW, "left"], "issuer", "revocation", network)
     terms = [labelled("ticket-token", b"t" * 16), b"j" * 32, NOW + 60, "member", False, b"", 4, 100, 1]
     event = signed([1, 1, domain, NOW, b"i" * 16, 1, terms, b"", []], "issuer", "ticket-state", network)
@@ -140,6 +142,7 @@ def recompute() -> dict[str, Any]:
         "network_id": network.hex(),
         "chain": [der.hex() for der in (*chain, root)],
         "fence": [part.hex() for part in fence],
+        "founding_fence": [*(part.hex() for part in founding), founding_secret.hex()],
         "fence_psk": derive(secret, "fence-psk", network).hex(),
         "join_psk": derive(b"j" * 32, "join-psk", network).hex(),
         "revocation": [part.hex() for part in revocation],

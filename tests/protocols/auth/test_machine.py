@@ -12,7 +12,7 @@ from protocols.errors import Reason, RemoteError
 from protocols.identity.attested import KnownFence
 from protocols.identity.fences import FenceSet, check_fence
 from protocols.identity.revocation import RevocationKind, RevocationSet, check_revocation
-from protocols.limits import AUTH_TIMEOUT_S, FENCES_KEPT_MAX
+from protocols.limits import AUTH_TIMEOUT_S, FENCE_LIFETIME_S, FENCES_KEPT_MAX
 from protocols.registry import encode_message
 from tests.protocols.auth.pairs import (
     ALICE,
@@ -249,6 +249,28 @@ def test_halves_that_rotated_apart_agree_on_the_greatest_fence() -> None:
     for connection, current in ((fence_id(a), fence_id(both) == fence_id(a)), (fence_id(b), fence_id(both) == fence_id(b))):
         left, right = converse(dialler(fences=a, connection_fence=connection), answerer(fences=b, connection_fence=connection))
         assert [only(effects, Proven).current for effects in (left, right)] == [current, current]
+
+
+def test_member_that_knows_only_forgotten_fences_is_told_to_take_a_new_ticket_but_a_restored_founder_is_let_in() -> None:
+    """Goal: 400 days bound what an old secret opens; the root's own, recent signature opens it all the same. Method: the connection stands
+    under the founding fence, replaced 401 days ago; first a member of an old issuer dials, then one whose issuer the root has just made."""
+    rotated = NOW - FENCE_LIFETIME_S - 86400
+    known = with_fences(ACME.fence(1, time=NOW - 2 * YEAR), ACME.fence(2, by=ACME.issuer(), time=rotated))
+    founding = with_fences(ACME.fence(1, time=NOW - 2 * YEAR))
+    under = {"connection_fence": fence_id(founding)}
+    left, _ = converse(dialler(fences=founding, **under), answerer(fences=known, **under))
+    failed = only(left, Failed)
+    assert (failed.reason, failed.by_peer) == (Reason.AWAY_TOO_LONG, True)
+    assert "new ticket" in failed.text
+    assert not any(isinstance(effect, LearnedFences) for effect in left)
+    # The same when those who stayed dial the one who was away.
+    left, right = converse(dialler(fences=known, **under), answerer(fences=founding, **under))
+    assert not only(left, Failed).by_peer
+    assert (only(right, Failed).reason, only(right, Failed).by_peer) == (Reason.AWAY_TOO_LONG, True)
+    founder = ACME.member("Founder", issuer=ACME.issuer(3, issued=NOW - 100), issued=NOW - 100).node("again", issued=NOW - 100)
+    left, right = converse(dialler(founder, fences=founding, **under), answerer(peer=founder, fences=known, **under))
+    assert [only(effects, Proven).current for effects in (left, right)] == [False, False]
+    assert [fence.value.number for fence in only(left, LearnedFences).fences] == [2]
 
 
 def test_fences_are_not_shown_to_a_peer_that_turns_out_to_be_revoked() -> None:

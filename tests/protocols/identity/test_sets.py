@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import msgspec
 import pytest
 from hypothesis import given
@@ -11,7 +13,7 @@ from protocols.errors import InvalidObject, Reason
 from protocols.identity.announce import AddressBook, CheckedAnnouncement, check_announcement, sign_announcement
 from protocols.identity.attested import Attested, KnownFence
 from protocols.identity.certificates import CertifiedPath, verify_chain, verify_issuer_chain
-from protocols.identity.fences import FenceSet, check_fence
+from protocols.identity.fences import FenceSet, check_fence, fence_secret_hash, founding_fence
 from protocols.identity.networks import fence_preshared_key, join_preshared_key, network_id, security_id
 from protocols.identity.revocation import RevocationKind, RevocationSet, check_revocation, members_out
 from protocols.identity.tickets import (
@@ -28,6 +30,7 @@ from protocols.identity.tickets import (
     ticket_used,
 )
 from protocols.limits import FENCE_LIFETIME_S, FENCES_KEPT_MAX, TICKET_MEMORY_S, TICKETS_OPEN_MAX, TICKETS_PER_MEMBER_MAX
+from protocols.types import NetworkId
 from tests.protocols.identity.people import ACME, CUSTOMS, NETWORK, NOW, YEAR, Issuer, Member, Node, found, seed
 
 ROOTS = ACME.roots | CUSTOMS.roots
@@ -168,15 +171,42 @@ def test_merging_fences_gives_the_greatest_in_any_order(a: FenceSet, b: FenceSet
 
 
 def test_fences_are_bounded_in_number_and_age_but_the_last_one_stays() -> None:
-    """Goal: 64 and 400 days. Method: 70 fences; old ones beside a new one; one old one alone."""
-    many = fences(*(ACME.fence(number) for number in range(1, 71)))
+    """Goal: 64, and 400 days after they were replaced. Method: 70 fences; three that were replaced one second apart; one old one alone."""
+    many = fences(*(ACME.fence(number, by=FIRST) for number in range(1, 71)))
     assert [key.number for key in many.psk(NETWORK)] == list(range(70, 70 - FENCES_KEPT_MAX, -1))
     assert many.next_number() == 71
-    ages = fences(*(ACME.fence(i, time=NOW - FENCE_LIFETIME_S - 1 + i) for i in range(3)[1:]), ACME.fence(3, time=NOW))
-    assert [key.number for key in ages.kept(NOW + 1, RevocationSet()).psk(NETWORK)] == [3, 2]
-    lonely = fences(ACME.fence(1, time=NOW - 2 * FENCE_LIFETIME_S))
+    old = NOW - FENCE_LIFETIME_S
+    ages = fences(ACME.fence(1, by=FIRST, time=old - 99), ACME.fence(2, by=FIRST, time=old), ACME.fence(3, by=FIRST, time=old + 1))
+    for now, numbers in ((NOW, [3, 2, 1]), (NOW + 1, [3, 2]), (NOW + 2, [3])):
+        assert [key.number for key in ages.kept(now, RevocationSet()).psk(NETWORK)] == numbers
+    lonely = fences(ACME.fence(5, time=NOW - 2 * FENCE_LIFETIME_S))
     assert lonely.kept(NOW, RevocationSet()) == lonely
     assert FenceSet().next_number() == 1
+
+
+def test_founding_fence_is_made_again_from_the_kit_and_always_answered() -> None:
+    """Goal: a founder finds back after years. Method: make it twice; 70 later fences; years; a second one by the same root, an issuer's
+    number 1; whatever joins in whatever order, the least of the root's stays, and it alone of the forgotten."""
+    made = founding_fence(ACME.key.seed, ACME.root, NETWORK)
+    assert made == founding_fence(ACME.key.seed, ACME.root, NETWORK)
+    assert made.secret != founding_fence(ACME.key.seed, ACME.root, NetworkId(bytes(32))).secret
+    first = fences(made)
+    assert first.greatest() is not None
+    later = fences(*(ACME.fence(number, by=FIRST, time=NOW - 2 * YEAR + number) for number in range(1, 71)))
+    both = first.merge(later)
+    assert both == later.merge(first)
+    assert len(both) == FENCES_KEPT_MAX
+    now = NOW + FENCE_LIFETIME_S
+    assert [key.number for key in both.kept(now, RevocationSet()).psk(NETWORK)] == [70, 1]
+    assert both.kept(now, RevocationSet()).hashes[-1] == made.attested.object_hash
+    secrets = {known.secret: fence_secret_hash(known.secret) for known in both.fences}
+    assert both.is_forgotten(secrets[made.secret], now, RevocationSet())
+    assert not both.is_forgotten(both.psk(NETWORK)[0].id, now, RevocationSet())
+    assert not first.is_forgotten(secrets[made.secret], now, RevocationSet())
+    assert not both.is_forgotten(bytes(32), now, RevocationSet())
+    twins = [ACME.fence(1, name=str(name)) for name in range(3)]
+    kept = {fences(*order, *later.fences).kept(now, RevocationSet()).hashes[-1] for order in itertools.permutations(twins)}
+    assert len(kept) == 1
 
 
 def test_fences_of_a_revoked_issuer_beyond_its_cutoff_are_ignored() -> None:

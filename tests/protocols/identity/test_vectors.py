@@ -9,7 +9,7 @@ from protocols.codec import encode
 from protocols.crypto import HpkePrivateKey, SigningKey
 from protocols.identity.announce import sign_announcement
 from protocols.identity.certificates import fingerprint, make_issuer, make_member, make_node, make_root, verify_chain
-from protocols.identity.fences import sign_fence
+from protocols.identity.fences import founding_fence, sign_fence
 from protocols.identity.keyfiles import NodeKey, key_file, open_key_file, seal_key_file
 from protocols.identity.members import member_id
 from protocols.identity.networks import fence_preshared_key, join_preshared_key, network_id
@@ -84,6 +84,8 @@ def test_signed_objects_and_texts_are_the_vectors() -> None:
     assert network.hex() == VECTORS["network_id"]
     fence = sign_fence(ISSUER, (issuer,), network, domain_id=domain, number=1, time=second.NOW, secret=b"\7" * 32)
     assert parts(fence.attested.envelope) == VECTORS["fence"]
+    founding = founding_fence(second.SEEDS["root"], root, network)
+    assert [*parts(founding.attested.envelope), founding.secret.hex()] == VECTORS["founding_fence"]
     assert fence_preshared_key(fence.secret, network).hex() == VECTORS["fence_psk"]
     assert join_preshared_key(b"j" * 32, network).hex() == VECTORS["join_psk"]
     revocation = sign_revocation(
