@@ -528,7 +528,13 @@ class Membership:
         state = self.knowledge.tickets.get(connection.preshared_key.id)
         is_node = state is not None and state.terms is not None and state.terms.role == ROLE_NODE
         chains = [desk.chain for desk in desks if (len(desk.chain) == 2) == is_node]
-        machine = j.RelayMachine(ticket_id=connection.preshared_key.id, root=root, chains=chains, now_s=self._clock.monotonic())
+        machine = j.RelayMachine(
+            ticket_id=connection.preshared_key.id,
+            root=root,
+            chains=chains,
+            now_s=self._clock.monotonic(),
+            is_cancelled=state is not None and state.status is TicketStatus.CANCELLED,
+        )
         done = False
         while not done:
             wake_at = machine.wake_at()

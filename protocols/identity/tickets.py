@@ -406,10 +406,11 @@ class TicketBook:
         return TicketBook(states=states)
 
     def answered(self, now: int) -> tuple[TicketState, ...]:
-        """Tickets whose join secret a responder tries, at most TICKETS_OPEN_MAX: open ones and, for a lost answer, used ones that
-        have not expired. Issuers' tickets first, of one member at most TICKETS_PER_MEMBER_MAX; within that the longest-lived."""
-        alive = [s for s in self.states if s.terms and now <= s.terms.expires and s.status in (TicketStatus.OPEN, TicketStatus.USED)]
-        alive.sort(key=lambda s: (s.status is TicketStatus.USED, s.opened_by_member != b"", -s.terms.expires if s.terms else 0))
+        """Tickets whose join secret a responder tries, at most TICKETS_OPEN_MAX, none that have expired: open ones, then for a lost
+        answer used ones, then cancelled ones, so that whoever holds one hears what became of it. Issuers' tickets first, of one member
+        at most TICKETS_PER_MEMBER_MAX; within that the longest-lived."""
+        alive = [s for s in self.states if s.terms and now <= s.terms.expires]
+        alive.sort(key=lambda s: (_ANSWERED.index(s.status), s.opened_by_member != b"", -s.terms.expires if s.terms else 0))
         per_member: dict[bytes, int] = {}
         chosen: list[TicketState] = []
         for state in alive:
@@ -417,6 +418,10 @@ class TicketBook:
             if not state.opened_by_member or count <= TICKETS_PER_MEMBER_MAX:
                 chosen.append(state)
         return tuple(chosen[:TICKETS_OPEN_MAX])
+
+
+# A ticket with terms has one of these.
+_ANSWERED = (TicketStatus.OPEN, TicketStatus.USED, TicketStatus.CANCELLED)
 
 
 def _is_standing(event: CheckedTicketEvent, revocations: RevocationSet) -> bool:

@@ -356,10 +356,14 @@ class RelayMachine(Machine):
         (_R.DONE, Ended): ("rest", _DONE),
     }
 
-    def __init__(self, *, ticket_id: bytes, root: bytes, chains: Sequence[tuple[bytes, ...]], now_s: float) -> None:
+    def __init__(
+        self, *, ticket_id: bytes, root: bytes, chains: Sequence[tuple[bytes, ...]], now_s: float, is_cancelled: bool = False
+    ) -> None:
         """ticket_id: whose join secret opened the connection. root: DER of the ticket's domain. chains: of the desks that can be
-        reached now and may decide on this ticket, each its own certificate first, root left out; at most JOIN_ISSUERS_MAX are named."""
+        reached now and may decide on this ticket, each its own certificate first, root left out; at most JOIN_ISSUERS_MAX are named.
+        is_cancelled: an issuer's signed word says so; nobody else need be asked."""
         super().__init__(RelayState.AWAIT_HELLO)
+        self._is_cancelled = is_cancelled
         self._ticket_id = ticket_id
         self._root = root
         self._chains = tuple(chains[:JOIN_ISSUERS_MAX])
@@ -379,6 +383,8 @@ class RelayMachine(Machine):
             return self._refuse(Reason.VERSION, text)
         if hello.ticket_id != self._ticket_id:
             return self._refuse(Reason.TICKET_ALTERED, "another ticket than the one that opened this connection")
+        if self._is_cancelled:
+            return self._refuse(Reason.TICKET_CANCELLED, "the ticket was cancelled")
         self._deadline_s = now_s + JOIN_TIMEOUT_S
         return RelayState.AWAIT_REQUEST, (Send(JoinIssuers(version=version, root=self._root, chains=self._chains)),)
 

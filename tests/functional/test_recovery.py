@@ -79,8 +79,8 @@ def test_mistyped_kit_and_ticket_of_another_network_are_told_apart(processes: Pr
 
 def test_founder_restored_from_paper_alone_when_no_issuer_lives_rules_his_domain_again(processes: Processes, tmp_path: Path) -> None:
     """Goal: no one machine's death ends a domain. Method: the founder, its only issuing node, publishes a record, puts a member out (so
-    that the fence has rotated since the kit was printed) and is destroyed; from kit and one address it comes back without a ticket: the same
-    member, reads its record, invites a newcomer; the lost issuing key is put out by the root, and nobody else with it."""
+    that the fence has rotated since the kit was printed) and is destroyed; from kit and one address it comes back without a ticket: the
+    same member, reads its record, invites a newcomer; the lost issuing key is put out by the root, and nobody else with it."""
     founder, kit = arrive(processes, "founder", "init", "--domain", "ACME")
     founder.start()
     arrived = [arrive(processes, name, "join", str(founder.call("invite")["ticket"]))[0] for name in ("first", "second", "enemy")]

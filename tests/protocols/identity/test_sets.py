@@ -272,8 +272,8 @@ def cancelled(by: Issuer | Member = SECOND, *, ticket: bytes = TICKET) -> Checke
     return event(ticket_cancelled(by.key, by.chain, NETWORK, domain_id=ACME.id, time=NOW + 9, ticket_id=ticket))
 
 
-def used(by: Issuer | Member = FIRST, *, key: bytes = seed("key"), time: int = NOW + 1) -> CheckedTicketEvent:
-    return event(ticket_used(by.key, by.chain, NETWORK, domain_id=ACME.id, time=time, ticket_id=TICKET, request_key=key, given=ALICE.chain))
+def used(by: Issuer | Member = FIRST, *, key: bytes = seed("key"), time: int = NOW + 1, ticket: bytes = TICKET) -> CheckedTicketEvent:
+    return event(ticket_used(by.key, by.chain, NETWORK, domain_id=ACME.id, time=time, ticket_id=ticket, request_key=key, given=ALICE.chain))
 
 
 EVENTS = [opened(), cancelled(), used(), used(SECOND, key=seed("rival"), time=NOW + 2)]
@@ -328,6 +328,10 @@ def test_responder_tries_at_most_64_secrets_and_no_member_crowds_the_others_out(
     assert sum(state.opened_by_member == b"" for state in tried) == 60
     assert len(TicketBook(states={s.ticket_id: s for s in book.states if s.opened_by_member}).answered(NOW)) == TICKETS_PER_MEMBER_MAX
     assert not {seed("old")[:16], TICKET} & {state.ticket_id for state in tried}
+    # Where there is room, the cancelled one too, until it would have ended: after the used ones, so that nobody is crowded out.
+    few = TicketBook([*gone, opened(ticket=seed("used")[:16]), opened(ticket=seed("open")[:16]), used(ticket=seed("used")[:16])])
+    assert [state.ticket_id for state in few.answered(NOW)] == [seed("open")[:16], seed("used")[:16], TICKET]
+    assert few.answered(terms().expires + 1) == ()
 
 
 def test_book_forgets_ended_tickets_and_what_revoked_signers_said() -> None:

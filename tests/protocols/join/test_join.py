@@ -265,6 +265,15 @@ def test_bad_tickets_are_refused_by_reason() -> None:
         assert (declined.reason, declined.alert, declined.refusal.reason) == (reason, False, reason.stable_name)
 
 
+def test_relay_tells_the_holder_of_a_cancelled_ticket_without_asking_anybody() -> None:
+    """Goal: the reason also when no issuer can be reached. Method: a relay that knows the cancellation."""
+    of = ticket()
+    server = RelayMachine(ticket_id=of.ticket_id, root=ACME.root, chains=(), now_s=0.0, is_cancelled=True)
+    failed = only(converse(newcomer(of), server, issuer(None)), JoinFailed)
+    assert (failed.reason, failed.by_peer) == (Reason.TICKET_CANCELLED, True)
+    assert server.state is RelayState.DONE
+
+
 def test_request_that_was_tampered_with_is_refused() -> None:
     """Goal: the request is bound to ticket, network and issuer. Method: flip bits, move it to another ticket, issuer, network."""
     of = ticket()
