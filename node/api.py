@@ -31,6 +31,7 @@ ACK_LEVELS = ("local", "quorum", "full")
 EXPIRES_S_MAX = 30 * 86400
 NODE_PREFIX_CHARS_MIN = 6
 PROGRESS_AFTER_S = 0.3
+HELD_NAMED_MAX = 5
 PATIENT = frozenset({"put", "get", "check"})
 
 
@@ -77,6 +78,7 @@ class NodeApi:
             "file.erase": self._file_erase,
             "file.pin": self._file_pin,
             "file.unpin": self._file_unpin,
+            "file.reaffirm": self._file_reaffirm,
             "what-if": self._what_if,
             "share": self._share,
             "check": self._check,
@@ -115,6 +117,11 @@ class NodeApi:
     def _alerts(self) -> list[str]:
         node = self.node
         alerts = [*node.replication.alerts.values(), *node.membership.alerts.values()]
+        held = [facts.key[1].hex()[:16] for facts in node.knowledge.held_records()]
+        if held:
+            names = ", ".join(held[:HELD_NAMED_MAX]) + (" and others" if len(held) > HELD_NAMED_MAX else "")
+            text = "known to this node alone after its long absence, in quarantine; their owners say: lading file reaffirm RECORD"
+            alerts.append(f"{len(held)} records {text} ({names})")
         left = node.membership.own.identity.not_after - node.clock.now()
         if left < min(30 * 86400, node.config.node_lifetime_s // 3):
             alerts.append(f"this node's certificate ends {iso(node.membership.own.identity.not_after)}; renew: lading member renew")
@@ -349,6 +356,9 @@ class NodeApi:
 
     async def _file_unpin(self, args: Args, **_: object) -> Answer:
         return Answer(await self.node.files.pin(str(args["record"]), self._node(str(args["on"])), "out", dry_run=bool(args.get("dry_run"))))
+
+    async def _file_reaffirm(self, args: Args, **_: object) -> Answer:
+        return Answer(await self.node.files.reaffirm(str(args["record"])))
 
     async def _what_if(self, args: Args, **_: object) -> Answer:
         killed = frozenset(self._node(name) for name in cast(Sequence[str], args["kill"]))

@@ -39,10 +39,10 @@ from protocols.identity.members import member_id
 from protocols.identity.networks import Network, network_id
 from protocols.identity.peers import peer_id_of, peer_id_text
 from protocols.types import MemberId
-from storage.engine import Env, Put
+from storage.engine import Env, Put, Snapshot, Write
 from storage.lmdb_engine import LmdbEngine
 from storage.migrations import migrate
-from storage.tables import FACTS
+from storage.tables import FACTS, HELD_FACTS
 
 from . import config
 from .clock import SystemClock
@@ -298,6 +298,39 @@ def with_ledger(home: Path, facts: Sequence[tuple[int, bytes]]) -> None:
         engine.write([Put(FACTS, fact_id(kind, body), bytes([kind]) + body) for kind, body in facts])
     finally:
         engine.close()
+
+
+HELD_KINDS = frozenset({FactKind.STATEMENT, FactKind.TOMBSTONE})
+
+
+def hold_back_facts(home: Path) -> int:
+    """Puts all statements and tombstones of a home into quarantine while no node runs on it: each counts again when another node shows
+    that it knows it, or its owner re-affirms it (RECORDS, Going away). Result: how many there are."""
+    engine = LmdbEngine(home / LEDGER_FOLDER, Env.LEDGER, budget_bytes=LEDGER_BUDGET_BYTES, reserve_bytes=LEDGER_RESERVE_BYTES)
+    try:
+        with engine.snapshot() as snapshot:
+            held = held_back(snapshot)
+        engine.write(held)
+    finally:
+        engine.close()
+    return len(held)
+
+
+def held_back(snapshot: Snapshot) -> list[Write]:
+    """What to write to hold back every statement and tombstone."""
+    return [Put(HELD_FACTS, key, value[:1]) for key, value in snapshot.scan(FACTS) if value[0] in HELD_KINDS]
+
+
+def write_rejoined(home: Path, *, network: NetworkKey, member: MemberKey | None, node: NodeKey, passphrase: Passphrase) -> None:
+    """Newer certificates and fences over those of an existing home, protected as its keys are."""
+    protected = is_protected((home / IDENTITY_FOLDER / "node.key").read_bytes())
+    secret = (passphrase() if callable(passphrase) else passphrase) if protected else None
+    entropy = SystemEntropy()
+    # The network last: until it is there, the node still knows only its old fences and asks for a ticket again.
+    if member is not None:
+        _write_key(home, "member", member, secret, entropy)
+    _write_key(home, "node", node, secret, entropy)
+    _write_key(home, "network", network, secret, entropy)
 
 
 # --- opening ------------------------------------------------------------------------------------------------------

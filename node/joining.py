@@ -13,7 +13,7 @@ from protocols.effects import Close, Send
 from protocols.errors import DecodeError, LadingError, Reason, Refused, RemoteError, UsageError
 from protocols.gossip.facts import FactKind
 from protocols.identity.keyfiles import MemberKey, NetworkKey, NodeKey, decode_key_file
-from protocols.identity.kit import RecoveryKit, parse_kit
+from protocols.identity.kit import RecoveryKit, parse_kit, recovery_kit
 from protocols.identity.members import member_id
 from protocols.identity.peers import peer_id_text
 from protocols.identity.tickets import ROLE_MEMBER, Ticket, decode_ticket, ticket_preshared_key
@@ -21,11 +21,24 @@ from protocols.join import machine as j
 from protocols.limits import JOIN_ATTEMPTS_MAX
 from protocols.registry import decode_message, encode_message
 from protocols.types import MemberId, NetworkId, PeerId
+from storage.lock import HomeLock
 
 from .clock import Clock, SystemClock
 from .config import FILE_NAME
 from .entropy import Entropy, SystemEntropy
-from .home import certify_node, open_home, recovery_kit_text, write_joined
+from .home import (
+    Passphrase,
+    asked_once,
+    certify_node,
+    hold_back_facts,
+    member_key_file,
+    open_home,
+    recovery_kit_text,
+    with_ledger,
+    write_joined,
+    write_rejoined,
+)
+from .own import OwnKeys
 from .services import JOIN
 from .transport.port import DialFailed, PresharedKey, StreamBroken, StreamEnded, Transport
 
@@ -76,6 +89,65 @@ def join_home(
     data = write_admitted(home, ticket, joined, keys, label, listen, passphrase, entropy, int(clock.now()))
     keys.forget()
     return data
+
+
+def join_again(home: Path, ticket_text: str, *, passphrase: Passphrase, on_progress: Progress) -> dict[str, object]:
+    """A home that was away longer than its network remembers comes back with a ticket: same keys, new certificates and fences. What it
+    knows of records is in quarantine until others show that they know it too. Raises LadingError with the domain's reason, Refused
+    (LOCKED | WRONG_NETWORK | WRONG_DOMAIN), UsageError for a ticket of the other role."""
+    from .transport.libp2p.transport import Libp2pTransport
+
+    entropy, clock = SystemEntropy(), SystemClock()
+    try:
+        ticket = decode_ticket(ticket_text)
+    except DecodeError as error:
+        raise LadingError(error.reason, error.message, hint="ask for a new one: lading invite") from error
+    passphrase = asked_once(passphrase)
+    with HomeLock(home):
+        own = open_home(home, passphrase)
+        member = member_key_file(home, passphrase)
+        if ticket.network_id != own.network_id or ticket.domain_id != own.domain_id:
+            wrong = Reason.WRONG_NETWORK if ticket.network_id != own.network_id else Reason.WRONG_DOMAIN
+            raise Refused(wrong, "home and ticket do not belong together", hint="a ticket of this home's own domain is wanted")
+        if (ticket.role == ROLE_MEMBER) != (member is not None):
+            flag = "" if member is not None else " --node"
+            raise UsageError(f"a ticket for a {ticket.role} does not fit this home", hint=f"lading invite{flag}")
+        transport = Libp2pTransport(own.node.seed, own.network_id, [])
+        keys = _own_keys(own, member, entropy)
+
+        async def main() -> j.Joined:
+            return await ask_to_join(transport, ticket, keys, own.identity.host, entropy, clock, on_progress)
+
+        joined = trio.run(main)
+        if member is not None:
+            member = member.with_chain(joined.chain)
+            node = certify_node(member, own.identity.host, entropy, int(clock.now()), seed=own.node.seed)
+        else:
+            node = NodeKey(seed=own.node.seed, chain=joined.chain)
+        held = hold_back_facts(home)
+        network = NetworkKey(id=joined.network, name=own.network.name, roots=joined.roots, fences=joined.fences.fences)
+        facts: list[tuple[int, bytes]] = [(FactKind.REVOCATION, encode(entry)) for entry in joined.revocations.entries]
+        facts += [(FactKind.ANNOUNCEMENT, encode(entry.signed)) for entry in joined.address_book.entries]
+        with_ledger(home, facts)
+        write_rejoined(home, network=network, member=member, node=node, passphrase=passphrase)
+    return {"home": str(home), "node": own.identity.host, "member": own.member_id.hex(), "held_back": held}
+
+
+def _own_keys(own: OwnKeys, member: MemberKey | None, entropy: Entropy) -> PendingKeys:
+    """The keys of a home that asks again."""
+    if member is None:
+        return PendingKeys(None, [own.node.seed, *(entropy.token(32) for _ in range(4))])
+    kit = recovery_kit(
+        network_id=own.network_id,
+        domain=None,
+        member_name=own.identity.member,
+        member_seed=member.seed,
+        hpke_seed=member.hpke_seed,
+        root_secret=member.root_secret,
+        real_id=member.real_id,
+        salt=member.salt,
+    )
+    return PendingKeys(None, [own.node.seed, member.hpke_seed, member.seed, member.root_secret, member.salt], kit)
 
 
 class PendingKeys:

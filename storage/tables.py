@@ -45,6 +45,7 @@ LOG = Table("log/1", Env.LEDGER, key_form="number (8)")
 FACTS = Table("facts/1", Env.LEDGER, key_form="fact id: SHA-256(kind (1) | body); the value is kind | body")
 # What a manifest said that was open here once: for lists, which open none.
 ENTRY_COUNTS = Table("entry-counts/1", Env.LEDGER, key_form="object hash of a statement; the value is a number")
+HELD_FACTS = Table("held-facts/1", Env.LEDGER, key_form="fact id of a statement or tombstone in quarantine; the value is its kind (1)")
 
 ALL: tuple[Table, ...] = tuple(value for value in list(globals().values()) if isinstance(value, Table))
 assert len({table.name for table in ALL}) == len(ALL)

@@ -15,11 +15,12 @@ import trio
 
 from protocols.codec import decode, encode
 from protocols.errors import DecodeError, InvalidObject, LadingError, LocalError, Reason, StoreFull
+from protocols.files.objects import Reaffirm
 from protocols.gossip.facts import FactKind, fact_id
 from protocols.limits import CLOCK_SKEW_MAX_S
 from protocols.types import Digest, PeerId, RecordKey
 from storage.engine import Delete, Put, Write
-from storage.tables import ENTRY_COUNTS, FACTS
+from storage.tables import ENTRY_COUNTS, FACTS, HELD_FACTS
 
 from ..actor import Actor, Reply
 from ..bus import Bus
@@ -90,14 +91,16 @@ class FactsActor(Actor[Submit | CheckAgain]):
         self._check_again: list[Reply[int]] = []
         self.entry_counts: dict[Digest, int] = {}
         """Of each statement whose manifest was ever open here, how many entries that lists."""
+        self._freed: list[bytes] = []
 
     # --- beats ------------------------------------------------------------------------------------------------------
 
     async def load(self) -> None:
         """Reads all facts back. What no longer passes its check (expired, damaged) is dropped with a line in the log."""
-        rows = await self._store.read(lambda snapshot: list(snapshot.scan(FACTS)))
+        rows, held = await self._store.read(lambda snapshot: (list(snapshot.scan(FACTS)), [key for key, _ in snapshot.scan(HELD_FACTS)]))
         self.knowledge.clear()
-        self._writes, self._batch, self._stale, self._check_again = [], {}, [], []
+        self.knowledge.held.update(held)
+        self._writes, self._batch, self._stale, self._check_again, self._freed = [], {}, [], [], []
         checked: list[Checked] = []
         # One kind after the other: who may speak must be indexed before what they said is checked.
         rows.sort(key=lambda row: row[1][:1])
@@ -143,6 +146,11 @@ class FactsActor(Actor[Submit | CheckAgain]):
             return False
         self._batch[item.id] = (item, source)
         self._writes.append(Put(FACTS, item.id, bytes([item.kind]) + item.body))
+        # Another knows it too, or its owner means it as it stands: the quarantine is over.
+        free = self.knowledge.reaffirmed(item.value) if isinstance(item.value, Reaffirm) else (item.id,)
+        for one in self.knowledge.held.intersection(free):
+            self._writes.append(Delete(HELD_FACTS, one))
+            self._freed.append(one)
         return True
 
     async def keep(self) -> None:
@@ -179,6 +187,7 @@ class FactsActor(Actor[Submit | CheckAgain]):
     async def _keep_new(self) -> None:
         writes, self._writes = self._writes, []
         batch, self._batch = self._batch, {}
+        freed, self._freed = self._freed, []
         if writes:
             deletes = [Delete(FACTS, one) for one in self._stale]
             try:
@@ -189,6 +198,8 @@ class FactsActor(Actor[Submit | CheckAgain]):
                     self._stale.clear()
                 raise
             self._stale.clear()
+        if freed:
+            self.knowledge.let_go(freed)
         by_source: dict[PeerId | None, list[Checked]] = {}
         for item, source in batch.values():
             by_source.setdefault(source, []).append(item)

@@ -19,10 +19,12 @@ from protocols.files.hashid import cid_text
 from protocols.files.manifest import Manifest, PlannedChunk, open_manifest
 from protocols.files.objects import (
     Pin,
+    Reaffirm,
     Statement,
     Tombstone,
     make_wrap,
     sign_pin,
+    sign_reaffirm,
     sign_tombstone,
     sign_wrap,
     unwrap_key,
@@ -674,6 +676,31 @@ class Files:
             return {peer for peer in holders if peer not in facts.erasures}
         promised = {receipt.holder for receipt in facts.receipts.values()}
         return {peer for peer in holders if peer in promised}
+
+    async def reaffirm(self, text: str) -> dict[str, object]:
+        """What is held back of a record of ours is meant as it stands. Raises Refused(WRONG_OWNER), LadingError(NOT_FOUND)."""
+        member = self._member()
+        facts = self.find(text)
+        if facts.key[0] != self._own.owner:
+            raise Refused(Reason.WRONG_OWNER, "only the owner re-affirms a record", hint=f"ask {self.knowledge.owner_name(facts.key[0])}")
+        held = sorted(self.knowledge.held_objects(facts))
+        if not held:
+            raise LadingError(Reason.NOT_FOUND, "nothing of this record is in quarantine", hint="lading status")
+        for object_hash in held:
+            value = Reaffirm(
+                format=FORMAT,
+                suite=SUITE,
+                network=self._own.network_id,
+                domain=self._own.domain_id,
+                owner=facts.key[0],
+                hash_id=facts.key[1],
+                c=facts.objects[object_hash][1].value.c,
+                object_hash=object_hash,
+                confirmer=self._own.owner,
+                time_s=self._now(),
+            )
+            await self._facts.submit_own((FactKind.REAFFIRM, encode(sign_reaffirm(value, member.signing))))
+        return {"record": facts.key[1].hex(), "reaffirmed": len(held)}
 
     async def forget(self, text: str, *, dry_run: bool) -> dict[str, object]:
         """This node hands its duty over, then drops its copy: a pin of our own that says so, and the usual care about surplus copies."""

@@ -174,6 +174,9 @@ class Knowledge:
 
     def clear(self) -> None:
         """Forgets everything: the facts actor is about to read it all back."""
+        self.held: set[bytes] = set()
+        """Ids of statements and tombstones in quarantine: this node was away longer than tombstones are kept, and no other has shown yet
+        that it knows them too. They are not spoken of and count for nothing."""
         self.sketch = Sketch()
         self.revocations = RevocationSet()
         self.fences = FenceSet()
@@ -306,8 +309,9 @@ class Knowledge:
 
     def apply(self, fact: Checked) -> tuple[bytes, ...]:
         """Indexes a fact that is committed. Result: ids of facts that are void now."""
-        self.sketch.add(fact.id)
-        if (author := self._author_of(fact)) is not None:
+        if fact.id not in self.held:
+            self.sketch.add(fact.id)
+        if fact.id not in self._authors and (author := self._author_of(fact)) is not None:
             self._authors[fact.id] = author, _weight(fact.value)
             self._said[author] = self._said.get(author, 0) + _weight(fact.value)
         gone = self._apply(fact)
@@ -401,8 +405,7 @@ class Knowledge:
             return ()
         signed, known = min(facts.objects.values(), key=lambda item: item[1].order)
         del facts.objects[known.object_hash]
-        kind = FactKind.STATEMENT if isinstance(known.value, Statement) else FactKind.TOMBSTONE
-        return (fact_id(kind, encode(signed)),)
+        return (_id_of(signed, known),)
 
     def _apply_pin(self, facts: RecordFacts, one: bytes, object_hash: Digest, pin: Pin) -> tuple[bytes, ...]:
         """Of each operator the greatest pin for a node is kept."""
@@ -647,7 +650,38 @@ class Knowledge:
                 settled.add(known.object_hash)
         return frozenset(settled)
 
+    def held_objects(self, facts: RecordFacts) -> dict[Digest, bytes]:
+        """Hash -> fact id of what is held back of a record."""
+        if not self.held:
+            return {}
+        ids = {object_hash: _id_of(signed, known) for object_hash, (signed, known) in facts.objects.items()}
+        return {object_hash: one for object_hash, one in ids.items() if one in self.held}
+
+    def held_records(self) -> tuple[RecordFacts, ...]:
+        """Records of which something is held back."""
+        return tuple(facts for facts in self.records.values() if self.held_objects(facts)) if self.held else ()
+
+    def reaffirmed(self, value: Reaffirm) -> tuple[bytes, ...]:
+        """Ids of the held facts that this frees: its signer is the owner, or another key of the same member."""
+        facts = self.records.get((value.owner, value.hash_id))
+        one = self.held_objects(facts).get(value.object_hash) if facts is not None else None
+        mine = {identity.member_id for identity in self._owners.get(value.owner, {}).values()}
+        same = value.confirmer == value.owner or self._speaks_for(value.confirmer, mine)
+        return (one,) if one is not None and same else ()
+
+    def let_go(self, ids: Iterable[bytes]) -> None:
+        """Ends the quarantine of facts that are indexed already."""
+        for one in ids:
+            self.held.discard(one)
+            self.sketch.add(one)
+        for facts in self.records.values():
+            facts.verdict = None
+
     def _quarantined(self, facts: RecordFacts) -> frozenset[bytes]:
+        """What counts for nothing until somebody with the right confirms it."""
+        return self._quarantined_of_revoked(facts).union(self.held_objects(facts))
+
+    def _quarantined_of_revoked(self, facts: RecordFacts) -> frozenset[bytes]:
         """Tombstones of a member that is out, unless another member's word shows that they were given before it was put out, or a new
         key of the member confirms them (RECORDS, Going away)."""
         identities = self._owners.get(facts.key[0], {})
@@ -708,6 +742,11 @@ class Knowledge:
 
     def find_hash_id(self, hash_id: HashId) -> tuple[RecordFacts, ...]:
         return tuple(facts for key, facts in self.records.items() if key[1] == hash_id)
+
+
+def _id_of(signed: Signed, known: Known) -> bytes:
+    kind = FactKind.STATEMENT if isinstance(known.value, Statement) else FactKind.TOMBSTONE
+    return fact_id(kind, encode(signed))
 
 
 def _weight(value: Value) -> int:

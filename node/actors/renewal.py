@@ -376,18 +376,7 @@ def with_chain(member_keys: bytes, chain: tuple[bytes, ...]) -> bytes:
         return b""
     content = decode_key_file(member_keys).content
     assert isinstance(content, MemberKey)
-    return encode_key_file(
-        key_file(
-            MemberKey(
-                seed=content.seed,
-                hpke_seed=content.hpke_seed,
-                root_secret=content.root_secret,
-                real_id=content.real_id,
-                salt=content.salt,
-                chain=chain,
-            )
-        )
-    )
+    return encode_key_file(key_file(content.with_chain(chain)))
 
 
 def kept_chain(encoded: bytes | None, own: OwnKeys, now: int) -> tuple[tuple[bytes, ...], NodeIdentity] | None:

@@ -35,6 +35,12 @@ def _join_flags(parser: argparse.ArgumentParser) -> None:
     add_passphrase_flags(parser, may_be_none=True)
 
 
+def _join_again_flags(parser: argparse.ArgumentParser) -> None:
+    again = "this home has been away too long (E-AWAY-TOO-LONG) or its certificates have ended: back in with its own keys"
+    parser.add_argument("--again", action="store_true", help=again)
+    _join_flags(parser)
+
+
 def _restore_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("kit", metavar="KIT", help="file with the recovery kit as it was printed, or - for standard input")
     peer = "where a node of the network listens, with /p2p/ID at its end; for a founder who has no ticket; may be repeated"
@@ -210,7 +216,7 @@ COMMANDS: tuple[Command, ...] = (
         ("lading join TICKET --name pi4", "lading join - < ticket.txt", "lading join --ticket-file ticket.txt --no-passphrase"),
         (0, 1, 2, 5, 7, 9, 10, 11),
         local.join,
-        _join_flags,
+        _join_again_flags,
         show.show_home,
         "node",
     ),
@@ -421,6 +427,17 @@ COMMANDS: tuple[Command, ...] = (
         (0, 1, 2, 4, 5, 7, 8, 130),
         remote.plain_call("file.unpin", "record", "on", "dry_run"),
         _pin_flags,
+    ),
+    Command(
+        _RECORDS,
+        ("file", "reaffirm"),
+        "a record in quarantine is meant as it stands",
+        "After an absence longer than tombstones are kept, what this node alone knows of a record counts for nothing, since it may have "
+        "been deleted long ago. The owner says here that it holds after all; then it spreads.",
+        ("lading file reaffirm 7f3a9c", "lading file reaffirm 7f3a9c --json", "lading --home /srv/lading file reaffirm 7f3a9c"),
+        (0, 1, 2, 4, 5, 7, 8, 130),
+        remote.plain_call("file.reaffirm", "record"),
+        _record_flag,
     ),
     Command(
         _KEEPING,

@@ -57,8 +57,21 @@ def init(invocation: Invocation) -> Answer:
 
 
 def join(invocation: Invocation) -> Answer:
-    """A new home that comes in with a ticket."""
-    return _join(invocation)
+    """A new home that comes in with a ticket, or with --again an old one that comes back."""
+    args = invocation.args
+    if not args.again:
+        return _join(invocation)
+    from node.joining import join_again
+
+    _need_home(invocation.home)
+    ticket = _ticket_text(args.ticket, args.ticket_file)
+    output = invocation.output
+    progress = Progress(invocation.command, output.stderr, output.style, is_live=output.stderr.isatty(), is_quiet=output.is_quiet)
+    ask = passphrase_source(args, what="the keys of this node")
+    try:
+        return Answer(join_again(invocation.home, ticket, passphrase=ask, on_progress=progress.tell))
+    finally:
+        progress.end()
 
 
 def restore_keys(invocation: Invocation) -> Answer:

@@ -134,6 +134,7 @@ OPERATIONS: Mapping[str, Operation] = {
     "file.erase": Operation(_ACT, frozenset({"record"})),
     "file.pin": Operation({**_ACT, "on": "text"}, frozenset({"record", "on"})),
     "file.unpin": Operation({**_ACT, "on": "text"}, frozenset({"record", "on"})),
+    "file.reaffirm": _operation("record", record="text"),
     # kill: nodes, ids or unique prefixes or names.
     "what-if": _operation("kill", kill="texts"),
     "share": _operation("record", "to", record="text", to="text"),

@@ -52,6 +52,12 @@ class MemberKey(Record, frozen=True, tag="member"):
     def __repr__(self) -> str:
         return "MemberKey(…)"
 
+    def with_chain(self, chain: tuple[bytes, ...]) -> MemberKey:
+        """The same secrets under newer certificates."""
+        return MemberKey(
+            seed=self.seed, hpke_seed=self.hpke_seed, root_secret=self.root_secret, real_id=self.real_id, salt=self.salt, chain=chain
+        )
+
 
 class NodeKey(Record, frozen=True, tag="node"):
     """A node's key. seed: 32 bytes. chain: node's certificate first, root left out; empty until it has joined."""

@@ -141,3 +141,33 @@ def test_second_issuer_made_from_the_kit_goes_on_when_the_first_is_gone(processe
     newcomer, _ = arrive(processes, "newcomer", "join", str(member.call("invite")["ticket"]))
     start_all([newcomer], among=[member, newcomer])
     assert newcomer.run("member", "renew").code == 0
+
+
+def test_home_comes_back_with_a_ticket_and_its_own_keys(processes: Processes, tmp_path: Path) -> None:
+    """Goal: `join --again` brings a home back that was away too long. Method: a member's and a holder-only home, stopped; tickets of the
+    wrong role and network are refused by name; with the right ones both are who they were, and what others know counts at once."""
+    founder, _ = arrive(processes, "founder", "init", "--domain", "ACME")
+    founder.start()
+    stranger, _ = arrive(processes, "stranger", "init", "--domain", "OTHER")
+    stranger.start()
+    member, _ = arrive(processes, "member", "join", str(founder.call("invite")["ticket"]))
+    start_all([member], among=[founder, member])
+    card, _ = arrive(processes, "card", "join", str(member.call("invite", {"node": True, "role": "holder"})["ticket"]))
+    start_all([card], among=[founder, member, card])
+    record = member.put(random_folder(tmp_path / "source", seed=90, size=1 * MIB), ack="full")["record"]
+    who, before = (member.member, member.peer_id), member.call("member.list")["members"]
+    cards_ticket = str(member.call("invite", {"node": True, "role": "holder"})["ticket"])
+    ticket, strange = str(founder.call("invite")["ticket"]), str(stranger.call("invite")["ticket"])
+    card.stop()
+    assert card.run("join", ticket, "--again").code == 2
+    assert card.run("join", cards_ticket, "--again").code == 0
+    assert member.run("join", ticket, "--again").error == "E-LOCKED"
+    member.stop()
+    assert member.run("join", strange, "--again").error == "E-WRONG-NETWORK"
+    assert member.run("join", ticket, "--again").data["held_back"] == 1
+    start_all([member, card], among=[founder, member, card])
+    member._identity = None
+    assert (member.member, member.peer_id) == who
+    wait_until(lambda: any(row["record"] == record for row in member.call("ls")["records"]), "what the others know to count again")
+    assert not [alert for alert in member.status()["alerts"] if "quarantine" in alert]
+    wait_until(lambda: member.call("member.list")["members"] != before, "the newer certificates to be announced")

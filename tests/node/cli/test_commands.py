@@ -76,6 +76,7 @@ ASKED: list[tuple[str, str, dict[str, object]]] = [
     ("file delete 7f3a --dry-run", "file.delete", {"record": "7f3a", "dry_run": True}),
     ("file erase 7f3a --yes", "file.erase", {"record": "7f3a"}),
     ("file pin 7f3a --on pi3", "file.pin", {"record": "7f3a", "on": "pi3", "dry_run": False}),
+    ("file reaffirm 7f3a", "file.reaffirm", {"record": "7f3a"}),
     ("file unpin 7f3a --on pi3 --dry-run", "file.unpin", {"record": "7f3a", "on": "pi3", "dry_run": True}),
     ("what-if --kill a,b c", "what-if", {"kill": ["a", "b", "c"]}),
     ("share 7f3a --to a3f9", "share", {"record": "7f3a", "to": "a3f9"}),

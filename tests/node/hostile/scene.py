@@ -85,7 +85,7 @@ class Scene:
         self.nursery: trio.Nursery | None = None
         self.clock = SimulatedClock(EPOCH, 0.0)
         self._ended: dict[Node, trio.Event] = {}
-        self._disks: dict[str, dict[Env, MemoryEngine]] = {}
+        self.disks: dict[str, dict[Env, MemoryEngine]] = {}
 
     def foreign_domain(self) -> home.Founding:
         """A second domain of the network, known to all whose keys are made after this."""
@@ -139,7 +139,7 @@ class Scene:
             **settings,
         }
         # A name that comes back finds its disks.
-        disks = self._disks.setdefault(name, {env: MemoryEngine(env, DISK_BYTES) for env in Env})
+        disks = self.disks.setdefault(name, {env: MemoryEngine(env, DISK_BYTES) for env in Env})
         parts = World(
             transport=MemoryTransport(self.network, own.peer_id, (f"/memory/{own.identity.host}",)),
             ledger=(disk or disks)[Env.LEDGER],
