@@ -10,7 +10,7 @@ import pytest
 import trio
 
 from node import home
-from node.actors.files import PutOptions
+from node.actors.puts import PutOptions
 from node.own import IssuerKeys, MemberKeys, OwnKeys
 from node.recovery import new_issuer
 from node.wiring import Node
