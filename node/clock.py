@@ -59,6 +59,7 @@ class SimulatedClock:
         self._anchor_trio = 0.0
         self._anchor_unix = epoch + offset
         self._rate = 1.0
+        self._passed = 0.0
 
     def now(self) -> float:
         """Unix seconds as this node believes."""
@@ -69,8 +70,13 @@ class SimulatedClock:
         return trio.current_time()
 
     def steady(self) -> float:
-        """The same: in simulation there are no threads."""
-        return trio.current_time()
+        """The same, and what was let pass: in simulation there are no threads."""
+        return trio.current_time() + self._passed
+
+    def let_pass(self, seconds: float) -> None:
+        """So much time goes by for this machine without anything happening: years in minutes."""
+        self._anchor_unix += seconds
+        self._passed += seconds
 
     def step(self, seconds: float) -> None:
         """Somebody sets the clock: forward when positive, back when negative."""

@@ -131,6 +131,7 @@ class Node:
         self.facts.clock_judges = lambda: self.clock.judges
         self.membership.clock_source = lambda: self.clock.source
         self.membership.clock_backed = lambda: self.clock.is_backed
+        self.membership.clock_judges = lambda: self.clock.judges
         self.membership.hear_time = self.clock.hear
         self.supervisor = Supervisor(self._children(), entropy=entropy)
 

@@ -105,6 +105,7 @@ class Membership:
         self.clock_source: Callable[[], ClockSource] = lambda: ClockSource.MACHINE
         """Whose time we use. With the floor's, certificates that are not yet valid pass, in `auth` only."""
         self.clock_backed: Callable[[], bool] = lambda: True
+        self.clock_judges: Callable[[], bool] = lambda: True
         """Whether our time may stand in a certificate that nobody asked for."""
         self.hear_time: Callable[[MemberId, int], None] = lambda member, time: None
         """Called with every time that a proven member tells."""

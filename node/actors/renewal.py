@@ -59,6 +59,8 @@ class RenewalHost(Protocol):
     alerts: dict[str, str]
     clock_backed: Callable[[], bool]
     """Whether members agree with the time that is used here: by another nothing lasting may be decided."""
+    clock_judges: Callable[[], bool]
+    """Whether at least nobody contradicts it."""
 
     @property
     def own(self) -> OwnKeys: ...
@@ -137,7 +139,7 @@ class Renewal:
         now = self._host.now()
         try:
             await self._learn()
-            if self._clock.monotonic() < self._retry_at or not self._host.clock_backed():
+            if self._clock.monotonic() < self._retry_at or not self._may_decide(now):
                 return
             await self._renew_due(now)
             self._host.alerts.pop("renewal", None)
@@ -147,6 +149,13 @@ class Renewal:
             log.warning("certificate not renewed, trying again later left_s=%d error=%s", left, error)
             if left < self._node_lifetime_s // 6:
                 self._host.alerts["renewal"] = f"this node's certificate cannot be renewed: {error.message}"
+
+    def _may_decide(self, now: UnixSeconds) -> bool:
+        """Nothing is renewed by a time that nobody confirms, but for a node that was off until its certificate ended: without a new one
+        nobody would talk to it, and so nobody could confirm anything."""
+        if self._host.clock_backed():
+            return True
+        return now >= self._host.own.identity.not_after and self._host.clock_judges()
 
     async def _renew_due(self, now: UnixSeconds) -> None:
         """The member first, since the node's certificate stands under it; but that no issuer answers must not cost the node its own."""

@@ -98,7 +98,7 @@ def test_nobody_drops_out_in_seven_years_of_renewals() -> None:
             member, bounds = first.own.member_id, (first.own.identity.nodes_max, first.own.identity.hpke)
             seen: dict[Node, set[tuple[bytes, ...]]] = {node: set() for node in nodes}
             for _ in range(43):
-                stage.clock.step(60 * DAY)
+                stage.clock.let_pass(60 * DAY)
                 now = int(stage.clock.now())
                 # Two thirds of a lifetime, and a step: nobody is renewed later than due.
                 late = now + 120 * DAY - 60 * DAY
@@ -139,7 +139,7 @@ def test_member_whose_issuer_is_away_is_renewed_when_it_or_another_one_comes() -
             bob = await stage.start("bob", issues=False)
             await until(lambda: is_meshed([founder, alice, bob]), "the beginning")
             await stage.stop(founder)
-            stage.clock.step(500 * DAY)
+            stage.clock.let_pass(500 * DAY)
             before = member_ends(alice)
             with pytest.raises(LadingError) as refused:
                 await alice.membership.renewal.renew_now()
@@ -152,13 +152,13 @@ def test_member_whose_issuer_is_away_is_renewed_when_it_or_another_one_comes() -
             other = await stage.start("other", own=issuing_keys)
             await until(lambda: is_meshed([alice, bob, other]), "another issuer to be there")
             before = member_ends(alice)
-            stage.clock.step(500 * DAY)
+            stage.clock.let_pass(500 * DAY)
             await until(lambda: member_ends(alice) > before, "another issuer")
             stage.network.cut(alice.own.peer_id, other.own.peer_id)
             stage.network.reset(alice.own.peer_id, other.own.peer_id)
             await until(lambda: other.own.peer_id not in alice.peers.sessions, "the cut")
             before = member_ends(alice)
-            stage.clock.step(30 * DAY)
+            stage.clock.let_pass(30 * DAY)
             assert (await alice.membership.renewal.renew_now())["member_not_after"] == member_ends(alice)
             assert member_ends(alice) > before
 
@@ -177,7 +177,7 @@ def test_revoked_member_is_not_renewed_and_stays_out() -> None:
             request_chain = alice.membership.own.node_chain[1:]
             await founder.membership.revoke("alice", "left")
             await until(lambda: not alice.peers.sessions, "Alice to be dropped")
-            stage.clock.step(500 * DAY)
+            stage.clock.let_pass(500 * DAY)
             await trio.sleep(PATIENCE_S)
             assert alice.membership.own.node_chain[1:] == request_chain
             assert not alice.peers.sessions
@@ -189,7 +189,7 @@ def test_revoked_member_is_not_renewed_and_stays_out() -> None:
 async def pass_days(stage: Scene, nodes: list[Node], days: int) -> None:
     """Days pass, sixty at a time, and whoever is on renews."""
     for _ in range(days // 60):
-        stage.clock.step(60 * DAY)
+        stage.clock.let_pass(60 * DAY)
         late = int(stage.clock.now()) + 60 * DAY
         await until(lambda late=late: all(ends(node) > late for node in nodes), "the nodes to be renewed")  # type: ignore[misc]  # bound now
         await until(lambda: is_meshed(nodes), "all to be connected")
