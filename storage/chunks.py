@@ -10,12 +10,13 @@ Every function reads a snapshot and returns what to write. Put several into one 
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 from protocols.codec import encode
 from protocols.types import ChunkName, Digest, HashId, OwnerKey, SequenceRoot, UnixSeconds
 
+from . import places
 from .engine import Snapshot, Write
 from .overlay import Overlay
 from .tables import BODIES, CHUNKS, DUE, OWNERS, PROTECTIONS, QUARANTINE, REFERENCES, SUSPECTS
@@ -146,6 +147,11 @@ class _Change:
         self.overlay.delete(REFERENCES, key)
         if value.trash_until is not None:
             self.overlay.delete(DUE, _due_key(value.trash_until, ClaimKind.REFERENCE, key))
+        # Where it stands is of no use without it: the rows go on every way out, the collector's too.
+        record = OwnerKey(owner), HashId(reference_id[:HASH_BYTES])
+        self.overlay.add(places.drop_place(self.overlay, *record, SequenceRoot(reference_id[HASH_BYTES:])))
+        if next(self.overlay.scan(REFERENCES, prefix=key[: 2 * HASH_BYTES]), None) is None:
+            self.overlay.add(places.drop_places(self.overlay, *record))
 
     def drop_protection(self, key: bytes, value: _Protection) -> None:
         owner, protection_id = key[:HASH_BYTES], key[HASH_BYTES:]
@@ -370,22 +376,31 @@ def unprotect(snapshot: Snapshot, owner: OwnerKey, protection_id: bytes) -> list
 
 
 def release(
-    snapshot: Snapshot, owner: OwnerKey, hash_id: HashId, sequence_root: SequenceRoot | None = None, *, limit: int = SEQUENCES_PER_STEP
+    snapshot: Snapshot,
+    owner: OwnerKey,
+    hash_id: HashId,
+    sequence_root: SequenceRoot | None = None,
+    *,
+    came_with: Collection[Digest] | None = None,
+    limit: int = SEQUENCES_PER_STEP,
 ) -> list[Write]:
     """References of the record, or one of them, go at once, without trash; the collector takes what nothing else claims.
 
-    At most ``limit`` sequences a call: call again until nothing is returned.
+    came_with: only what was kept under one of these statements, None: whatever it was. At most ``limit`` sequences a call:
+    call again until nothing is returned.
     """
     change = _Change(snapshot)
-    for key, value in _references(snapshot, owner + hash_id + (sequence_root or b""), limit):
+    for key, value in _references(snapshot, owner + hash_id + (sequence_root or b""), limit, came_with):
         change.drop_reference(key, value)
     return change.finish()
 
 
-def erase(snapshot: Snapshot, owner: OwnerKey, hash_id: HashId, *, limit: int = SEQUENCES_PER_STEP) -> list[Write]:
+def erase(
+    snapshot: Snapshot, owner: OwnerKey, hash_id: HashId, *, came_with: Collection[Digest] | None = None, limit: int = SEQUENCES_PER_STEP
+) -> list[Write]:
     """``release`` that also removes bodies in the same batch, without the collector. Ask ``shared_names`` before."""
     change = _Change(snapshot)
-    for key, value in _references(snapshot, owner + hash_id, limit):
+    for key, value in _references(snapshot, owner + hash_id, limit, came_with):
         change.drop_reference(key, value)
         for name in dict.fromkeys(split_names(REFERENCES, value.names)):
             if not is_claimed(change.overlay, ChunkName(name)):
@@ -394,11 +409,20 @@ def erase(snapshot: Snapshot, owner: OwnerKey, hash_id: HashId, *, limit: int = 
     return change.finish()
 
 
-def trash(snapshot: Snapshot, owner: OwnerKey, hash_id: HashId, *, until: UnixSeconds, limit: int = SEQUENCES_PER_STEP) -> list[Write]:
-    """Live references of the record go to trash until then. At most ``limit`` a call: call again until nothing is returned."""
+def trash(
+    snapshot: Snapshot,
+    owner: OwnerKey,
+    hash_id: HashId,
+    *,
+    until: UnixSeconds,
+    came_with: Collection[Digest] | None = None,
+    limit: int = SEQUENCES_PER_STEP,
+) -> list[Write]:
+    """Live references of the record go to trash until then. came_with: as for ``release``. At most ``limit`` a call: call again
+    until nothing is returned."""
     change = _Change(snapshot)
     taken = 0
-    for key, value in _references(snapshot, owner + hash_id, None):
+    for key, value in _references(snapshot, owner + hash_id, None, came_with):
         if value.trash_until is None and taken < limit:
             change.overlay.put(REFERENCES, key, encode(_Reference(FORMAT, SUITE, value.object_hash, value.names, until)))
             change.overlay.put(DUE, _due_key(until, ClaimKind.REFERENCE, key), b"")
@@ -418,12 +442,16 @@ def restore_from_trash(snapshot: Snapshot, owner: OwnerKey, hash_id: HashId, *, 
     return change.finish()
 
 
-def _references(snapshot: Snapshot, prefix: bytes, limit: int | None) -> list[tuple[bytes, _Reference]]:
+def _references(
+    snapshot: Snapshot, prefix: bytes, limit: int | None, came_with: Collection[Digest] | None = None
+) -> list[tuple[bytes, _Reference]]:
     found: list[tuple[bytes, _Reference]] = []
     for key, data in snapshot.scan(REFERENCES, prefix=prefix):
         if limit is not None and len(found) >= limit:
             break
-        found.append((key, load(REFERENCES, data, _Reference)))
+        value = load(REFERENCES, data, _Reference)
+        if came_with is None or value.object_hash in came_with:
+            found.append((key, value))
     return found
 
 

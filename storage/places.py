@@ -65,23 +65,31 @@ def records_of_root(snapshot: Snapshot, root: SequenceRoot) -> Iterator[tuple[Ow
         yield OwnerKey(key[32:64]), HashId(key[64:96]), int.from_bytes(data, "big")
 
 
-def drop_places(snapshot: Snapshot, owner: OwnerKey, hash_id: HashId, *, limit: int) -> list[Write]:
-    """Forgets where a record's sequences stand, at most ``limit`` of them."""
-    writes: list[Write] = []
-    for index, place in places(snapshot, owner, hash_id):
-        if len(writes) >= 2 * limit:
-            break
-        writes.append(Delete(PLACES, _place_key(owner, hash_id, index)))
-        writes.append(Delete(ROOTS, place.root + owner + hash_id))
-    return writes
-
-
 def drop_place(snapshot: Snapshot, owner: OwnerKey, hash_id: HashId, root: SequenceRoot) -> list[Write]:
-    """Forgets where one sequence stands."""
+    """Forgets where one sequence stands; a later one in its place stays."""
     data = snapshot.get(ROOTS, root + owner + hash_id)
     if data is None:
         return []
-    return [Delete(ROOTS, root + owner + hash_id), Delete(PLACES, owner + hash_id + data)]
+    writes: list[Write] = [Delete(ROOTS, root + owner + hash_id)]
+    if not _is_replaced_at(snapshot, owner, hash_id, data, root):
+        writes.append(Delete(PLACES, owner + hash_id + data))
+    return writes
+
+
+def drop_places(snapshot: Snapshot, owner: OwnerKey, hash_id: HashId) -> list[Write]:
+    """Forgets where a record's sequences stand: equal ones have one root and several places."""
+    return [Delete(PLACES, _place_key(owner, hash_id, index)) for index, _ in places(snapshot, owner, hash_id)]
+
+
+def is_replaced(snapshot: Snapshot, owner: OwnerKey, hash_id: HashId, root: SequenceRoot) -> bool:
+    """Whether another sequence of the record stands where this one stood: it was published anew."""
+    data = snapshot.get(ROOTS, root + owner + hash_id)
+    return data is not None and _is_replaced_at(snapshot, owner, hash_id, data, root)
+
+
+def _is_replaced_at(snapshot: Snapshot, owner: OwnerKey, hash_id: HashId, index: bytes, root: SequenceRoot) -> bool:
+    there = snapshot.get(PLACES, owner + hash_id + index)
+    return there is not None and load(PLACES, there, Place).root != root
 
 
 def put_offered(

@@ -152,6 +152,10 @@ def _refusal(error: LadingError) -> x.Rejected:
     return x.Rejected(error.reason.stable_name, error.message)
 
 
+def _too_long(chunk_count: int) -> str:
+    return f"not done within {x.request_life_s(chunk_count):.0f} s"
+
+
 async def _next_event(machine: _RequestMachine, inbox: _Inbox, clock: Clock) -> object:
     """What arrives next, or a Tick when the machine's patience ends. Raises trio.EndOfChannel."""
     while True:
@@ -159,7 +163,7 @@ async def _next_event(machine: _RequestMachine, inbox: _Inbox, clock: Clock) -> 
         if wake_at is None or inbox.has_some:
             return await inbox.take()
         # Chunks of other requests are a sign that a slow link is shared, not that the peer stalls. Each was asked for, so they end.
-        wake_at = max(wake_at, inbox.held.moved_at + machine.patience_s)
+        wake_at = max(wake_at, min(inbox.held.moved_at + machine.patience_s, wake_at + x.SHARED_PATIENCE_S))
         if clock.monotonic() >= wake_at:
             return x.Tick()
         with trio.move_on_after(wake_at - clock.monotonic()):
@@ -228,6 +232,7 @@ class ExchangeClient:
         self,
         make: Callable[[int], x.PlaceAsker | x.FetchAsker],
         perform_local: Callable[[Effect], Awaitable[object | None]],
+        chunk_count: int,
     ) -> x.Finished:
         async with self._slots:
             outcome: list[x.Finished | x.Failed] = []
@@ -249,6 +254,7 @@ class ExchangeClient:
                 return None
 
             number, inbox = 0, _Inbox(self._held)
+            life = trio.move_on_after(x.request_life_s(chunk_count))
             machine: x.PlaceAsker | x.FetchAsker | None = None
             try:
                 async with self._numbering:
@@ -256,7 +262,8 @@ class ExchangeClient:
                     machine = make(number)
                     first, *rest = machine.step(x.Start(), self._clock.monotonic())
                     await perform(first)
-                await _drive(machine, tuple(rest), inbox, perform, self._clock)
+                with life:
+                    await _drive(machine, tuple(rest), inbox, perform, self._clock)
             except trio.EndOfChannel:
                 raise StreamBroken(f"exchange with this peer broke: {self.broken}") from None
             except RemoteError as error:
@@ -268,6 +275,8 @@ class ExchangeClient:
                 inbox.close()
                 if machine is not None and not machine.ended and self.broken is None:
                     await self._abandon(machine)
+            if life.cancelled_caught:
+                raise RemoteError(Reason.STALLED, _too_long(chunk_count), verdict=Verdict.IGNORE)
             end = outcome[-1]
             if isinstance(end, x.Failed):
                 raise RemoteError(end.reason, end.text, verdict=Verdict.IGNORE)
@@ -303,7 +312,7 @@ class ExchangeClient:
         def make(number: int) -> x.PlaceAsker:
             return x.PlaceAsker(m.Place(number, place.root, place.names, place.sizes, place.authority))
 
-        end = await self._request(make, local)
+        end = await self._request(make, local, len(place.names))
         assert end.answer is not None
         return end.answer, end.sent_bytes
 
@@ -316,7 +325,7 @@ class ExchangeClient:
                 return x.Consumed(len(effect.data))
             return None
 
-        return (await self._request(lambda number: x.FetchAsker(number, root, names), local)).missing
+        return (await self._request(lambda number: x.FetchAsker(number, root, names), local, len(names))).missing
 
     async def _ask(self, make: Callable[[int], object]) -> object:
         """One question, one answer."""
@@ -451,14 +460,18 @@ class _Server:
     async def _serve(
         self, message: m.Place | m.Fetch | m.Confirm | m.Bundle | m.Describe | m.Audit, inbox: _Inbox, all_: trio.CancelScope, carried: int
     ) -> None:
+        names = message.names if isinstance(message, m.Place) else message.indexes if isinstance(message, m.Fetch) else ()
         try:
-            match message:
-                case m.Place():
-                    await self._serve_place(message, inbox)
-                case m.Fetch():
-                    await self._serve_fetch(message, inbox)
-                case _:
-                    await self._answer(message)
+            with trio.move_on_after(x.request_life_s(len(names))) as life:
+                match message:
+                    case m.Place():
+                        await self._serve_place(message, inbox)
+                    case m.Fetch():
+                        await self._serve_fetch(message, inbox)
+                    case _:
+                        await self._answer(message)
+            if life.cancelled_caught:
+                await self._writer.send(m.Refused(message.request, Reason.STALLED.stable_name, _too_long(len(names))))
         except StreamBroken:
             all_.cancel()
         except RemoteError as error:

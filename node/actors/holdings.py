@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections import OrderedDict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import trio
@@ -32,7 +32,7 @@ from protocols.files.holdings import (
     sign_withdrawal,
 )
 from protocols.files.objects import Offer, Statement, Tombstone, check_offer_time, open_offer, open_statement, wraps_digest
-from protocols.files.sequences import check_sequence, sequence_count, sequence_root
+from protocols.files.sequences import MANIFEST_SEQUENCE, check_sequence, sequence_count, sequence_root
 from protocols.gossip.facts import FactKind
 from protocols.limits import RECEIPT_ITEMS_MAX, RECEIPT_LIFETIME_S
 from protocols.merkle import check_merkle_path
@@ -149,6 +149,8 @@ class Holdings(Actor[Take]):
         """Statements whose signature was checked: a request shows the same one at every step, and each sequence again."""
         self._withheld: set[tuple[RecordKey, bytes]] = set()
         """Sequences for which no receipt may be signed: a surplus copy is about to be dropped."""
+        self._arriving: set[Digest] = set()
+        """Statements that sequences refer to already, or will in a moment, and that are no facts yet."""
 
     def _now(self) -> UnixSeconds:
         return UnixSeconds(int(self._clock.now()))
@@ -214,24 +216,38 @@ class Holdings(Actor[Take]):
                     found.append(error)
             return overlay.writes, found
 
-        results: list[TakenResult | LadingError] = []
-        found = await self._store.transact(commit)
+        arriving = {record.object_hash for record in records if record.fact is not None}
+        self._arriving |= arriving
+        try:
+            found = await self._store.transact(commit)
+            receipts = await self._receipts_for(records, sources, found)
+        finally:
+            self._arriving -= arriving
+        results = [one if isinstance(one, LadingError) else TakenResult(receipts[number], *one) for number, one in enumerate(found)]
+        for take in takes:
+            self.answer(take.reply, results[: len(take.records)])
+            del results[: len(take.records)]
+
+    async def _receipts_for(
+        self,
+        records: Sequence[TakenRecord],
+        sources: Sequence[PeerId | None],
+        found: Sequence[tuple[int, int] | LadingError],
+    ) -> dict[int, Signed]:
+        """Receipts for those that were kept, by their number."""
         kept = [number for number, one in enumerate(found) if not isinstance(one, LadingError)]
         receipts: dict[int, Signed] = {}
         for group in _groups([len(records[number].sequences) for number in kept]):
             numbers = [kept[at] for at in group]
             receipt = await self._receipt_for([(records[number], sources[number]) for number in numbers])
             receipts.update(dict.fromkeys(numbers, receipt))
-        for number, one in enumerate(found):
-            results.append(one if isinstance(one, LadingError) else TakenResult(receipts[number], *one))
-        for take in takes:
-            self.answer(take.reply, results[: len(take.records)])
-            del results[: len(take.records)]
+        return receipts
 
     def _keep_one(self, overlay: Overlay, record: TakenRecord) -> tuple[int, int]:
         """All of one record into the batch, or nothing: (chunks, bytes) that were not here. Raises LadingError(QUOTA | INTEGRITY)."""
         owner = record.statement.owner
         coming = {name: len(body) for name, body in record.bodies}
+        overlay.add(_put_aside_changed(overlay, record.bodies, self._now()))
         new = chunks.missing(overlay, tuple(coming))
         for sequence in record.sequences:
             if any(name not in coming for name in chunks.missing(overlay, sequence.names)):
@@ -331,11 +347,13 @@ class Holdings(Actor[Take]):
         await self._facts.keep_checked_of(learned or {}, own=(fact,))
         return signed
 
-    async def withdraw(self, key: RecordKey, roots: Sequence[bytes]) -> None:
-        """Says that these sequences are not, or soon not, held here any more."""
+    async def withdraw(self, key: RecordKey, roots: Sequence[bytes], *, still: Callable[[], bool] = lambda: True) -> None:
+        """Says that these sequences are not, or soon not, held here any more. still: asked when nobody else signs, whether that is so."""
         if not roots:
             return
         async with self._signing:
+            if not still():
+                return
             withdrawal = Withdrawal(
                 format=FORMAT,
                 suite=SUITE,
@@ -362,9 +380,12 @@ class Holdings(Actor[Take]):
         now = self._now()
 
         def fn(snapshot: Snapshot) -> tuple[Sequence[Write], tuple[int, int]]:
-            sizes = {name: len(body) for name, body in bodies}
-            new = chunks.missing(snapshot, [name for name, _ in bodies])
-            return chunks.keep(snapshot, bodies, protection, now=now), (len(new), sum(sizes[name] for name in new))
+            overlay = Overlay(snapshot)
+            by_name = dict(bodies)
+            overlay.add(_put_aside_changed(overlay, bodies, now))
+            new = chunks.missing(overlay, tuple(by_name))
+            overlay.add(chunks.keep(overlay, bodies, protection, now=now))
+            return overlay.writes, (len(new), sum(len(by_name[name]) for name in new))
 
         return await self._store.transact(fn)
 
@@ -379,10 +400,24 @@ class Holdings(Actor[Take]):
     ) -> tuple[int, int]:
         """The record exists: its sequences are referenced, then the statement and our receipt become facts, of many small records
         in one commit. bodies: of a small record, all its chunks. Result: (chunks, bytes) of the bodies that were not here before."""
+        self._arriving.add(signed.object_hash)
+        try:
+            return await self._adopt(signed, statement, sequences, put_id, bodies or {})
+        finally:
+            self._arriving.discard(signed.object_hash)
+
+    async def _adopt(
+        self,
+        signed: Signed,
+        statement: Statement,
+        sequences: Sequence[HeldSequence],
+        put_id: bytes,
+        bodies: Mapping[ChunkName, bytes],
+    ) -> tuple[int, int]:
         if len(sequences) <= SEQUENCES_PER_ADOPTION:
             ids = tuple(self._protections.pop(put_id, ()))
             fact = self._facts.knowledge.made_here(FactKind.STATEMENT, signed, statement)
-            brought = tuple((bodies or {}).items())
+            brought = tuple(bodies.items())
             taken = await self._take(TakenRecord(statement, signed.object_hash, tuple(sequences), brought, fact, ids))
             return taken.chunks_new, taken.bytes_new
         for start in range(0, len(sequences), SEQUENCES_PER_ADOPTION):
@@ -463,15 +498,23 @@ class Holdings(Actor[Take]):
         owner = await self._authority(peer, place, names)
         size = sum(place.sizes)
 
-        def fn(snapshot: Snapshot) -> tuple[list[int | None], int]:
-            return [chunks.sealed_bytes(snapshot, name) for name in names], chunks.owner_bytes(snapshot, owner)
+        def fn(snapshot: Snapshot) -> tuple[list[int | None], int, dict[ChunkName, Digest]]:
+            present = [chunks.sealed_bytes(snapshot, name) for name in names]
+            return present, chunks.owner_bytes(snapshot, owner), _damaged(snapshot, names)
 
-        present, held_bytes = await self._store.read(fn)
+        present, held_bytes, damaged = await self._store.read(fn)
         # Those that come are measured when they come. What is passed on with a wrong size is refused by every honest holder.
         if any(here is not None and here != said for here, said in zip(present, place.sizes, strict=True)):
             raise InvalidObject(Reason.INTEGRITY, "a size is not that of the chunk")
         self._check_quota(held_bytes, size)
-        return tuple(index for index, here in enumerate(present) if here is None)
+        # The answer to this will be signed: what is here counts when it was read back, and what has changed is asked for anew.
+        if damaged:
+            await self._put_aside(damaged)
+        return tuple(index for index, here in enumerate(present) if here is None or names[index] in damaged)
+
+    async def _put_aside(self, names: Collection[ChunkName]) -> None:
+        now = self._now()
+        await self._store.transact(lambda snapshot: (_put_aside(snapshot, names, now), None))
 
     def _check_quota(self, held_bytes: int, wanted_bytes: int) -> None:
         if held_bytes + wanted_bytes > self._quota_bytes:
@@ -751,41 +794,77 @@ class Holdings(Actor[Take]):
 
     async def drop(self, key: RecordKey, root: bytes) -> None:
         """Our copy of one sequence goes; the receipt was withdrawn before."""
+        await self._store.transact(lambda snapshot: (chunks.release(snapshot, *key, SequenceRoot(root)), None))
 
-        def fn(snapshot: Snapshot) -> tuple[Sequence[Write], None]:
-            overlay = Overlay(snapshot)
-            overlay.add(chunks.release(overlay, *key, SequenceRoot(root)))
-            overlay.add(places.drop_place(overlay, *key, SequenceRoot(root)))
-            return overlay.writes, None
+    async def drop_replaced(self, key: RecordKey) -> bool:
+        """Lets go of what a statement out of force has left behind where the one in force has something else: above all its manifest,
+        whose root is another one at every publication. True when there was something.
 
-        await self._store.transact(fn)
+        Other sequences of an old statement stay: they may be those of the new one, which this node has not been told."""
+        held = await self._store.read(lambda snapshot: _replaced(snapshot, key))
+        facts = self._facts.knowledge.records.get(key)
+        if facts is None or not held:
+            return False
+        # From here to the transaction nothing may wait: this is what the transaction compares with.
+        verdict = self._facts.knowledge.verdict(facts)
+        if verdict.statement is None:
+            return False
+        _, statement = facts.statement(verdict.statement)
+        alive = {*verdict.readable, *self._arriving}
+        dead = [one for one, place in held if one.object_hash not in alive and not (place and _stands_under(statement, one, place))]
+        if not dead:
+            return False
+        counted = self._facts.knowledge.counting(facts, now=self._now())
+        came_with = {one.object_hash for one in dead}
+        for one in dead:
+            await self._store.transact(
+                lambda snapshot, root=one.sequence_root: (chunks.release(snapshot, *key, root, came_with=came_with), None)  # type: ignore[misc]
+            )
+        await self.withdraw(key, [one.sequence_root for one in dead if self._own.peer_id in counted.get(one.sequence_root, ())])
+        log.info("sequences of an earlier publication dropped record=%s count=%d", key[1].hex()[:8], len(dead))
+        return True
+
+    def _is_buried(self, key: RecordKey, object_hash: Digest) -> bool:
+        """Whether this tombstone is in force still."""
+        facts = self._facts.knowledge.records.get(key)
+        tombstone = self._facts.knowledge.verdict(facts).tombstone if facts is not None else None
+        return tombstone is not None and tombstone.object_hash == object_hash
 
     async def bury(self, key: RecordKey, tombstone: Tombstone, object_hash: Digest) -> None:
-        """A tombstone is in force: withdraw, then move to trash (delete) or erase at once with an erasure receipt (erase)."""
-        held = await self._store.read(
-            lambda snapshot: [held for held in chunks.sequences(snapshot, owner=key[0], hash_id=key[1]) if held.trash_until is None]
-        )
-        if not held:
+        """A tombstone is in force: withdraw, then move to trash (delete) or erase at once with an erasure receipt (erase).
+
+        The record may be published anew while this waits: only what came with statements that the tombstone ended is touched."""
+        held = await self._store.read(lambda snapshot: list(chunks.sequences(snapshot, owner=key[0], hash_id=key[1])))
+        is_erase = tombstone.act == "erase"
+        dead = [one for one in held if one.object_hash not in self._arriving and (is_erase or one.trash_until is None)]
+        if not dead or not self._is_buried(key, object_hash):
             return
-        await self.withdraw(key, [one.sequence_root for one in held])
-        if tombstone.act == "erase":
-            await self._erase(key, object_hash)
+        came_with = {one.object_hash for one in dead}
+        live = [one.sequence_root for one in dead if one.trash_until is None]
+        await self.withdraw(key, live, still=lambda: self._is_buried(key, object_hash))
+        if is_erase:
+            await self._erase(key, object_hash, came_with)
             return
         until = UnixSeconds(int(self._now() + self._trash_window_s))
-        while await self._store.transact(lambda snapshot: _counted(chunks.trash(snapshot, *key, until=until))):
+        while await self._store.transact(lambda snapshot: _counted(chunks.trash(snapshot, *key, until=until, came_with=came_with))):
             pass
 
-    async def _erase(self, key: RecordKey, object_hash: Digest) -> None:
+    async def _erase(self, key: RecordKey, object_hash: Digest, came_with: Collection[Digest]) -> None:
         names, kept = await self._store.read(
             lambda snapshot: (
-                {name for held in chunks.sequences(snapshot, owner=key[0], hash_id=key[1]) for name in held.names},
+                {
+                    name
+                    for held in chunks.sequences(snapshot, owner=key[0], hash_id=key[1])
+                    if held.object_hash in came_with
+                    for name in held.names
+                },
                 chunks.shared_names(snapshot, *key),
             )
         )
-        while await self._store.transact(lambda snapshot: _counted(chunks.erase(snapshot, *key))):
+        while await self._store.transact(lambda snapshot: _counted(chunks.erase(snapshot, *key, came_with=came_with))):
             pass
-        while await self._store.transact(lambda snapshot: _counted(places.drop_places(snapshot, *key, limit=COLLECT_STEP))):
-            pass
+        if not self._is_buried(key, object_hash):
+            return  # published anew: what is left is that, and nobody waits for a word about what went
         erasure = ErasureReceipt(
             format=FORMAT,
             suite=SUITE,
@@ -890,6 +969,53 @@ def _sound(snapshot: Snapshot, name: ChunkName) -> bytes | None:
 
 def _body_bytes(take: Take) -> int:
     return sum(record.body_bytes for record in take.records)
+
+
+def _damaged(snapshot: Snapshot, names: Sequence[ChunkName]) -> dict[ChunkName, Digest]:
+    """Those of the chunks here that are not what their names say, with what they are."""
+    found: dict[ChunkName, Digest] = {}
+    for name in dict.fromkeys(names):
+        body = chunks.get(snapshot, name)
+        if body is not None and bytes(digest := sha256(body)) != bytes(name):
+            found[name] = digest
+    return found
+
+
+def _put_aside_changed(snapshot: Snapshot, bodies: Sequence[tuple[ChunkName, bytes]], now: UnixSeconds) -> list[Write]:
+    """A receipt will count what is here already: it is compared with the true bodies, and makes room for them where it has changed."""
+    there = {name: chunks.get(snapshot, name) for name, _ in bodies}
+    return _put_aside(snapshot, [name for name, body in dict(bodies).items() if there[name] not in (None, body)], now)
+
+
+def _put_aside(snapshot: Snapshot, names: Collection[ChunkName], now: UnixSeconds) -> list[Write]:
+    """Puts those in quarantine that are damaged in this snapshot too: another may have come meanwhile."""
+    overlay = Overlay(snapshot)
+    for name, found in _damaged(snapshot, tuple(names)).items():
+        log.error("chunk damaged on this disk, asked for anew name=%s", name.hex()[:8])
+        overlay.add(chunks.quarantine(overlay, name, found_hash=found, now=now))
+    return overlay.writes
+
+
+def _replaced(snapshot: Snapshot, key: RecordKey) -> list[tuple[chunks.HeldSequence, places.Place | None]]:
+    """Sequences of a record that may be left over from an earlier publication: those in whose place another one stands (None), and
+    the manifest that stands."""
+    found: list[tuple[chunks.HeldSequence, places.Place | None]] = []
+    manifest = places.get_place(snapshot, *key, MANIFEST_SEQUENCE)
+    for held in chunks.sequences(snapshot, owner=key[0], hash_id=key[1]):
+        if places.is_replaced(snapshot, *key, held.sequence_root):
+            found.append((held, None))
+        elif manifest is not None and manifest.root == held.sequence_root:
+            found.append((held, manifest))
+    return found
+
+
+def _stands_under(statement: Statement, held: chunks.HeldSequence, place: places.Place) -> bool:
+    """Whether a manifest is that of the statement."""
+    try:
+        check_merkle_path(statement.chunks_root, held.sequence_root, index=MANIFEST_SEQUENCE, leaf_count=place.count, path=place.path)
+    except InvalidObject:
+        return False
+    return True
 
 
 def _is_whole(held: chunks.HeldSequence | None, snapshot: Snapshot) -> bool:

@@ -39,7 +39,7 @@ from protocols.files.sequences import MANIFEST_SEQUENCE, SequenceDescriptor, seq
 from protocols.files.survive import survives as survives_of
 from protocols.gossip.facts import FactKind
 from protocols.signed import Signed
-from protocols.types import ChunkName, PeerId, RecordKey, SequenceRoot
+from protocols.types import ChunkName, Digest, PeerId, RecordKey, SequenceRoot
 
 from ..bus import Bus
 from ..clock import Clock
@@ -532,9 +532,9 @@ class Replication:
         if only is None:
             self._looked_at_all_at = trio.current_time()
         held = await self._holdings.all_held(only)
-        by_record: dict[RecordKey, list[tuple[bytes, bool]]] = {}
-        for key, root, _, in_trash in held:
-            by_record.setdefault(key, []).append((root, in_trash))
+        by_record: dict[RecordKey, list[tuple[Digest, bool]]] = {}
+        for key, _, object_hash, in_trash in held:
+            by_record.setdefault(key, []).append((object_hash, in_trash))
         now_s = self._clock.monotonic()
         views: list[SequenceView] = []
         sequences: dict[tuple[RecordKey, bytes], tuple[RecordFacts, HeldSequence]] = {}
@@ -546,7 +546,7 @@ class Replication:
         settled = now_s - self._started_at > max(self._grace_s, SURPLUS_WAIT_S)
         kept: dict[RecordKey, list[HeldSequence]] = {}
         order = sorted(by_record.items())
-        for number, (key, roots) in enumerate(order):
+        for number, (key, came_with) in enumerate(order):
             if number % RECORDS_PER_READ == 0:
                 kept = await self._holdings.sequences_of_many([other for other, _ in order[number : number + RECORDS_PER_READ]])
             facts = self.knowledge.records.get(key)
@@ -557,7 +557,9 @@ class Replication:
                 if verdict.tombstone is not None and isinstance(verdict.tombstone.value, Tombstone):
                     await self._holdings.bury(key, verdict.tombstone.value, verdict.tombstone.object_hash)
                 continue
-            if any(in_trash for _, in_trash in roots) and await self._holdings.restore(key):
+            if any(object_hash not in verdict.readable for object_hash, _ in came_with) and await self._holdings.drop_replaced(key):
+                kept[key] = await self._holdings.sequences_of(key)
+            if any(in_trash for _, in_trash in came_with) and await self._holdings.restore(key):
                 log.warning("record restored from trash record=%s", key[1].hex()[:8])
                 kept[key] = await self._holdings.sequences_of(key)
             _, statement = facts.statement(verdict.statement)

@@ -28,6 +28,12 @@ BUNDLE_BYTES_MAX = FRAME_BYTES_MAX - 1024  # one frame
 LOAD_CHUNKS_MAX = 4  # read from disk at once for one request, whatever credit the peer gives: 1 MiB of memory
 PLACE_PATIENCE_S = 30.0  # a request without any progress is given up, so that a stalling peer is replaced
 FETCH_PATIENCE_S = 10.0
+# Chunks of others on the same stream excuse a request that waits, no longer than this: 64 chunks, 16 MiB, at 0.5 Mbit/s.
+SHARED_PATIENCE_S = 300.0
+# A request ends whatever comes meanwhile: 64 sequences of 16 chunks at once take 36 minutes over a fair link of 1 Mbit/s, and a
+# manifest may be larger than that.
+REQUEST_LIFE_S = 3600.0
+REQUEST_LIFE_PER_CHUNK_S = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,6 +215,11 @@ def _check_bundle(records: tuple[BundledRecord, ...]) -> tuple[list[bytes], list
     if any(not 16 < len(chunk) <= SEALED_CHUNK_BYTES_MAX for sequence in sequences for chunk in sequence.chunks):
         raise _violation("a size out of bounds")
     return [digest for sequence in sequences for digest in sequence.path], [sequence.index for sequence in sequences]
+
+
+def request_life_s(chunk_count: int) -> float:
+    """Seconds after which a request is given up, progress or not. chunk_count: that it may have to move, 0 for a question."""
+    return REQUEST_LIFE_S + chunk_count * REQUEST_LIFE_PER_CHUNK_S
 
 
 class _Request(Machine):
