@@ -65,11 +65,11 @@ async def connected(*protocols: str) -> AsyncIterator[Pair]:
         nursery.cancel_scope.cancel()
 
 
-def live(story: Callable[[], Awaitable[None]]) -> None:
-    """Runs ``story`` in virtual time, at most LIFE_S of it."""
+def live(story: Callable[[], Awaitable[None]], life_s: float = LIFE_S) -> None:
+    """Runs ``story`` in virtual time, at most ``life_s`` seconds of it."""
 
     async def bounded() -> None:
-        with trio.fail_after(LIFE_S):
+        with trio.fail_after(life_s):
             await story()
 
     trio.run(bounded, clock=MockClock(autojump_threshold=0), strict_exception_groups=True)

@@ -572,3 +572,83 @@ def test_answers_nobody_waits_for_are_passed_over_and_wrong_ones_are_not_believe
             assert found == []
 
     live(story)
+
+
+# --- how long at most -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("chunk_every_s", "given_up_after_s"), [(None, x.FETCH_PATIENCE_S + x.SHARED_PATIENCE_S), (300.0, x.request_life_s(16))]
+)
+def test_fetch_that_gets_little_while_others_are_served_is_given_up(chunk_every_s: float | None, given_up_after_s: float) -> None:
+    """Goal: a holder cannot keep one request open for ever by serving others well. Method: it answers a stream of small fetches at once,
+    and one of 16 chunks not at all, or with a chunk every five minutes."""
+
+    async def story() -> None:
+        async with connected(EXCHANGE_PROTOCOL) as pair:
+            client, holder, _ = await raw_holder(pair)
+            bodies = bodies_of(16, 1024)
+            names = dict(enumerate(place_of(bodies).names))
+
+            async def nothing(index: int, data: bytes) -> None:
+                await trio.lowlevel.checkpoint()
+
+            async def trickle(request: int) -> None:
+                for index in range(16):
+                    if chunk_every_s is None:
+                        return
+                    await trio.sleep(chunk_every_s)
+                    await say(holder, m.Chunk(request, index, bodies[index]))
+
+            async def serve() -> None:
+                while True:
+                    message = decode_message("exchange", await holder.receive())
+                    if isinstance(message, m.Fetch) and len(message.indexes) == 16:
+                        pair.nursery.start_soon(trickle, message.request)
+                    elif isinstance(message, m.Fetch):
+                        await say(holder, m.Chunk(message.request, 0, bodies[0]), m.Done(message.request, ()))
+
+            async def others() -> None:
+                while True:
+                    await client.fetch(HASH, {0: names[0]}, nothing)
+                    await trio.sleep(2)
+
+            pair.nursery.start_soon(serve)
+            pair.nursery.start_soon(others)
+            before = trio.current_time()
+            with pytest.raises(RemoteError) as caught:
+                await client.fetch(HASH, names, nothing)
+            assert (caught.value.reason, caught.value.verdict) == (Reason.STALLED, Verdict.IGNORE)
+            assert trio.current_time() - before == pytest.approx(given_up_after_s, abs=5)
+            assert client.broken is None
+
+    live(story, life_s=2 * given_up_after_s)
+
+
+def test_asker_that_gives_a_byte_of_credit_now_and_then_is_refused_in_the_end() -> None:
+    """Goal: nobody keeps what was read for him in our memory for ever. Method: a fetch of one chunk with one byte of credit, and one more
+    every twenty seconds."""
+
+    async def story() -> None:
+        bodies = bodies_of(1, SEALED_CHUNK_BYTES_MAX - 16)
+        place = place_of(bodies)
+        host = Host()
+        host.disk[place.root] = dict(enumerate(bodies))
+        async with connected(EXCHANGE_PROTOCOL) as pair:
+            asker, found = await raw_asker(pair, host)
+
+            async def dribble() -> None:
+                while True:
+                    await trio.sleep(20)
+                    await say(asker, m.Credit(1, 1))
+
+            before = trio.current_time()
+            await say(asker, m.Fetch(1, place.root, (0,), 1))
+            pair.nursery.start_soon(dribble)
+            answer = decode_message("exchange", await asker.receive())
+            assert isinstance(answer, m.Refused)
+            assert answer.reason == Reason.STALLED.stable_name
+            assert trio.current_time() - before == pytest.approx(x.request_life_s(1), abs=1)
+            assert found == []
+
+    live(story, life_s=2 * x.request_life_s(1))
