@@ -14,7 +14,7 @@ from pathlib import Path
 import trio
 
 from protocols.codec import to_json
-from protocols.errors import LadingError, LocalError
+from protocols.errors import LadingError, LocalError, Reason
 from protocols.identity.keyfiles import encode_key_file, key_file
 from protocols.identity.peers import peer_id_text
 from protocols.types import PeerId
@@ -71,6 +71,13 @@ def run_node(home: Path, *, overrides: Mapping[str, object], json_ready: bool, p
         once.clear()
         budget = config.store_budget(settings, shutil.disk_usage(home).total)
         ledger = LmdbEngine(home / LEDGER_FOLDER, Env.LEDGER, budget_bytes=LEDGER_BUDGET_BYTES, reserve_bytes=LEDGER_RESERVE_BYTES)
+        if ledger.read_only:
+            ledger.close()
+            raise LadingError(
+                Reason.STORE_FULL,
+                f"{home} is on a read-only disk: a node cannot keep what it promises there",
+                hint="nothing is lost: make the disk writable and start again; dmesg says why a disk went read-only by itself",
+            )
         try:
             chunks = LmdbEngine(home / CHUNKS_FOLDER, Env.CHUNKS, budget_bytes=budget, reserve_bytes=settings.store_reserve_bytes)
         except BaseException:

@@ -224,7 +224,11 @@ class Node:
         """Whether there is room: of the budget and of the disk, less the reserve."""
         usage = self.world.chunks.usage()
         left = min(usage.bytes_budget - usage.bytes_used, usage.bytes_disk_free)
-        if left < self.config.store_reserve_bytes // 8:
+        self.holdings.is_frozen = usage.is_read_only
+        if usage.is_read_only:
+            self.holdings.read_only = "this node's store is on a read-only disk"
+            self.replication.alerts["store-full"] = "the store is on a read-only disk: it is served, nothing is taken, moved or deleted"
+        elif left < self.config.store_reserve_bytes // 8:
             self.holdings.read_only = f"this node's store is full: {max(0, left)} bytes left"
             self.replication.alerts["store-full"] = f"the store is full ({max(0, left)} bytes left); it still serves and deletes"
         else:

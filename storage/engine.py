@@ -89,11 +89,13 @@ class Snapshot(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """bytes_used: live data and what the engine needs around it; bytes_budget: hard limit; bytes_disk_free: of the file system."""
+    """bytes_used: live data and what the engine needs around it; bytes_budget: hard limit; bytes_disk_free: of the file system.
+    is_read_only: the disk takes no write at all, deletes included."""
 
     bytes_used: int
     bytes_budget: int
     bytes_disk_free: int
+    is_read_only: bool = False
 
 
 class Engine(Protocol):

@@ -433,7 +433,7 @@ class LmdbEngine:
         return disk.f_bavail * disk.f_frsize
 
     def usage(self) -> Usage:
-        return Usage(self._live_bytes(), self._budget_bytes, self._disk_free_bytes())
+        return Usage(self._live_bytes(), self._budget_bytes, self._disk_free_bytes(), self.read_only)
 
     def _check_open(self) -> None:
         if self._closed:

@@ -6,6 +6,7 @@ serving side of the exchange conversation too.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -15,7 +16,7 @@ import trio
 
 from protocols.codec import decode, encode
 from protocols.crypto import FORMAT, SUITE, sha256
-from protocols.errors import InvalidObject, LadingError, Reason
+from protocols.errors import InvalidObject, LadingError, Reason, StoreFull
 from protocols.exchange import messages as m
 from protocols.files.audit import Range, check_challenge
 from protocols.files.audit import answer as audit_answer
@@ -134,6 +135,8 @@ class Holdings(Actor[Take]):
         self.generation = generation
         self.read_only: str = ""
         """Why nothing new is taken; empty: there is room."""
+        self.is_frozen = False
+        """The disk takes no write at all: nothing can be let go of either."""
         self._own = own
         self._facts = facts
         self._store = store
@@ -169,7 +172,10 @@ class Holdings(Actor[Take]):
             facts = self._facts.knowledge.records.get(key)
             if not in_trash and (facts is None or not facts.objects):
                 log.info("sequence without a statement dropped root=%s statement=%s", root.hex()[:8], object_hash.hex()[:8])
-                await self.drop(key, root)
+                try:
+                    await self.drop(key, root)
+                except StoreFull as error:  # it harms nobody until the next start
+                    log.warning("not dropped root=%s error=%s", root.hex()[:8], error)
 
     @property
     def counter(self) -> int:
@@ -924,10 +930,12 @@ class Holdings(Actor[Take]):
             return bad, damaged
 
         bad, damaged = await self._store.read(look)
-        for name, found in damaged:
-            await self._store.transact(
-                lambda snapshot, name=name, found=found: (chunks.quarantine(snapshot, name, found_hash=found, now=now), None)  # type: ignore[misc]
-            )
+        # A disk that takes nothing keeps it as it is: it is found, and counts as missing, all the same.
+        with contextlib.suppress(StoreFull):
+            for name, found in damaged:
+                await self._store.transact(
+                    lambda snapshot, name=name, found=found: (chunks.quarantine(snapshot, name, found_hash=found, now=now), None)  # type: ignore[misc]
+                )
         return tuple(bad)
 
     async def put_back(self, bodies: Sequence[tuple[ChunkName, bytes]]) -> None:

@@ -12,7 +12,8 @@ from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 import trio
 
 from protocols.codec import encode
-from protocols.errors import DecodeError, InvalidObject, LadingError, Reason, RemoteError, Verdict
+from protocols.errors import DecodeError, InvalidObject, LadingError, Reason, RemoteError, StoreFull
+from protocols.errors import Verdict as PeerVerdict
 from protocols.exchange import messages as m
 from protocols.exchange.machine import SMALL_BYTES_MAX, reason_named
 from protocols.files.audit import challenge, check_answer
@@ -50,7 +51,7 @@ from .bundles import Bundles, Given
 from .exchange import Chunks, Loader
 from .facts import FactsAccepted, FactsHandle
 from .holdings import HeldSequence, Holdings
-from .knowledge import Knowledge, RecordFacts
+from .knowledge import Knowledge, RecordFacts, Verdict
 from .peers import PeerConnected, PeerLost, Peers
 
 log = logging.getLogger(__name__)
@@ -322,7 +323,7 @@ class Replication:
             if error.reason in (Reason.FULL, Reason.QUOTA, Reason.PINNED_OUT):
                 self._refused.update(dict.fromkeys(((root, peer) for root in roots), self._clock.monotonic() + 60.0))
                 self.alerts[f"refused-{peer.hex()[-8:]}"] = f"{self.knowledge.peer_name(peer)} refuses: {error.message}"
-            if error.verdict is Verdict.BAN:
+            if error.verdict is PeerVerdict.BAN:
                 await self._peers.drop(peer, str(error), ban=True)
         log.info("not placed peer=%s roots=%s error=%s", self.knowledge.peer_name(peer), ",".join(r.hex()[:8] for r in roots), error)
 
@@ -527,6 +528,26 @@ class Replication:
             if self._look_at_all:
                 return
 
+    async def _follow(self, key: RecordKey, verdict: Verdict, came_with: Collection[tuple[Digest, bool]]) -> bool:
+        """Does with a record's sequences as its verdict says: bury, bring back, drop what was replaced. came_with: (statement, in trash)
+        of each. True when what is held may be something else now."""
+        if self._holdings.is_frozen:
+            return False
+        try:
+            if verdict.statement is None:
+                if verdict.tombstone is not None and isinstance(verdict.tombstone.value, Tombstone):
+                    await self._holdings.bury(key, verdict.tombstone.value, verdict.tombstone.object_hash)
+                return False
+            is_left_over = any(object_hash not in verdict.readable for object_hash, _ in came_with)
+            changed = is_left_over and await self._holdings.drop_replaced(key)
+            if any(in_trash for _, in_trash in came_with) and await self._holdings.restore(key):
+                log.warning("record restored from trash record=%s", key[1].hex()[:8])
+                changed = True
+            return changed
+        except StoreFull as error:  # everything else goes on; the next look tries again
+            log.warning("verdict not followed record=%s error=%s", key[1].hex()[:8], error)
+            return False
+
     async def _look_once(self, nursery: trio.Nursery, only: set[RecordKey] | None = None) -> None:
         """only: the records to look at; None: all."""
         if only is None:
@@ -553,15 +574,10 @@ class Replication:
             if facts is None:
                 continue
             verdict = self.knowledge.verdict(facts)
+            if await self._follow(key, verdict, came_with):
+                kept[key] = await self._holdings.sequences_of(key)
             if verdict.statement is None:
-                if verdict.tombstone is not None and isinstance(verdict.tombstone.value, Tombstone):
-                    await self._holdings.bury(key, verdict.tombstone.value, verdict.tombstone.object_hash)
                 continue
-            if any(object_hash not in verdict.readable for object_hash, _ in came_with) and await self._holdings.drop_replaced(key):
-                kept[key] = await self._holdings.sequences_of(key)
-            if any(in_trash for _, in_trash in came_with) and await self._holdings.restore(key):
-                log.warning("record restored from trash record=%s", key[1].hex()[:8])
-                kept[key] = await self._holdings.sequences_of(key)
             _, statement = facts.statement(verdict.statement)
             counted = self.knowledge.counting(facts, now=self._now(), gone=gone)
             held_here = kept[key]
