@@ -36,7 +36,7 @@ class NotReady(AssertionError):
         self.exit_code = exit_code
 
 
-def wait_until(condition: Callable[[], object], what: str, *, timeout_s: float = 30.0) -> Any:
+def wait_until(condition: Callable[[], object], what: str, *, timeout_s: float = 30.0, poll_s: float = POLL_S) -> Any:
     """The first true answer of ``condition``. A foreign process can only be polled; a missed deadline fails the test."""
     deadline = time.monotonic() + timeout_s
     while True:
@@ -44,7 +44,7 @@ def wait_until(condition: Callable[[], object], what: str, *, timeout_s: float =
         if found:
             return found
         assert time.monotonic() < deadline, f"waited {timeout_s:.0f} s for {what}"
-        time.sleep(POLL_S)
+        time.sleep(poll_s)
 
 
 @dataclass(frozen=True)

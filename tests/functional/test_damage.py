@@ -13,6 +13,7 @@ from storage.engine import Env
 from storage.lmdb_engine import LmdbEngine
 from storage.tables import BODIES
 from tests.functional.conftest import MIB
+from tests.functional.disks import read_only
 from tests.functional.nodes import HomeNode, NotReady, Processes, start_all, wait_until
 from tests.functional.sources import assert_same, random_folder
 
@@ -175,3 +176,43 @@ def test_get_onto_a_full_disk_says_so_and_goes_on_when_there_is_room(small_disk:
     ballast.unlink()
     node.get(record, small_disk / "target")
     assert_same(source, small_disk / "target")
+
+
+# --- read-only disks --------------------------------------------------------------------------------------------------
+
+
+def test_read_only_disk_is_served_or_refused_clearly_and_loses_nothing(processes: Processes, tmp_path: Path) -> None:
+    """Goal: a disk that takes no write costs nothing but writes. Method: the chunk store alone on one: the node starts, says so, serves,
+    refuses a put with exit 12 and does not fall over a delete that it cannot follow; the whole home on one: exit 12 with the way out;
+    then writable again: the delete is followed, the other record is read, a put works."""
+    (node,) = processes.testnet(1)
+    keep = random_folder(tmp_path / "keep", seed=69, size=6 * MIB)
+    drop = random_folder(tmp_path / "drop", seed=70, size=2 * MIB)
+    record = node.put(keep, ack="local")["record"]
+    going = node.put(drop, ack="local")["record"]
+    node.stop()
+    with read_only(node.home / "chunks.lmdb"):
+        node.start()
+        wait_until(lambda: any("read-only" in alert for alert in node.status()["alerts"]), "the alert")
+        node.get(record, tmp_path / "target")
+        assert_same(keep, tmp_path / "target")
+        refused = node.run("put", str(tmp_path / "target" / "contract.pdf"), "--ack", "local")
+        assert (refused.code, refused.error) == (12, "E-STORE-FULL")
+        deleting = node.launch_command("file", "delete", str(going), "--yes")
+        wait_until(lambda: any(row["state"] == "deleted" for row in node.call("ls", {"all": True})["records"]), "the tombstone")
+        assert node.run("check", "--all").data["damaged"] == 0
+        assert "child fell" not in node.log
+        node.stop()
+        deleting.wait(30)
+    with read_only(node.home):
+        with pytest.raises(NotReady, match="E-STORE-FULL") as refused_start:
+            node.start()
+        assert refused_start.value.exit_code == 12
+        assert "read-only" in str(refused_start.value)
+        node.process = None
+    node.start()
+    wait_until(lambda: check(node) == (3, 0, 0), "the delete to be followed")
+    shutil.rmtree(tmp_path / "target")
+    node.get(record, tmp_path / "target")
+    assert_same(keep, tmp_path / "target")
+    assert node.put(drop, ack="local")["record"] == going

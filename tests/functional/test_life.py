@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from tests.functional.conftest import MIB
-from tests.functional.nodes import STOP_TIMEOUT_S, HomeNode, Processes
+from tests.functional.disks import commits_of
+from tests.functional.nodes import STOP_TIMEOUT_S, HomeNode, Processes, wait_until
 from tests.functional.sources import assert_same, random_folder
 
 SIGTERM_DELAYS_S = (0.0, 0.2, 0.4, 0.7, 1.1, 2.5)
@@ -114,6 +115,38 @@ def test_ctrl_c_ends_the_node_and_a_second_one_at_once(processes: Processes) -> 
     assert node.wait_ended() == 130
     assert time.monotonic() - began < 5
     node.start()
+
+
+def test_second_ctrl_c_in_a_long_put_ends_it_at_once_and_leaves_nothing_half(processes: Processes, tmp_path: Path) -> None:
+    """Goal: whoever presses Ctrl-C twice is obeyed at once, at the command and at the node, and no half record is left. Method: a put is
+    under way; its command gets the signal twice while the node hangs (SIGSTOP), so that the polite way is of no use; then another put is
+    under way and the node gets it twice; nothing is listed, the store is sound, and the same put works."""
+    node, _ = processes.testnet(2)
+    source = random_folder(tmp_path / "source", seed=9, size=128 * MIB)
+    for victim in ("command", "node"):
+        base = commits_of(node.home)
+        put = node.launch_command("put", str(source), "--ack", "local")
+        wait_until(lambda base=base: commits_of(node.home) > base + 1, "the put to be under way", poll_s=0.001)  # type: ignore[misc]
+        began = time.monotonic()
+        if victim == "command":
+            node.signal(signal.SIGSTOP)
+            put.send_signal(signal.SIGINT)
+            put.send_signal(signal.SIGINT)
+            assert put.wait(STOP_TIMEOUT_S) == 130
+            assert time.monotonic() - began < 5
+            node.signal(signal.SIGCONT)
+        else:
+            node.signal(signal.SIGINT)
+            node.signal(signal.SIGINT)
+            assert node.wait_ended() == 130
+            assert time.monotonic() - began < 5
+            assert put.wait(STOP_TIMEOUT_S) in (7, 8)
+            node.start()
+        assert node.call("ls", {"all": True})["records"] == []
+        assert node.run("check", "--all").data["damaged"] == 0
+    record = node.put(source, ack="local")["record"]
+    node.get(record, tmp_path / "target")
+    assert_same(source, tmp_path / "target")
 
 
 def test_lading_stop_returns_when_the_process_has_ended(alone: HomeNode) -> None:
