@@ -16,6 +16,8 @@ from tests.functional.conftest import MIB
 from tests.functional.nodes import HomeNode, Processes, start_all, wait_until
 from tests.functional.sources import assert_same, random_folder
 
+# The other tests of this module add what they map of their stores; alone it is 200 MiB.
+MEMORY_BYTES_MAX = 450 * MIB
 SPARSE_BYTES = int(os.environ.get("FUNCTIONAL_SPARSE_MIB", "300")) * MIB
 
 
@@ -110,7 +112,8 @@ def test_file_that_grows_while_it_is_read_publishes_nothing(trio_net: list[HomeN
 
 
 def test_large_sparse_file_comes_back_with_its_size_and_its_island(trio_net: list[HomeNode], tmp_path: Path) -> None:
-    """Goal: size alone is no obstacle. Method: a file of holes with one island near the end; equal blocks are stored once."""
+    """Goal: size alone is no obstacle. Method: a file of holes with one island near the end (FUNCTIONAL_SPARSE_MIB=5120 for 5 GiB); equal
+    blocks are stored once; no process ever has more in memory than MEMORY_BYTES_MAX, whatever the size."""
     owner, reader, _ = trio_net
     source = tmp_path / "sparse.img"
     with source.open("wb") as file:
@@ -123,6 +126,16 @@ def test_large_sparse_file_comes_back_with_its_size_and_its_island(trio_net: lis
     reader.get(put["record"], tmp_path / "target.img")
     compared = subprocess.run(["cmp", str(source), str(tmp_path / "target.img")], check=False)
     assert compared.returncode == 0
+    peaks = {node.home.name: peak_memory_bytes(node) for node in trio_net}
+    print({name: f"{peak // MIB} MiB" for name, peak in peaks.items()})  # seen with pytest -s
+    assert max(peaks.values()) < MEMORY_BYTES_MAX, peaks
+
+
+def peak_memory_bytes(node: HomeNode) -> int:
+    """Most that a running node ever had in memory, its mapped store included."""
+    assert node.process is not None
+    status = Path(f"/proc/{node.process.pid}/status").read_text()
+    return int(status.split("VmHWM:")[1].split()[0]) * 1024
 
 
 # --- streams ----------------------------------------------------------------------------------------------------------
