@@ -300,7 +300,9 @@ def test_what_is_no_receipt_in_place_of_one_then_replication_stands() -> None:
     play(story)
 
 
-def pin_by(issuer: object, domain: bytes, node: Node, owner: bytes, hash_id: bytes, network: bytes) -> bytes:
+def pin_by(
+    issuer: object, domain: bytes, node: PeerId, owner: bytes, hash_id: bytes, network: bytes, *, wish: str = "out", seq: int = 1
+) -> bytes:
     key = SigningKey(issuer.seed)  # type: ignore[attr-defined]  # an IssuerKey
     pin = Pin(
         format=FORMAT,
@@ -308,11 +310,11 @@ def pin_by(issuer: object, domain: bytes, node: Node, owner: bytes, hash_id: byt
         network=network,  # type: ignore[arg-type]  # bytes
         domain=domain,  # type: ignore[arg-type]  # bytes
         operator=OwnerKey(key.public),
-        node=PeerId(node.own.peer_id),
+        node=node,
         owner=OwnerKey(owner),
         hash_id=HashId(hash_id),
-        wish="out",
-        seq=1,
+        wish=wish,
+        seq=seq,
         time_s=UnixSeconds(EPOCH),
     )
     return encode(Attested(envelope=sign_pin(pin, key), chain=issuer.chain))  # type: ignore[attr-defined]  # an IssuerKey
@@ -327,12 +329,42 @@ def test_pin_by_another_domains_issuer_then_it_changes_nothing() -> None:
             domains = list(stage.roots)
             node, enemy = await entered(stage)
             key = (OwnerKey(b"x" * 32), HashId(b"h" * 32))
-            theirs = pin_by(foreign.issuer, domains[1], node, *key, node.own.network_id)
-            ours = pin_by(stage.founding.issuer, domains[0], node, *key, node.own.network_id)
+            theirs = pin_by(foreign.issuer, domains[1], node.own.peer_id, *key, node.own.network_id)
+            ours = pin_by(stage.founding.issuer, domains[0], node.own.peer_id, *key, node.own.network_id)
             await enemy.tell((FactKind.PIN, theirs))
             assert key not in node.knowledge.records
             await enemy.tell((FactKind.PIN, ours))
             assert node.knowledge.records[key].pinned("out") == {node.own.peer_id}
+
+    play(story)
+
+
+def test_pins_with_an_old_or_an_equal_number_then_all_nodes_keep_the_same_one() -> None:
+    """Goal: an old wish does not come back, and two under one number are no quarrel. Method: "out" 2, then "in" 1; then "in" 3 and "out" 3,
+    told to two nodes that do not know each other in opposite orders."""
+
+    async def story() -> None:
+        async with scene() as stage:
+            (domain,) = stage.roots
+            key = (OwnerKey(b"x" * 32), HashId(b"h" * 32))
+            enemy = Enemy(stage, stage.own("enemy"))
+            pinned = enemy.own.peer_id
+
+            def pin(wish: str, seq: int) -> tuple[int, bytes]:
+                return FactKind.PIN, pin_by(stage.founding.issuer, domain, pinned, *key, enemy.own.network_id, wish=wish, seq=seq)
+
+            in_force = []
+            for number, order in enumerate((("in", "out"), ("out", "in"))):
+                stage.nodes.clear()  # the second is not told of the first
+                node = await stage.start(f"n{number}", issues=False)
+                await enemy.enter(node)
+                await enemy.tell(pin("out", 2))
+                await enemy.tell(pin("in", 1))
+                assert node.knowledge.records[key].pinned("out") == {pinned}
+                for wish in order:
+                    await enemy.tell(pin(wish, 3))
+                in_force.append(node.knowledge.records[key].pinned("in"))
+            assert in_force[0] == in_force[1]
 
     play(story)
 
