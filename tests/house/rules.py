@@ -302,7 +302,27 @@ def tests_belong_to_a_function_that_can_fail(house: House) -> Iterator[str]:
 
 def requirements_name_real_tests(house: House) -> Iterator[str]:
     """docs/REQUIREMENTS.md names only tests and make targets that exist."""
-    file = house.root / "docs" / "REQUIREMENTS.md"
+    yield from _unreal_tests(house, "docs/REQUIREMENTS.md")
+
+
+def every_fault_names_real_tests(house: House) -> Iterator[str]:
+    """Every row of docs/FAULTS.md names a test; tests and the errors' stable names exist."""
+    file = house.root / "docs" / "FAULTS.md"
+    if not file.exists():
+        return
+    yield from _unreal_tests(house, "docs/FAULTS.md")
+    errors = house.root / "protocols" / "errors.py"
+    stable = set(re.findall(r'"(E-[A-Z-]+)"', errors.read_text(encoding="utf-8"))) if errors.exists() else set()
+    for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), 1):
+        if line.startswith("| ") and not line.startswith("| fault |") and "tests/" not in line.rsplit("|", 2)[-2]:
+            yield f"docs/FAULTS.md:{number}: no test shows it"
+        for name in set(re.findall(r"\bE-[A-Z][A-Z-]*[A-Z]", line)) - stable:
+            yield f"docs/FAULTS.md:{number}: no error is called {name}"
+
+
+def _unreal_tests(house: House, document: str) -> Iterator[str]:
+    """Tests and make targets that a document names and that do not exist."""
+    file = house.root / document
     if not file.exists():
         return
     makefile = house.root / "Makefile"
@@ -312,12 +332,12 @@ def requirements_name_real_tests(house: House) -> Iterator[str]:
         for path, name in re.findall(r"\b(tests/[\w/]+\.py)(?:::(\w+(?:::\w+)*))?", line):
             module = around.get(path)
             if module is None:
-                yield f"docs/REQUIREMENTS.md:{number}: {path} does not exist"
+                yield f"{document}:{number}: {path} does not exist"
             elif name and not _has_definition(module, name.split("::")):
-                yield f"docs/REQUIREMENTS.md:{number}: {path} has no {name}"
+                yield f"{document}:{number}: {path} has no {name}"
         for target in re.findall(r"`make ([a-z-]+)", line):
             if target not in targets:
-                yield f"docs/REQUIREMENTS.md:{number}: make has no target {target}"
+                yield f"{document}:{number}: make has no target {target}"
 
 
 def _has_definition(module: Module, names: list[str]) -> bool:
@@ -347,4 +367,5 @@ RULES: tuple[Callable[[House], Iterator[str]], ...] = (
     modules_say_what_they_are,
     tests_belong_to_a_function_that_can_fail,
     requirements_name_real_tests,
+    every_fault_names_real_tests,
 )

@@ -147,6 +147,21 @@ PLANTED: list[tuple[Rule, Tree, Tree]] = [
         {"docs/REQUIREMENTS.md": "| NET-03 | `make show` |", "Makefile": "demo: setup\n\ttrue"},
         {"docs/REQUIREMENTS.md": "| NET-03 | `make demo` |", "Makefile": "demo: setup\n\ttrue"},
     ),
+    (
+        rules.every_fault_names_real_tests,
+        {"docs/FAULTS.md": "| cable | noticed | tests/test_a.py::test_gone |", "tests/test_a.py": "def test_a():\n    assert f()"},
+        {"docs/FAULTS.md": "| cable | noticed | tests/test_a.py::test_a |", "tests/test_a.py": "def test_a():\n    assert f()"},
+    ),
+    (
+        rules.every_fault_names_real_tests,
+        {"docs/FAULTS.md": "E-GONE", "protocols/errors.py": 'X = ("E-HERE", 1)'},
+        {"docs/FAULTS.md": "E-HERE", "protocols/errors.py": 'X = ("E-HERE", 1)'},
+    ),
+    (
+        rules.every_fault_names_real_tests,
+        {"docs/FAULTS.md": "| cable of tests/ | noticed | by hand |"},
+        {"docs/FAULTS.md": "| fault | what happens | shown by |"},
+    ),
 ]
 
 
