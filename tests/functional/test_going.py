@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from storage.engine import Env
 from tests.functional.conftest import MIB
+from tests.functional.disks import commits_of
 from tests.functional.nodes import HomeNode, NotReady, Processes, start_all, wait_meshed, wait_until
 from tests.functional.sources import assert_same, random_folder
 
@@ -56,6 +58,33 @@ def test_deleted_record_goes_everywhere_and_a_returning_node_does_not_bring_it_b
     owner.get(record, tmp_path / "target")
     assert_same(source, tmp_path / "target")
     assert all(not is_deleted(node, record) for node in nodes)
+
+
+def test_delete_cut_by_kill_at_each_of_its_commits_is_done_or_not_begun(processes: Processes, tmp_path: Path) -> None:
+    """Goal: a delete may be cut anywhere. Method: two holders; the owner is killed after the first commit of a delete (the tombstone),
+    after the second (the withdrawal), after the first of its chunk store (the trash); when it is back, both nodes follow the tombstone or
+    both have the record still, and the same files can be put again."""
+    nodes = processes.testnet(2)
+    owner, _ = nodes
+    for number, (env, commits) in enumerate(((Env.LEDGER, 1), (Env.LEDGER, 2), (Env.CHUNKS, 1))):
+        source = random_folder(tmp_path / f"source-{number}", seed=55 + number, size=2 * MIB)
+        record = owner.put(source, ack="full")["record"]
+        before = [held(node) for node in nodes]
+        base = commits_of(owner.home, env)
+        deleting = owner.launch_command("file", "delete", str(record), "--yes")
+        wait_until(lambda base=base, env=env, commits=commits: commits_of(owner.home, env) >= base + commits, "a commit", poll_s=0.001)  # type: ignore[misc]
+        owner.kill()
+        assert deleting.wait(30) in (0, 8)
+        start_all([owner], among=nodes)
+        if is_deleted(owner, record):
+            wait_until(lambda record=record: all(is_deleted(node, record) for node in nodes), "both to follow")  # type: ignore[misc]
+            wait_until(lambda before=before: [held(node) for node in nodes] == [count - 2 for count in before], "the trash")  # type: ignore[misc]
+        else:
+            assert deleting.returncode != 0
+            assert [held(node) for node in nodes] == before
+        assert owner.put(source, ack="full")["record"] == record
+        owner.get(record, tmp_path / f"target-{number}")
+        assert_same(source, tmp_path / f"target-{number}")
 
 
 def test_erase_brings_a_receipt_from_every_holder_at_once(processes: Processes, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from tests.functional.disks import commits_of, read_store
 from tests.functional.nodes import HomeNode, Processes, start_all, wait_until
 from tests.functional.sources import assert_same, random_folder
 
-# Many times what it takes: 450 chunks go in four commits of 256 each.
+# Many times what it takes: 330 chunks go in a few commits of 256 each.
 CUTS_MAX = 30
 
 
@@ -49,7 +49,7 @@ def test_nodes_killed_in_the_middle_of_repair_finish_it_when_they_are_back(proce
     of the two alone gives every byte."""
     nodes = processes.testnet(4, repair_grace_s=2, copies_all="false")
     owner, dead, *cut = nodes
-    source = random_folder(tmp_path / "source", seed=2, size=48 * MIB)
+    source = random_folder(tmp_path / "source", seed=2, size=40 * MIB)
     record = owner.put(source, replicas=3, ack="full")["record"]
     reader = cut[1]
     owner.call("share", {"record": record, "to": reader.member})
@@ -92,12 +92,12 @@ def test_collection_cut_by_kill_at_every_commit_frees_all_and_harms_nothing(proc
     is started and killed after its next commit, again and again, until everything is collected; then what is left is exactly the other
     record's, and it is read."""
     (node,) = processes.testnet(1, trash_window_s=0)
-    keep = random_folder(tmp_path / "keep", seed=3, size=40 * MIB)
+    keep = random_folder(tmp_path / "keep", seed=3, size=8 * MIB)
     record = node.put(keep, ack="local")["record"]
     node.stop()
     bodies_kept = bodies_of(node)
     node.start()
-    going_source = random_folder(tmp_path / "both", seed=4, size=96 * MIB)
+    going_source = random_folder(tmp_path / "both", seed=4, size=80 * MIB)
     os.link(keep / "ledger.tar", going_source / "the same.tar")
     going = node.put(going_source, ack="local")["record"]
     node.call("file.delete", {"record": going})
