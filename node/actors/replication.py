@@ -419,8 +419,8 @@ class Replication:
         outcomes: list[LadingError | None] = [None] * len(records)
         for number, reason, text in answer.refused:
             if not 0 <= number < len(records):
-                raise RemoteError(Reason.MALFORMED, f"record {number} of {len(records)} refused", verdict=Verdict.DROP)
-            outcomes[number] = RemoteError(reason_named(reason), text, verdict=Verdict.IGNORE)
+                raise RemoteError(Reason.MALFORMED, f"record {number} of {len(records)} refused", verdict=PeerVerdict.DROP)
+            outcomes[number] = RemoteError(reason_named(reason), text, verdict=PeerVerdict.IGNORE)
         await self._facts.submit([(FactKind.RECEIPT, encode(receipt)) for receipt in answer.receipts], peer)
         return outcomes
 

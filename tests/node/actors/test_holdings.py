@@ -158,7 +158,8 @@ def test_damaged_chunk_that_is_here_already_is_asked_for_before_a_receipt_counts
     play(story)
 
 
-def test_put_of_what_is_here_already_replaces_chunks_that_have_rotted(tmp_path: Path) -> None:
+@pytest.mark.parametrize("size", [200_000, 1_500_000], ids=["small record", "large record"])
+def test_put_of_what_is_here_already_replaces_chunks_that_have_rotted(tmp_path: Path, size: int) -> None:
     """Goal: the owner's own receipt never counts a damaged copy. Method: one file in two records; its chunk rots between the two puts;
     after the second every chunk is what its name says, and both records are read."""
 
@@ -166,8 +167,8 @@ def test_put_of_what_is_here_already_replaces_chunks_that_have_rotted(tmp_path: 
         async with scene() as stage:
             node = await stage.start()
             (tmp_path / "second").mkdir()
-            source = file_of(tmp_path, "photo.raw", 7)
-            same = file_of(tmp_path / "second", "photo.raw", 7)
+            source = file_of(tmp_path, "photo.raw", 7, size)
+            same = file_of(tmp_path / "second", "photo.raw", 7, size)
             first, _ = await node.files.put([source], LOCAL)
             shared = max(held_names(node), key=lambda name: len(node.chunk_store.peek(lambda s: s.get(BODIES, name)) or b""))
             rot(node, shared)
