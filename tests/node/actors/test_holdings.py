@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import trio
 
-from node.actors.files import PutOptions
+from node.actors.puts import PutOptions
 from node.actors.replication import LOOK_PAUSE_S
 from node.wiring import Node
 from protocols.crypto import sha256
