@@ -122,7 +122,7 @@ def test_second_ctrl_c_in_a_long_put_ends_it_at_once_and_leaves_nothing_half(pro
     under way; its command gets the signal twice while the node hangs (SIGSTOP), so that the polite way is of no use; then another put is
     under way and the node gets it twice; nothing is listed, the store is sound, and the same put works."""
     node, _ = processes.testnet(2)
-    source = random_folder(tmp_path / "source", seed=9, size=128 * MIB)
+    source = random_folder(tmp_path / "source", seed=9, size=64 * MIB)
     for victim in ("command", "node"):
         base = commits_of(node.home)
         put = node.launch_command("put", str(source), "--ack", "local")
