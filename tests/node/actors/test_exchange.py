@@ -585,7 +585,7 @@ def test_fetch_that_gets_little_while_others_are_served_is_given_up(chunk_every_
     and one of 16 chunks not at all, or with a chunk every five minutes."""
 
     async def story() -> None:
-        async with connected(EXCHANGE_PROTOCOL) as pair:
+        async with connected(EXCHANGE_PROTOCOL) as pair, trio.open_nursery() as around:
             client, holder, _ = await raw_holder(pair)
             bodies = bodies_of(16, 1024)
             names = dict(enumerate(place_of(bodies).names))
@@ -604,7 +604,7 @@ def test_fetch_that_gets_little_while_others_are_served_is_given_up(chunk_every_
                 while True:
                     message = decode_message("exchange", await holder.receive())
                     if isinstance(message, m.Fetch) and len(message.indexes) == 16:
-                        pair.nursery.start_soon(trickle, message.request)
+                        around.start_soon(trickle, message.request)
                     elif isinstance(message, m.Fetch):
                         await say(holder, m.Chunk(message.request, 0, bodies[0]), m.Done(message.request, ()))
 
@@ -613,14 +613,15 @@ def test_fetch_that_gets_little_while_others_are_served_is_given_up(chunk_every_
                     await client.fetch(HASH, {0: names[0]}, nothing)
                     await trio.sleep(2)
 
-            pair.nursery.start_soon(serve)
-            pair.nursery.start_soon(others)
+            around.start_soon(serve)
+            around.start_soon(others)
             before = trio.current_time()
             with pytest.raises(RemoteError) as caught:
                 await client.fetch(HASH, names, nothing)
             assert (caught.value.reason, caught.value.verdict) == (Reason.STALLED, Verdict.IGNORE)
             assert trio.current_time() - before == pytest.approx(given_up_after_s, abs=5)
             assert client.broken is None
+            around.cancel_scope.cancel()
 
     live(story, life_s=2 * given_up_after_s)
 
