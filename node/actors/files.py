@@ -48,7 +48,7 @@ from .holdings import HeldSequence, Holdings
 from .knowledge import Knowledge, RecordFacts
 from .peers import PeerConnected, PeerLost, Peers
 from .puts import Progress, PutOptions, Puts
-from .replication import Replication
+from .replication import Holders, Replication
 
 log = logging.getLogger(__name__)
 
@@ -181,14 +181,13 @@ class Files:
         when the copies asked for did not answer in time; what failed before that leaves nothing visible."""
         member = self._member()
         began = self._clock.monotonic()
-        async with contextlib.AsyncExitStack() as turn:
-            if body is None:  # an upload takes as long as its sender likes, and keeps nobody waiting meanwhile
-                await turn.enter_async_context(self._putting)
+        # An upload takes as long as its sender likes, and keeps nobody waiting meanwhile.
+        async with self._putting if body is None else contextlib.nullcontext():
             put = await self._puts.put(member, paths, body, name, options, progress)
         sent = self._clock.monotonic()
-        await self._wait_ack(put.facts, put.statement, options.ack, progress, resumed=put.already_stored)
+        holders = await self._wait_ack(put.facts, put.statement, options.ack, progress, resumed=put.already_stored)
         ended = self._clock.monotonic()
-        data = self.describe_put(put.facts, put.statement, put.entry_count, put.content_bytes)
+        data = self.describe_put(put.facts, put.statement, holders, put.entry_count, put.content_bytes)
         data |= {
             "chunks_new": put.chunks_new,
             "bytes_new": put.bytes_new,
@@ -206,10 +205,12 @@ class Files:
             warnings.append("survives 0: the loss of one node loses the record; add nodes or ask for more --replicas")
         return data, warnings
 
-    async def _wait_ack(self, facts: RecordFacts, statement: Statement, ack: str, progress: Progress, *, resumed: bool = False) -> None:
-        """Until receipts say what was asked for. Raises Partial(QUORUM_WRITE) after ACK_PATIENCE_S without progress."""
-        if ack == "local":
-            return
+    async def _wait_ack(self, facts: RecordFacts, statement: Statement, ack: str, progress: Progress, *, resumed: bool = False) -> Holders:
+        """Until receipts say what was asked for. Result: who holds what then. Raises Partial(QUORUM_WRITE) after ACK_PATIENCE_S without
+        progress."""
+        holders = self._replication.holders(facts)
+        if ack == "local" or not self._replication.lacking(facts, statement, ack, holders):
+            return holders
         patience_at = self._clock.monotonic() + ACK_PATIENCE_S
         best = -1
 
@@ -220,12 +221,14 @@ class Files:
             if resumed:
                 self._replication.look_again()
             while True:
-                have, missing = self._replication.acknowledged(facts, statement, ack)
+                holders = self._replication.holders(facts)
+                missing = self._replication.lacking(facts, statement, ack, holders)
                 if not missing:
-                    return
+                    return holders
+                have = sum(map(len, holders.values()))
                 if have > best:
                     best, patience_at = have, self._clock.monotonic() + ACK_PATIENCE_S
-                progress({"phase": "waiting for receipts", "holders": have, "waiting_for": list(missing)})
+                progress({"phase": "waiting for receipts", "holders": have, "waiting_for": [missing]})
                 left = patience_at - self._clock.monotonic()
                 if left <= 0:
                     raise Partial(
@@ -233,7 +236,7 @@ class Files:
                         f"record {statement.hash_id.hex()[:16]}: stored here, but not on as many other nodes as asked ({ack})",
                         hint=f"lading put --resume {statement.hash_id.hex()[:16]}   or   lading peers",
                         record=statement.hash_id.hex(),
-                        waiting_for=list(missing),
+                        waiting_for=[missing],
                     )
                 with trio.move_on_after(min(left, 1.0)):
                     await news.__anext__()
@@ -244,15 +247,16 @@ class Files:
         facts = self.find(text)
         _, statement = self.statement_of(facts)
         began = self._clock.monotonic()
-        await self._wait_ack(facts, statement, ack, progress, resumed=True)
+        holders = await self._wait_ack(facts, statement, ack, progress, resumed=True)
         manifest = await self.manifest_of(facts)
-        data = self.describe_put(facts, statement, len(manifest.entries), manifest.head.content_bytes)
+        data = self.describe_put(facts, statement, holders, len(manifest.entries), manifest.head.content_bytes)
         elapsed = round((self._clock.monotonic() - began) * 1000, 1)
         return data | {"chunks_new": 0, "already_stored": True, "elapsed_ms": {"ack": elapsed}}, []
 
-    def describe_put(self, facts: RecordFacts, statement: Statement, entries: int, content_bytes: int) -> dict[str, object]:
+    def describe_put(
+        self, facts: RecordFacts, statement: Statement, holders: Holders, entries: int, content_bytes: int
+    ) -> dict[str, object]:
         """The facts of INTERFACE's `put` data that are known from receipts."""
-        holders = self._replication.holders(facts)
         per_node: dict[PeerId, int] = {}
         for nodes in holders.values():
             for node in nodes:
@@ -273,7 +277,7 @@ class Files:
                 }
                 for node, count in sorted(per_node.items(), key=lambda item: self.knowledge.peer_name(item[0]))
             ],
-            "survives": self._replication.survives(facts, statement),
+            "survives": self._replication.survives_with(statement, holders),
             "opens_without_owner": [member.hex() for member in facts.grantees()],
             "tx": None,
             "state": "local",

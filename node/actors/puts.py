@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import trio
@@ -74,6 +74,15 @@ class Put:
     warnings: tuple[str, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class _Step:
+    """What one turn brought: sealed chunks, plain bytes read, and with the last turn the record."""
+
+    sealed: list[SealedChunk] = field(default_factory=list)
+    taken: int = 0
+    record: FinishedRecord | None = None
+
+
 class _Pump:
     """Reads sources and feeds the builder, a step at a time, in a pool thread: the first step looks for them, the last one finishes
     the record, so that a small one takes one trip."""
@@ -86,15 +95,17 @@ class _Pump:
         self.colliding: list[tuple[str, str]] = []
         self.bytes_total = 0
 
-    def step(self) -> tuple[list[SealedChunk], int, FinishedRecord | None]:
-        """Sealed chunks, plain bytes read; the record with the last step."""
+    def step(self) -> _Step:
         if self._items is None:
             items = scan(self._paths)
             self.colliding = list(colliding_paths(item.path for item in items))
             self.bytes_total = sum(item.size for item in items)
             self._items = iter(items)
         sealed, taken, is_read = self._read(self._items)
-        return sealed, taken, self._builder.finish() if is_read else None
+        if not is_read:
+            return _Step(sealed, taken)
+        record = self._builder.finish()
+        return _Step([*sealed, *record.last_chunks], taken, record)
 
     def _read(self, items: Iterator[SourceItem]) -> tuple[list[SealedChunk], int, bool]:
         sealed: list[SealedChunk] = []
@@ -197,35 +208,55 @@ class _OnePut:
         self._warnings: list[str] = []
 
     async def run(self, paths: Sequence[Path], body: AsyncIterator[bytes] | None, name: str) -> Put:
-        async with trio.open_nursery() as self._ways:
-            async with trio.open_nursery() as self._commits:
-                record, last = await (self._read(paths) if body is None else self._receive(body, name))
-            # All but ``last`` is on this disk.
-            existing = self._puts.in_force(record.hash_id)
-            if existing is not None:
-                await self._puts.holdings.release_put(self._put_id)
-                facts = self._puts.knowledge().records[(self._puts.own.owner, record.hash_id)]
-                self._warnings.append("already stored: nothing was sent")
-                return self._result(record, facts, facts.statement(existing)[1], already_stored=True)
-            signed, statement, sequences = self._state(record)
-            bodies = {chunk.name: chunk.sealed for chunk in (*last, *record.manifest_chunks)}
-            is_small = self._filled == 0 and record.sealed_bytes <= SMALL_BYTES_MAX
-            if not is_small and self._options.ack != "local":
-                await self._ship_last(last, sequences, bodies)
-            await self._adopt(signed, statement, sequences, bodies, record)
-            facts = self._puts.knowledge().records[(statement.owner, statement.hash_id)]
-            result = self._result(record, facts, statement, already_stored=False)
-            self._progress({"phase": "waiting for holders", "waiting_for": "sequences under way"})
+        pump = _Pump(self._builder, paths)
+        try:
+            step = await self._step(pump) if body is None else None
+            if step is not None and step.record is not None and step.record.sealed_bytes <= SMALL_BYTES_MAX:
+                self._warn_of(pump)
+                return await self._put_small(step.record, step.sealed)
+            async with trio.open_nursery() as self._ways:
+                async with trio.open_nursery() as self._commits:
+                    record, last = await (self._receive(body, name) if body is not None else self._read(pump, step or _Step()))
+                # All but ``last`` is on this disk.
+                if (known := self._known(record)) is not None:
+                    await self._puts.holdings.release_put(self._put_id)
+                    return known
+                signed, statement, sequences = self._state(record)
+                bodies = _bodies(record, last)
+                if self._options.ack != "local":
+                    await self._ship_last(last, sequences, bodies)
+                await self._adopt(signed, statement, sequences, bodies, record)
+                result = self._result(record, statement)
+                self._progress({"phase": "waiting for holders", "waiting_for": "sequences under way"})
+        finally:
+            pump.close()
         if self._options.ack != "local":
-            if is_small:
-                await self._puts.replication.ship_bundled(signed, statement, sequences, bodies)
-            else:
-                await self._puts.replication.ship_by_statement(signed, statement, self._shipped)
+            await self._puts.replication.ship_by_statement(signed, statement, self._shipped)
         return result
 
-    def _result(self, record: FinishedRecord, facts: RecordFacts, statement: Statement, *, already_stored: bool) -> Put:
+    async def _put_small(self, record: FinishedRecord, last: Sequence[SealedChunk]) -> Put:
+        if (known := self._known(record)) is not None:
+            return known
+        signed, statement, sequences = self._state(record)
+        bodies = _bodies(record, last)
+        await self._adopt(signed, statement, sequences, bodies, record)
+        result = self._result(record, statement)
+        if self._options.ack != "local":
+            await self._puts.replication.ship_bundled(signed, statement, sequences, bodies)
+        return result
+
+    def _known(self, record: FinishedRecord) -> Put | None:
+        """The record when it is published already."""
+        existing = self._puts.in_force(record.hash_id)
+        if existing is None:
+            return None
+        self._warnings.append("already stored: nothing was sent")
+        facts = self._puts.knowledge().records[(self._puts.own.owner, record.hash_id)]
+        return self._result(record, facts.statement(existing)[1], already_stored=True)
+
+    def _result(self, record: FinishedRecord, statement: Statement, *, already_stored: bool = False) -> Put:
         return Put(
-            facts=facts,
+            facts=self._puts.knowledge().records[(statement.owner, statement.hash_id)],
             statement=statement,
             entry_count=record.entry_count,
             content_bytes=record.content_bytes,
@@ -238,22 +269,23 @@ class _OnePut:
 
     # --- reading ----------------------------------------------------------------------------------------------------
 
-    async def _read(self, paths: Sequence[Path]) -> tuple[FinishedRecord, list[SealedChunk]]:
-        """The record, and those of its data chunks that were not given to the disk yet."""
-        pump = _Pump(self._builder, paths)
-        try:
-            while True:
-                sealed, taken, record = await self._puts.sealing.run(pump.step)
-                self._bytes_read += taken
-                if record is not None:
-                    break
-                await self._keep(sealed)
-                self._tell(pump.bytes_total)
-        finally:
-            pump.close()
+    async def _step(self, pump: _Pump) -> _Step:
+        step = await self._puts.sealing.run(pump.step)
+        self._bytes_read += step.taken
+        return step
+
+    async def _read(self, pump: _Pump, step: _Step) -> tuple[FinishedRecord, list[SealedChunk]]:
+        """The record, and those of its data chunks that were not given to the disk yet. step: the first."""
+        while step.record is None:
+            await self._keep(step.sealed)
+            self._tell(pump.bytes_total)
+            step = await self._step(pump)
+        self._warn_of(pump)
+        return step.record, step.sealed
+
+    def _warn_of(self, pump: _Pump) -> None:
         for first, second in pump.colliding:
             self._warnings.append(f"{first!r} and {second!r} differ only by case or Unicode form: some systems cannot keep both")
-        return record, [*sealed, *record.last_chunks]
 
     async def _receive(self, body: AsyncIterator[bytes], name: str) -> tuple[FinishedRecord, list[SealedChunk]]:
         self._builder.begin_entry(name, "file")
@@ -379,3 +411,8 @@ class _OnePut:
 
 def _sequence(index: int, sequence: SequenceDescriptor, path: tuple[bytes, ...]) -> HeldSequence:
     return HeldSequence(index, sequence.root, tuple(ChunkName(name) for name in sequence.names), sequence.sizes, path)
+
+
+def _bodies(record: FinishedRecord, last: Sequence[SealedChunk]) -> dict[ChunkName, bytes]:
+    """Chunks that were not given to the disk yet, and the manifest's."""
+    return {chunk.name: chunk.sealed for chunk in (*last, *record.manifest_chunks)}

@@ -76,6 +76,10 @@ FetchSequence = Callable[
 ]
 
 
+Holders = Mapping[SequenceRoot, frozenset[PeerId]]
+"""Whose receipts count for each sequence of a record."""
+
+
 def mark_of(key: RecordKey, sequence: HeldSequence) -> tuple[RecordKey, bytes]:
     """What a sequence of a record is remembered by here."""
     return key, sequence.root
@@ -151,7 +155,7 @@ class Replication:
             and peer != self._own.peer_id
         )
 
-    def holders(self, facts: RecordFacts) -> Mapping[SequenceRoot, frozenset[PeerId]]:
+    def holders(self, facts: RecordFacts) -> Holders:
         """Counting receipts of a record, nodes that are gone left out. What no sequence of the record in force is does not count, where
         its sequences are known: a holder may sign for roots that nobody has."""
         counted = self.knowledge.counting(facts, now=self._now(), gone=self.gone())
@@ -200,37 +204,32 @@ class Replication:
             pins_out=facts.pinned("out"),
         )
 
-    def acknowledged(self, facts: RecordFacts, statement: Statement, ack: str) -> tuple[int, tuple[str, ...]]:
-        """(receipts that count, what is still missing in words) for an ack level."""
-        counted = self.holders(facts)
+    def lacking(self, facts: RecordFacts, statement: Statement, ack: str, holders: Holders) -> str:
+        """What receipts still lack of an ack level, in words; empty when it is reached. holders: as ``holders`` gives them."""
         count = self.root_count(statement)
-        have = sum(len(nodes) for nodes in counted.values())
-        if len(counted) < count:
-            return have, (f"{count - len(counted)} of {count} sequences have no receipt",)
+        if len(holders) < count:
+            return f"{count - len(holders)} of {count} sequences have no receipt"
         own = self._own.peer_id
         if ack == "quorum":
             others = [c for c in self.knowledge.candidates(self._now()) if c.peer != own and c.weight > 0]
             needed = quorum(copies_wanted=self.copies(statement), other_holder_nodes=len(others))
-            short = [root for root, nodes in counted.items() if len(nodes - {own}) < needed]
-            if short:
-                return have, (f"{len(short)} of {count} sequences on fewer than {needed} other nodes",)
-            return have, ()
+            short = sum(len(nodes - {own}) < needed for nodes in holders.values())
+            return f"{short} of {count} sequences on fewer than {needed} other nodes" if short else ""
         copies = self.copies(statement)
         if not statement.copies_wanted:  # the profile's number bows to pins, the owner's own does not
             pinned_out = facts.pinned("out")
             able = [c for c in self.knowledge.candidates(self._now()) if c.weight > 0 and not c.refuses and c.peer not in pinned_out]
             copies = min(copies, len(able))
-        short = [root for root, holders in counted.items() if len(holders) < copies]
-        if short:
-            return have, (f"{len(short)} of {count} sequences on fewer than {copies} nodes",)
-        return have, ()
+        short = sum(len(nodes) < copies for nodes in holders.values())
+        return f"{short} of {count} sequences on fewer than {copies} nodes" if short else ""
 
     def survives(self, facts: RecordFacts, statement: Statement) -> int:
         """Number of arbitrary losses that the record survives now; -1 when a sequence has no copy that is known."""
-        counted = self.holders(facts)
-        if len(counted) < self.root_count(statement):
-            return -1
-        return survives_of(counted)
+        return self.survives_with(statement, self.holders(facts))
+
+    def survives_with(self, statement: Statement, holders: Holders) -> int:
+        """The same, from what ``holders`` gave."""
+        return -1 if len(holders) < self.root_count(statement) else survives_of(holders)
 
     def likely_holders(self, facts: RecordFacts, root: SequenceRoot | None, *, spread: int = 0) -> list[PeerId]:
         """Connected nodes that may have a sequence, those with receipts first, in an order that differs from call to call."""

@@ -1,8 +1,8 @@
 """The API's server: HTTP/1.1 over a Unix socket that only this user can open. The door to h11 on the node's side.
 
-One request per connection. Three tasks serve it: one reads (the upload, then nothing but the caller's going), one runs the
-call, one writes progress. The first to find the caller gone cancels the call. A failure inside one call is that call's answer and
-a line in the log; it never reaches another call.
+One request per connection. Two tasks serve it: one reads (the upload, then nothing but the caller's going), one runs the call. A third,
+the server's, has the progress of all calls written now and then. The first to find the caller gone cancels the call. A failure inside one
+call is that call's answer and a line in the log; it never reaches another call.
 """
 
 from __future__ import annotations
@@ -82,8 +82,10 @@ async def serve(
     inode = os.stat(socket_path).st_ino
     server = _Server(dispatcher, allowed_uid, is_ready)
     try:
-        task_status.started(str(socket_path))
-        await trio.serve_listeners(server.serve_connection, [trio.SocketListener(trio.socket.from_stdlib_socket(listening))])
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(server.tell_progress)
+            task_status.started(str(socket_path))
+            await trio.serve_listeners(server.serve_connection, [trio.SocketListener(trio.socket.from_stdlib_socket(listening))])
     finally:
         _remove_own(socket_path, inode)
 
@@ -143,6 +145,25 @@ class _Server:
         self.is_ready = is_ready
         self._allowed_uid = allowed_uid
         self._open = 0
+        self._telling: dict[_Exchange, None] = {}
+        self._told = trio.Event()
+
+    def has_progress(self, exchange: _Exchange) -> None:
+        """Lines of this call are to be written soon."""
+        self._telling[exchange] = None
+        self._told.set()
+
+    async def tell_progress(self) -> None:
+        """Writes the progress of all calls, from time to time: most calls end before they would need a task of their own for it."""
+        async with trio.open_nursery() as nursery:
+            while True:
+                await self._told.wait()
+                await trio.sleep(_PROGRESS_PAUSE_S)
+                self._told = trio.Event()
+                telling, self._telling = self._telling, {}
+                for exchange in telling:
+                    if exchange.is_running:
+                        nursery.start_soon(exchange.write_progress)
 
     async def serve_connection(self, stream: trio.SocketStream) -> None:
         """One connection, from its caller's credentials to its end. Raises nothing but trio's Cancelled."""
@@ -185,7 +206,12 @@ class _Exchange:
         self._is_gone = False
         self._is_read = False  # the request has come to its end
         self._progress: deque[bytes] = deque(maxlen=PROGRESS_LINES_MAX)
-        self._progress_told = trio.Event()
+        self._call: trio.CancelScope | None = None
+
+    @property
+    def is_running(self) -> bool:
+        """Its call is carried out."""
+        return self._call is not None
 
     async def run(self) -> None:
         """Reads the request and answers it. Raises _CallerGone."""
@@ -297,7 +323,7 @@ class _Exchange:
                     await trio.sleep_forever()
 
             nursery.start_soon(self._pump, first, pieces_in if has_body else None, scope)
-            nursery.start_soon(self._write_progress, scope)
+            self._call = scope
             try:
                 result: Answer | LadingError = await self._server.dispatcher.call(
                     operation,
@@ -314,6 +340,8 @@ class _Exchange:
                 raise
             except Exception as error:  # the door: a fault inside one call must not take the node's API down
                 result = _translate(operation, error)
+            finally:
+                self._call = None
             await self._last_word(result)
             scope.cancel()
 
@@ -327,20 +355,19 @@ class _Exchange:
 
     def _tell(self, facts: Mapping[str, object]) -> None:
         self._progress.append(progress_line(facts))
-        self._progress_told.set()
+        self._server.has_progress(self)
 
-    async def _write_progress(self, call: trio.CancelScope) -> None:
+    async def write_progress(self) -> None:
+        """Lines that were told since the last time."""
+        if self._call is None or not self._progress:
+            return
+        lines = b"".join(self._progress)
+        self._progress.clear()
         try:
-            while True:
-                await self._progress_told.wait()
-                self._progress_told = trio.Event()
-                await trio.sleep(_PROGRESS_PAUSE_S)
-                if self._progress:
-                    lines = b"".join(self._progress)
-                    self._progress.clear()
-                    await self._write(lines)
+            await self._write(lines)
         except _CallerGone:
-            self._leave(call)
+            if self._call is not None:
+                self._leave(self._call)
 
     # --- writing ---------------------------------------------------------------------------------------------------
 
