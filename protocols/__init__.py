@@ -12,4 +12,5 @@ identity/                networks, members, certificates, key files, tickets, re
 files/                   entries, cuts, sealing, sequences, manifest, statement, wraps, receipts, placement, repair
 auth/ join/              conversations: proving who one is; coming in with a ticket
 gossip/ exchange/        conversations: announcing facts; moving chunks
+noise/ yamux/            what is under every conversation: the sealed session, and the streams in it
 """

@@ -173,6 +173,45 @@ def aead_open(key: bytes, sealed: bytes | memoryview, *, nonce: bytes = ZERO_NON
         raise InvalidObject(Reason.BAD_TAG, "sealed bytes do not open with this key") from error
 
 
+class CounterCipher:
+    """One direction of a Noise session: ChaCha20-Poly1305 under one key, each message with the next nonce.
+
+    Source: Noise revision 34, 5.1 (counter) and 12.3 (nonce: 4 zero bytes, then the counter, little-endian).
+    """
+
+    COUNTER_MAX = 2**64 - 1
+    """Reserved by Noise 5.1; whoever gets there has used the key up."""
+
+    __slots__ = ("_cipher", "counter")
+
+    def __init__(self, key: bytes, counter: int = 0) -> None:
+        """key: 32 bytes. counter: of the next message."""
+        self._cipher = ChaCha20Poly1305(key)
+        self.counter = counter
+
+    def seal_into(self, plain: bytes | bytearray | memoryview, out: memoryview) -> None:
+        """Fills ``out``, which has 16 bytes more than ``plain``. Raises InvalidObject(EXPIRED) when the key is used up."""
+        self._cipher.encrypt_into(self._next_nonce(), plain, None, out)
+        self.counter += 1
+
+    def open(self, sealed: bytes | memoryview) -> bytes:
+        """Raises InvalidObject(BAD_TAG), releases nothing then and does not count; InvalidObject(EXPIRED) when the key is used up."""
+        try:
+            plain = self._cipher.decrypt(self._next_nonce(), sealed, None)
+        except (InvalidTag, ValueError) as error:
+            raise InvalidObject(Reason.BAD_TAG, f"sealed message {self.counter} does not open") from error
+        self.counter += 1
+        return plain
+
+    def _next_nonce(self) -> bytes:
+        if self.counter >= self.COUNTER_MAX:
+            raise InvalidObject(Reason.EXPIRED, "every nonce of this key is used")
+        return b"\0\0\0\0" + self.counter.to_bytes(8, "little")
+
+    def __repr__(self) -> str:
+        return f"CounterCipher(counter={self.counter})"
+
+
 def scrypt(passphrase: bytes, salt: bytes, *, cost: int) -> bytes:
     """scrypt (RFC 7914), n = cost (a power of two), r = 8, p = 1. 32 bytes. Memory: cost KiB."""
     return Scrypt(salt=salt, length=32, n=cost, r=8, p=1).derive(passphrase)

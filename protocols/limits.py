@@ -16,6 +16,49 @@ UNREAD_BYTES_MAX_UNPROVEN = 2 * FRAME_BYTES_MAX_UNPROVEN
 # Nesting of decoded values: our deepest record has 6 levels; typed decoding stops at the type's own depth.
 CODEC_DEPTH_MAX = 16
 
+# --- the encrypted session and its streams (noise/, yamux/) --------------------------------------------------------
+NOISE_LENGTH_BYTES = 2
+NOISE_MESSAGE_BYTES_MAX = 65535  # by the format
+NOISE_PLAIN_BYTES_MAX = NOISE_MESSAGE_BYTES_MAX - AEAD_TAG_BYTES
+# What a quiet connection holds to receive into; it doubles while reads fill it. Beyond 512 KiB nothing more was gained.
+RECEIVE_BUFFER_BYTES_MIN = 4 * 1024
+RECEIVE_BUFFER_BYTES_MAX = 512 * 1024
+# Of an unproven peer's: a full message and the next read.
+RECEIVE_BUFFER_BYTES_MAX_UNPROVEN = 128 * 1024
+# How long a message or frame may stay half received: this, and what its bytes need on the slowest link that is worth having.
+HALF_RECEIVED_MAX_S = 30.0
+LINK_RATE_MIN = 16 * 1024  # bytes a second
+STREAM_WINDOW_BYTES = 256 * 1024  # of a new stream, by the format
+# A window is a promise to buffer. Only streams that the application empties get more. 8 MiB: 200 MB/s at 40 ms; on loopback,
+# 4 MiB gave 674 MB/s, 8 MiB 794, 16 MiB 829.
+STREAM_WINDOW_BYTES_MAX = 8 * 1024 * 1024
+# Credit is given for this share of a window, so at most that share lies idle. With a half of it, the usual choice, bursts settle just
+# below the mark and half of the window waits a round trip: 102 MB/s at 40 ms instead of 209 (tests/protocols/yamux/test_model.py).
+STREAM_CREDIT_SHARE = 8
+STREAM_CREDIT_BYTES_MIN = 128 * 1024  # for small windows the half: a credit is a frame, and a wake-up of the peer
+WINDOWS_GROWN_BYTES_MAX = 32 * 1024 * 1024  # over a connection: four bulk streams at full width
+WINDOWS_GROWN_PROCESS_BYTES_MAX = 128 * 1024 * 1024
+# Arrived and not yet taken by the application. The first windows of all streams could add up to more: the fullest stream goes then.
+STREAMS_HELD_BYTES_MAX = 32 * 1024 * 1024
+STREAMS_HELD_PROCESS_BYTES_MAX = 256 * 1024 * 1024
+# Below it a connection keeps its streams though others hold all that the process has.
+STREAMS_HELD_ALWAYS_BYTES = 1024 * 1024
+assert 2 * STREAM_WINDOW_BYTES_MAX <= STREAMS_HELD_BYTES_MAX
+DATA_FRAME_BYTES_MAX = 256 * 1024  # of ours; larger ones gain little and make other streams wait
+# One pass of the writer: half a millisecond of the event loop.
+BATCH_BYTES_MAX = 512 * 1024
+# Copied instead of kept as a view: ten bytes would otherwise keep a whole message alive.
+SMALL_PIECE_BYTES = 16 * 1024
+STREAMS_INBOUND_MAX = 128
+STREAMS_OUTBOUND_MAX = 128
+# A peer that makes us answer (open, over and over) and never reads the answers is put out.
+CONTROL_FRAMES_MAX = 4096
+PONGS_WAITING_MAX = 32  # others ask once in 30 s; whoever asks faster than the answers leave measures nothing
+# A stopped process still has a kernel that answers keepalives; so the muxer asks too, when nothing was heard, and wants to hear anything.
+PING_IDLE_S = 5.0
+PING_PATIENCE_S = 10.0
+SEND_WINDOW_BYTES_MAX = 2**32 - 1  # no peer has more memory than that for one stream
+
 # --- records ------------------------------------------------------------------------------------------------------
 CHUNKS_PER_SEQUENCE = 16  # 4 MiB: the sweet spot of one durable commit (docs/decisions/0002)
 CHUNKS_PER_SEQUENCE_MAX = 1024

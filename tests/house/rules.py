@@ -10,7 +10,7 @@ from tests.house.sources import FLOORS, House, Module
 
 VALUES = ("identity", "files", "policy", "credit", "trace")
 """Rooms of domain values on the ground floor: they never import each other, nor any conversation."""
-CONVERSATIONS = ("auth", "join", "gossip", "exchange", "sync", "control", "cross", "notary", "light")
+CONVERSATIONS = ("auth", "join", "gossip", "exchange", "sync", "control", "cross", "notary", "light", "noise", "yamux")
 """Rooms of conversations: they may import values, never each other."""
 
 DRAWING = (
