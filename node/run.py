@@ -102,7 +102,7 @@ async def _main(
     from .transport.libp2p.transport import Libp2pTransport  # slow to load: after everything that can refuse
 
     with ThreadOffload() as offload:
-        transport = Libp2pTransport(own.node.seed, own.network_id, settings.listen)
+        transport = Libp2pTransport(own.node.seed, own.network_id, settings.listen, lane=settings.lane)
         world = World(transport, ledger, chunks, SystemClock(), SystemEntropy(), offload)
         node = Node(own, settings, world, first_facts(own))
         node.membership.member_keys = member_keys

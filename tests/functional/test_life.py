@@ -5,13 +5,14 @@ from __future__ import annotations
 import signal
 import socket
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from tests.functional.conftest import MIB
 from tests.functional.disks import commits_of
-from tests.functional.nodes import STOP_TIMEOUT_S, HomeNode, Processes, wait_until
+from tests.functional.nodes import STOP_TIMEOUT_S, HomeNode, Processes, start_all, wait_until
 from tests.functional.sources import assert_same, random_folder
 
 SIGTERM_DELAYS_S = (0.0, 0.2, 0.4, 0.7, 1.1, 2.5)
@@ -166,3 +167,22 @@ def test_killed_node_is_not_running_although_its_socket_is_there(alone: HomeNode
     assert (asked.code, asked.error) == (8, "E-NOT-RUNNING")
     alone.start()
     assert alone.run("status").code == 0
+
+
+def test_nodes_on_different_lanes_form_one_net_and_records_move_both_ways(processes: Processes, tmp_path: Path) -> None:
+    """Goal: the fallback is one node's own choice. Method: one of two nodes runs the library's session and muxer; each puts 8 MiB, asks
+    for every copy, and reads the other's."""
+    homes = processes.testnet_homes(2)
+    homes[1].settings["lane"] = "stock"
+    start_all(homes)
+    for number, (owner, reader) in enumerate((homes, homes[::-1])):
+        source = random_folder(tmp_path / f"source{number}", seed=number, size=8 * MIB)
+        record = owner.put(source, ack="full")["record"]
+        owner.call("share", {"record": record, "to": reader.member})
+        wait_until(partial(_knows, reader, record), "the wrap to arrive")
+        reader.get(record, tmp_path / f"target{number}")
+        assert_same(source, tmp_path / f"target{number}")
+
+
+def _knows(reader: HomeNode, record: str) -> bool:
+    return any(row["record"] == record for row in reader.call("ls")["records"])

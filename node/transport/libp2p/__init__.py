@@ -1,6 +1,7 @@
 """TCP + Noise with a fence + Yamux, by py-libp2p 0.8.1. Nothing outside this folder imports libp2p or knows what is said here.
 
-Only the library's handshake, keys and peer ids are used. Its Host and Swarm stay out: they lose an inbound slot for every
+Only the library's handshake, keys and peer ids are used; on the lane `stock`, its session and muxer too.
+Its Host and Swarm stay out: they lose an inbound slot for every
 connection ever accepted, die of one malformed stream, re-dial and connect by themselves, and cut Noise messages when a
 write is cancelled. What they would do is short: dial, upgrade, accept streams. The wire is the standard one (multistream-select,
 libp2p Noise with one pre-shared key, Yamux frames) under ids of our own, so that nobody ever falls into a weaker stack.
@@ -9,8 +10,10 @@ transport    the port's Transport: listens, dials, closes everything within a se
 doorkeeper   who may be in the middle of a handshake: bounded in all and per address, the oldest gives way
 wire         one TCP socket: options, exact reads, read buffer
 negotiate    multistream-select, bounded
-noise        identity, fence (XXpsk0 under one of several keys), encrypted session in batches
-mux          Yamux: streams over one session, one writer, bounded queues and windows
+noise        identity, fence (XXpsk0 under one of several keys), the session: protocols/noise over one socket
+mux          the trio around protocols/yamux: one reader, one writer, one clock
+stock        the library's own session and muxer behind the same fence: to be chosen as a fallback, and the reference in tests
+lane         which of the two pairs a transport runs on
 connection   the port's Connection: tasks of one peer, and how they end
 stream       the port's Stream: frames and the end marker
 budget       bytes a second for one peer

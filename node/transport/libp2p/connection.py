@@ -8,13 +8,15 @@ from collections.abc import Awaitable, Callable
 import trio
 
 from protocols.errors import LadingError
+from protocols.limits import STREAMS_INBOUND_MAX
 from protocols.types import PeerId
 
 from ..port import PathKind, PresharedKey, StreamBroken
 from .budget import RateBudget
-from .mux import STREAMS_INBOUND_MAX, Muxer, MuxStream
+from .lane import Lane, LaneSession
+from .mux import MuxStream
 from .negotiate import propose, respond
-from .noise import Session
+from .stock import StockStream
 from .stream import FramedStream
 from .wire import Wire
 
@@ -32,14 +34,14 @@ class Libp2pConnection:
 
     path = PathKind.DIRECT
 
-    def __init__(self, wire: Wire, session: Session, *, outbound: bool, remote_address: str, budget: RateBudget) -> None:
+    def __init__(self, wire: Wire, session: LaneSession, lane: Lane, *, outbound: bool, remote_address: str, budget: RateBudget) -> None:
         self.remote: PeerId = session.remote
         self.outbound = outbound
         self.handshake_hash: bytes = session.handshake_hash
         self.preshared_key: PresharedKey = session.preshared_key
         self.remote_address = remote_address
         self.closed = trio.Event()
-        self.muxer = Muxer(session, initiator=outbound, opened=self._stream_opened, budget=budget)
+        self.muxer = lane.muxer(session, initiator=outbound, opened=self._stream_opened, budget=budget)
         self._wire = wire
         self._reason = "the connection was closed"
         self._is_closing = False
@@ -54,9 +56,8 @@ class Libp2pConnection:
             with self._scope:
                 async with trio.open_nursery() as nursery:
                     self._nursery = nursery
-                    nursery.start_soon(self._until_lost, self.muxer.read_loop)
-                    nursery.start_soon(self._until_lost, self.muxer.write_loop)
-                    nursery.start_soon(self._until_lost, self.muxer.ping_loop)
+                    for loop in self.muxer.loops:
+                        nursery.start_soon(self._until_lost, loop)
         finally:
             self._nursery = None
             self._is_closing = True
@@ -82,7 +83,7 @@ class Libp2pConnection:
     async def open_stream(self, protocol: str) -> FramedStream:
         """New stream; one round trip. Raises StreamBroken when the peer does not speak the protocol or the connection is gone."""
         self._check_open()
-        stream = self.muxer.open()
+        stream = await self.muxer.open_stream()
         try:
             with trio.fail_after(NEGOTIATION_TIMEOUT_S):
                 if not await propose(stream, protocol):
@@ -110,11 +111,11 @@ class Libp2pConnection:
         """See port."""
         self.muxer.trust()
 
-    def _stream_opened(self, stream: MuxStream) -> None:
+    def _stream_opened(self, stream: MuxStream | StockStream) -> None:
         if self._nursery is not None:
             self._nursery.start_soon(self._welcome, stream)
 
-    async def _welcome(self, stream: MuxStream) -> None:
+    async def _welcome(self, stream: MuxStream | StockStream) -> None:
         """Agrees on the protocol of a stream that the peer opened. Whatever it says, only this stream dies of it."""
         try:
             with trio.fail_after(NEGOTIATION_TIMEOUT_S):

@@ -6,9 +6,10 @@ its keys fitting hangs up before it has said who it is. The network id is the pr
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
+from typing import TypeVar
 
 import trio
 from libp2p.crypto.ed25519 import create_new_key_pair as ed25519_key_pair
@@ -19,11 +20,17 @@ from libp2p.security.noise.exceptions import PeerIDMismatchesPubkey
 from libp2p.security.noise.patterns import PatternXX
 from noise.connection import InvalidTag, NoiseConnection
 
+from protocols.crypto import CounterCipher
 from protocols.errors import LadingError, Reason, RemoteError
+from protocols.limits import NOISE_LENGTH_BYTES, RECEIVE_BUFFER_BYTES_MAX, RECEIVE_BUFFER_BYTES_MAX_UNPROVEN
+from protocols.noise.machine import Arrived, Ended, Failed, Finished, NoiseSession, Plain, Tick
 from protocols.types import NetworkId, PeerId
+from protocols.yamux.pieces import Piece
 
 from ..port import DialFailed, PresharedKey, StreamBroken
 from .wire import Wire
+
+S = TypeVar("S")
 
 LIBP2P_VERSION = "0.8.1"
 # Each release moved private parts that this folder stands on; a new one is read and tested first.
@@ -33,9 +40,7 @@ if version("libp2p") != LIBP2P_VERSION:
 PATTERN = b"Noise_XXpsk0_25519_ChaChaPoly_SHA256"
 # e (32 bytes) and the tag of an empty payload; the plain XX of a stranger has 32 and is refused by its length.
 FIRST_MESSAGE_BYTES = 32 + 16
-LENGTH_BYTES = 2
-MESSAGE_BYTES_MAX = 65535
-PLAIN_BYTES_MAX = MESSAGE_BYTES_MAX - 16
+LENGTH_BYTES = NOISE_LENGTH_BYTES
 # Identity multihash of a protobuf-wrapped Ed25519 key: the only peer ids of ours.
 PEER_ID_PREFIX = bytes.fromhex("002408011220")
 PEER_ID_BYTES = len(PEER_ID_PREFIX) + 32
@@ -96,77 +101,99 @@ class _FencedPattern(PatternXX):  # type: ignore[misc]
 
 
 class Session:
-    """What both directions say after the handshake, in Noise messages of at most 64 KiB, many at a time.
+    """What both directions say after the handshake: protocols/noise over one socket.
 
     One reader, one writer; a ``send`` that was begun must end or the connection is lost: it is called by one task that no
     conversation can cancel.
     """
 
     def __init__(self, wire: Wire, state: NoiseConnection, remote: PeerId, preshared_key: PresharedKey) -> None:
+        """state: of the finished handshake; its keys and counters are taken over."""
         self.remote = remote
         self.preshared_key = preshared_key
         self.handshake_hash = bytes(state.get_handshake_hash())
+        protocol = state.noise_protocol
+        sending, receiving = protocol.cipher_state_encrypt, protocol.cipher_state_decrypt
+        self.core = NoiseSession(
+            CounterCipher(sending.k, sending.n), CounterCipher(receiving.k, receiving.n), buffer_bytes_max=RECEIVE_BUFFER_BYTES_MAX_UNPROVEN
+        )
         self._wire = wire
-        self._state = state
-        self._sealed = bytearray()
-        self._plain = bytearray()
+        self._plain: tuple[bytes, ...] = ()
+        self._failure: LadingError | None = None
+        self._handle(self.core.feed(wire.take_buffered(), trio.current_time()))
 
-    async def receive(self) -> bytes:
-        """All plain bytes that are there, at least one. Raises StreamBroken."""
+    async def receive(self) -> tuple[bytes, ...]:
+        """Everything plain that is there, at least one byte. Raises StreamBroken, RemoteError."""
         while not self._plain:
-            self._sealed += await self._wire.read_some()
-            self._open_messages()
-        data = bytes(self._plain)
-        self._plain.clear()
-        return data
+            if self._failure is not None:
+                raise self._failure
+            size = await self._wire.receive_into(self.core.room())
+            self._handle(self.core.step(Arrived(size) if size else Ended(), trio.current_time()))
+        plain, self._plain = self._plain, ()
+        return plain
 
-    def _open_messages(self) -> None:
-        position = 0
-        while len(self._sealed) - position >= LENGTH_BYTES:
-            begin = position + LENGTH_BYTES
-            end = begin + int.from_bytes(self._sealed[position:begin], "big")
-            if len(self._sealed) < end:
-                break
-            try:
-                self._plain += self._state.decrypt(bytes(self._sealed[begin:end]))
-            except Exception as error:  # a door: the library has several classes for one bad message
-                raise StreamBroken("the connection was tampered with") from error
-            position = end
-        del self._sealed[:position]
+    def trust(self) -> None:
+        """The peer is proven: it may have large buffers."""
+        self.core.buffer_bytes_max = RECEIVE_BUFFER_BYTES_MAX
+
+    def tick(self, now_s: float) -> None:
+        """Raises RemoteError when a message stayed half received."""
+        self._handle(self.core.step(Tick(), now_s))
+        if self._failure is not None and not self._plain:
+            raise self._failure
+
+    def _handle(self, effects: tuple[object, ...]) -> None:
+        for effect in effects:
+            if isinstance(effect, Plain):
+                self._plain += effect.messages
+            elif isinstance(effect, Failed):
+                self._failure = effect.error
+            elif isinstance(effect, Finished):
+                self._failure = StreamBroken("the peer closed the connection")
 
     async def read(self, n: int) -> bytes:
-        """Exactly n bytes."""
-        data = bytearray()
+        """Exactly n bytes: for negotiation."""
+        data = b""
         while len(data) < n:
-            data += await self.receive()
-        self._plain[:0] = data[n:]
-        return bytes(data[:n])
+            data += b"".join(await self.receive())
+        if len(data) > n:
+            self._plain = (data[n:], *self._plain)
+        return data[:n]
 
-    async def send(self, data: bytes) -> None:
+    async def send(self, pieces: Sequence[Piece]) -> None:
         """Seals and writes all of it."""
-        pieces: list[bytes] = []
-        for begin in range(0, len(data), PLAIN_BYTES_MAX):
-            sealed = self._state.encrypt(data[begin : begin + PLAIN_BYTES_MAX])
-            pieces += (len(sealed).to_bytes(LENGTH_BYTES, "big"), sealed)
-        await self._wire.write(b"".join(pieces))
+        await self._wire.write(memoryview(self.core.say(pieces, trio.current_time())))
 
-    write = send
+    async def write(self, data: bytes) -> None:
+        """As ``send``: for negotiation."""
+        await self.send((data,))
 
 
-def _session(wire: Wire, secured: object, preshared_key: PresharedKey) -> Session:
+def session_of(wire: Wire, secured: object, preshared_key: PresharedKey) -> Session:
     """Takes the finished Noise state out of the library's session; nothing was read beyond the handshake."""
+    return Session(wire, secured.conn.noise_state, remote_of(secured), preshared_key)  # type: ignore[attr-defined]
+
+
+def remote_of(secured: object) -> PeerId:
+    """Whom the library's handshake has proven. Raises RemoteError(WRONG_PEER) when it is no Ed25519 key."""
     remote = PeerId(secured.get_remote_peer().to_bytes())  # type: ignore[attr-defined]
     if not is_peer_id(remote):
         raise RemoteError(Reason.WRONG_PEER, f"peer id {remote.hex()}, one of an Ed25519 key wanted")
-    return Session(wire, secured.conn.noise_state, remote, preshared_key)  # type: ignore[attr-defined]
+    return remote
 
 
-async def secure_outbound(wire: Wire, identity: Identity, peer: PeerId | None, preshared_key: PresharedKey) -> Session:
-    """The initiator's handshake. Raises DialFailed(FENCE, WRONG_PEER, UNREACHABLE)."""
+async def secure_outbound(
+    wire: Wire,
+    identity: Identity,
+    peer: PeerId | None,
+    preshared_key: PresharedKey,
+    session_of: Callable[[Wire, object, PresharedKey], S],
+) -> S:
+    """The initiator's handshake; ``session_of`` takes over what it leaves. Raises DialFailed(FENCE, WRONG_PEER, UNREACHABLE)."""
     pattern = _FencedPattern(identity, preshared_key.secret)
     try:
         secured = await pattern.handshake_outbound(wire, None if peer is None else ID(peer))
-        return _session(wire, secured, preshared_key)
+        return session_of(wire, secured, preshared_key)
     except StreamBroken as error:
         # The only thing awaited is the answer to the first message, and only the fence hangs up on that.
         raise DialFailed(Reason.FENCE, f"refused at the first handshake message under {preshared_key!r}") from error
@@ -176,8 +203,10 @@ async def secure_outbound(wire: Wire, identity: Identity, peer: PeerId | None, p
         raise DialFailed(Reason.UNREACHABLE, f"handshake failed: {type(error).__name__}") from error
 
 
-async def secure_inbound(wire: Wire, identity: Identity, keys: Sequence[PresharedKey]) -> Session:
-    """The responder's handshake. Raises RemoteError(FENCE, MALFORMED, WRONG_PEER), StreamBroken."""
+async def secure_inbound(
+    wire: Wire, identity: Identity, keys: Sequence[PresharedKey], session_of: Callable[[Wire, object, PresharedKey], S]
+) -> S:
+    """The responder's handshake; ``session_of`` takes over its end. Raises RemoteError(FENCE, MALFORMED, WRONG_PEER), StreamBroken."""
     size = int.from_bytes(await wire.read(LENGTH_BYTES), "big")
     if size != FIRST_MESSAGE_BYTES:
         raise RemoteError(Reason.FENCE, f"first handshake message of {size} bytes, {FIRST_MESSAGE_BYTES} wanted")
@@ -191,7 +220,7 @@ async def secure_inbound(wire: Wire, identity: Identity, keys: Sequence[Preshare
         raise RemoteError(Reason.FENCE, f"none of {len(keys)} keys opens the first handshake message")
     wire.unread(size.to_bytes(LENGTH_BYTES, "big") + first)
     try:
-        return _session(wire, await pattern.handshake_inbound(wire), key)
+        return session_of(wire, await pattern.handshake_inbound(wire), key)
     except LadingError:
         raise
     except Exception as error:  # a door: what the library raises for a peer that talks nonsense

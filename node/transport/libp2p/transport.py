@@ -18,9 +18,10 @@ from .addresses import concrete, multiaddr_of, parse
 from .budget import RateBudget
 from .connection import Libp2pConnection
 from .doorkeeper import HANDSHAKE_TIMEOUT_S, Doorkeeper
+from .lane import LANES, OWN, LaneSession
 from .mux import MUXER_PROTOCOL
 from .negotiate import propose, respond
-from .noise import Identity, Session, secure_inbound, secure_outbound, security_protocol
+from .noise import Identity, secure_inbound, secure_outbound, security_protocol
 from .wire import Wire
 
 if TYPE_CHECKING:
@@ -40,14 +41,17 @@ STOP_FLUSH_S = 0.5
 class Libp2pTransport:
     """One node's network. ``run`` once; dial and accept while it runs."""
 
-    def __init__(self, key_seed: bytes, network: NetworkId, listen: Sequence[str], *, keys: Sequence[PresharedKey] = ()) -> None:
+    def __init__(
+        self, key_seed: bytes, network: NetworkId, listen: Sequence[str], *, keys: Sequence[PresharedKey] = (), lane: str = OWN.name
+    ) -> None:
         """key_seed: 32 bytes of the node's Ed25519 key. listen: multiaddrs, port 0 for any; none: dial only.
 
-        keys: as for ``set_preshared_keys``. Raises UsageError for a bad address.
+        keys: as for ``set_preshared_keys``. lane: one of LANES. Raises UsageError for a bad address.
         """
         self.identity = Identity.from_seed(key_seed, network)
         self.peer_id: PeerId = self.identity.peer
         self._listen_addresses = tuple(parse(address) for address in listen)
+        self._lane = LANES[lane]
         self._security_protocol = security_protocol(network)
         self._keys: tuple[PresharedKey, ...] = ()
         self.set_preshared_keys(keys)
@@ -180,9 +184,9 @@ class Libp2pTransport:
             return True
         return len(inbound) < CONNECTIONS_INBOUND_MAX
 
-    async def _upgrade_inbound(self, wire: Wire) -> Session:
+    async def _upgrade_inbound(self, wire: Wire) -> LaneSession:
         await respond(wire, lambda proposed: proposed == self._security_protocol)
-        session = await secure_inbound(wire, self.identity, self._keys)
+        session = await secure_inbound(wire, self.identity, self._keys, self._lane.session)
         await respond(session, lambda proposed: proposed == MUXER_PROTOCOL)
         return session
 
@@ -215,7 +219,7 @@ class Libp2pTransport:
             wire = Wire(stream)
             if not await propose(wire, self._security_protocol):
                 raise DialFailed(Reason.UNREACHABLE, f"no node of this network at {address}")
-            session = await secure_outbound(wire, self.identity, peer, preshared_key)
+            session = await secure_outbound(wire, self.identity, peer, preshared_key, self._lane.session)
             if session.remote == self.peer_id:
                 raise DialFailed(Reason.WRONG_PEER, f"{address} is this node itself")
             if not await propose(session, MUXER_PROTOCOL):
@@ -232,9 +236,9 @@ class Libp2pTransport:
         return connection
 
     # --- both -----------------------------------------------------------------------------------------------------
-    def _connection(self, wire: Wire, session: Session, *, outbound: bool, remote_address: str) -> Libp2pConnection:
+    def _connection(self, wire: Wire, session: LaneSession, *, outbound: bool, remote_address: str) -> Libp2pConnection:
         budget = self._budget(session.remote)
-        return Libp2pConnection(wire, session, outbound=outbound, remote_address=remote_address, budget=budget)
+        return Libp2pConnection(wire, session, self._lane, outbound=outbound, remote_address=remote_address, budget=budget)
 
     async def _live(self, connection: Libp2pConnection) -> None:
         self._connections[connection] = None

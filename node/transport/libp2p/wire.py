@@ -1,4 +1,4 @@
-"""One TCP socket: options that notice a vanished peer, exact reads out of one large buffer."""
+"""One TCP socket: options that notice a vanished peer, exact reads for the handshake, reads into the session's buffer."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import trio
 
 from ..port import StreamBroken
 
-# One recv may bring this much: fewer wake-ups per byte, and every Noise message in it is opened in one go.
-READ_BYTES = 256 * 1024
+# During the handshake; the session brings a buffer of its own.
+READ_BYTES = 4 * 1024
 # How long a write may take: this, and what its bytes need on the slowest link that is worth having. A peer's read loop never
 # pauses, so whoever takes longer has stopped. (Writing in pieces, each with its own bound, cost a quarter of the speed.)
 WRITE_TIMEOUT_S = 30.0
@@ -58,13 +58,18 @@ class Wire:
         """Puts bytes back in front."""
         self._buffer[:0] = data
 
-    async def read_some(self) -> bytes:
-        """What is there, at least one byte and at most READ_BYTES (more only after ``unread``)."""
-        if not self._buffer:
-            return await self._receive()
+    def take_buffered(self) -> bytes:
+        """What was read beyond the handshake; it is the caller's from here on."""
         data = bytes(self._buffer)
         self._buffer.clear()
         return data
+
+    async def receive_into(self, room: memoryview) -> int:
+        """How many bytes were written to the front of ``room``; 0 when the peer's direction has ended."""
+        try:
+            return await self._stream.socket.recv_into(room)
+        except (OSError, trio.BrokenResourceError, trio.ClosedResourceError) as error:
+            raise StreamBroken(f"connection lost: {error}") from error
 
     async def _receive(self) -> bytes:
         try:
@@ -75,7 +80,7 @@ class Wire:
             raise StreamBroken("the peer closed the connection")
         return data
 
-    async def write(self, data: bytes) -> None:
+    async def write(self, data: bytes | memoryview) -> None:
         """All of it. Raises StreamBroken, also when it takes too long; half a message may be out by then."""
         try:
             with trio.fail_after(WRITE_TIMEOUT_S + len(data) / WRITE_RATE_MIN):

@@ -22,13 +22,16 @@ SO_ATTACH_FILTER = 26  # Linux
 
 
 class LoopbackWorld:
-    """Transports on loopback, each with a key made of its name."""
+    """Transports on loopback, each with a key made of its name. lanes: alice's, and everybody else's."""
+
+    def __init__(self, lanes: tuple[str, str] = ("own", "own")) -> None:
+        self.lanes = lanes
 
     def transport(self, name: str) -> Libp2pTransport:
         return self.transport_at(name, "/ip4/127.0.0.1/tcp/0")
 
     def transport_at(self, name: str, address: str) -> Libp2pTransport:
-        return Libp2pTransport(name.encode().ljust(32, b"."), NETWORK, [address])
+        return Libp2pTransport(name.encode().ljust(32, b"."), NETWORK, [address], lane=self.lanes[name != "alice"])
 
     def nowhere(self) -> str:
         with socket.socket() as sock:
@@ -36,9 +39,9 @@ class LoopbackWorld:
             return f"/ip4/127.0.0.1/tcp/{sock.getsockname()[1]}"
 
 
-async def connect_ours(nursery: trio.Nursery) -> tuple[Libp2pConnection, Libp2pConnection]:
+async def connect_ours(nursery: trio.Nursery, lanes: tuple[str, str] = ("own", "own")) -> tuple[Libp2pConnection, Libp2pConnection]:
     """(dialler's end, acceptor's end)."""
-    world = LoopbackWorld()
+    world = LoopbackWorld(lanes)
     alice, bob = world.transport("alice"), world.transport("bob")
     await start(nursery, alice)
     address = await start(nursery, bob)

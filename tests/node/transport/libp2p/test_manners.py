@@ -7,10 +7,13 @@ import pytest
 from ..manners import Manners
 from .loopback import LoopbackWorld
 
+LANES = ["own", "stock"]
 
-@pytest.fixture
-def world() -> LoopbackWorld:
-    return LoopbackWorld()
+
+@pytest.fixture(params=LANES)
+def world(request: pytest.FixtureRequest) -> LoopbackWorld:
+    """All on our lane, or all on the library's; test_lane.py pairs them."""
+    return LoopbackWorld((request.param, request.param))
 
 
 @pytest.fixture

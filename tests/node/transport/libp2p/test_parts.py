@@ -12,8 +12,6 @@ from typing import Any
 import pytest
 import trio
 import trio.testing
-from hypothesis import given
-from hypothesis import strategies as st
 from libp2p.peer.id import ID
 from libp2p.protocol_muxer.multiselect import Multiselect
 from libp2p.protocol_muxer.multiselect_client import MultiselectClient
@@ -21,18 +19,19 @@ from libp2p.protocol_muxer.multiselect_communicator import MultiselectCommunicat
 from libp2p.stream_muxer.yamux.yamux import Yamux
 from zeroconf import ServiceInfo
 
-from node.transport.libp2p import discovery, mux, negotiate, noise, wire
+from node.transport.libp2p import discovery, negotiate, noise, wire
 from node.transport.libp2p.addresses import TcpAddress, concrete, interface_hosts, multiaddr_of, parse
 from node.transport.libp2p.budget import RateBudget
 from node.transport.libp2p.doorkeeper import HANDSHAKE_TIMEOUT_S, Doorkeeper
-from node.transport.libp2p.mux import ACK, DATA, FIN, GO_AWAY, HEADER, PING, RST, SYN, WINDOW_UPDATE, Muxer, MuxStream
+from node.transport.libp2p.mux import PROCESS_BUDGET, Muxer, MuxStream
 from node.transport.libp2p.stream import END_MARKER, FramedStream
 from node.transport.libp2p.transport import Libp2pTransport
 from node.transport.port import DialFailed, PresharedKey, StreamBroken, StreamEnded
-from protocols.errors import DecodeError, LadingError, LocalError, Reason, RemoteError, UsageError
+from protocols.errors import DecodeError, LocalError, Reason, UsageError
 from protocols.frames import frame_header
 from protocols.limits import FRAME_BYTES_MAX
 from protocols.types import NetworkId, PeerId
+from protocols.yamux.frames import FIN, SYN, Kind, encode_header
 
 from ..manners import FENCE, PROTOCOL, open_pair, start
 from .loopback import NETWORK, LoopbackWorld, connect_ours, until
@@ -285,6 +284,9 @@ async def test_negotiation_with_the_library_works_both_ways(nursery: trio.Nurser
 class _NoSession:
     """A muxer under test is fed by hand."""
 
+    def trust(self) -> None:
+        """Nothing here has a buffer."""
+
 
 def make_muxer(*, initiator: bool = False) -> tuple[Muxer, list[MuxStream]]:
     opened: list[MuxStream] = []
@@ -294,149 +296,6 @@ def make_muxer(*, initiator: bool = False) -> tuple[Muxer, list[MuxStream]]:
     return muxer, opened
 
 
-def frame(kind: int, flags: int, stream_id: int, value: int | bytes = 0) -> bytes:
-    body = value if isinstance(value, bytes) else b""
-    return HEADER.pack(0, kind, flags, stream_id, len(body) if isinstance(value, bytes) else value) + body
-
-
-@given(st.lists(st.binary(max_size=100), max_size=5), st.lists(st.integers(1, 40), min_size=1, max_size=50))
-def test_frames_when_cut_anywhere_give_the_same_streams(contents: list[bytes], cuts: list[int]) -> None:
-    """Goal: the parser does not care how TCP cuts. Method: two streams' frames in turn, fed in random pieces."""
-
-    async def feed() -> None:
-        muxer, opened = make_muxer()
-        wire = frame(WINDOW_UPDATE, SYN, 1) + frame(DATA, SYN, 3, b"first")
-        for content in contents:
-            wire += frame(DATA, 0, 1, content) + frame(PING, SYN, 0, 9) + frame(DATA, 0, 3, content[::-1])
-        wire += frame(DATA, FIN, 1, b"last") + frame(WINDOW_UPDATE, RST, 3)
-        position, turn = 0, 0
-        while position < len(wire):
-            size = cuts[turn % len(cuts)]
-            muxer.feed_untrusted(wire[position : position + size])
-            position, turn = position + size, turn + 1
-        one, three = opened
-        assert await one.receive_some() == b"".join(contents) + b"last"
-        assert await one.receive_some() == b""
-        assert await three.receive_some() == b"first" + b"".join(content[::-1] for content in contents)
-        with pytest.raises(StreamBroken):
-            await three.receive_some()
-
-    trio.run(feed)
-
-
-@given(st.binary(max_size=200))
-def test_frames_when_nonsense_raise_nothing_but_ours(data: bytes) -> None:
-    """Goal: no byte from a peer is a bug of ours. Method: random bytes behind a valid start."""
-
-    async def feed() -> None:
-        muxer, _ = make_muxer()
-        with suppress(LadingError):
-            muxer.feed_untrusted(frame(WINDOW_UPDATE, SYN, 1) + data)
-
-    trio.run(feed)
-
-
-@pytest.mark.parametrize(
-    ("wire", "reason"),
-    [
-        pytest.param(struct.pack("!BBHII", 1, 0, 0, 1, 0), Reason.MALFORMED, id="version"),
-        pytest.param(frame(4, 0, 1), Reason.MALFORMED, id="type"),
-        pytest.param(frame(WINDOW_UPDATE, SYN, 2), Reason.MALFORMED, id="our parity"),
-        pytest.param(frame(WINDOW_UPDATE, SYN, 0), Reason.MALFORMED, id="stream 0"),
-        pytest.param(frame(WINDOW_UPDATE, SYN, 1) * 2, Reason.MALFORMED, id="opened twice"),
-        pytest.param(frame(WINDOW_UPDATE, SYN, 1) + frame(DATA, 0, 1, bytes(256 * 1024 + 1))[:12], Reason.FLOOD, id="beyond the window"),
-        pytest.param(frame(DATA, 0, 9, b"")[:8] + (2**31).to_bytes(4, "big"), Reason.FLOOD, id="huge frame for no stream"),
-        pytest.param(frame(PING, SYN, 0, 1) * 5000, Reason.FLOOD, id="pings without end"),
-        pytest.param(frame(GO_AWAY, 0, 0), Reason.UNREACHABLE, id="farewell"),
-    ],
-)
-async def test_frames_when_they_break_a_rule_end_the_connection(wire: bytes, reason: Reason) -> None:
-    """Goal: every bound of the muxer holds. Method: one violation each."""
-    muxer, _ = make_muxer()
-    with pytest.raises((RemoteError, StreamBroken)) as caught:
-        muxer.feed_untrusted(wire)
-    assert caught.value.reason is reason
-
-
-async def test_streams_when_too_many_are_opened_are_reset() -> None:
-    """Goal: bounded streams, both ways. Method: open one more than allowed; the answers are ACKs and one RST."""
-    muxer, opened = make_muxer()
-    for number in range(mux.STREAMS_INBOUND_MAX + 1):
-        muxer.feed_untrusted(frame(WINDOW_UPDATE, SYN, 2 * number + 1))
-    assert len(opened) == mux.STREAMS_INBOUND_MAX
-    answers = [HEADER.unpack(each)[2] for each in muxer._control]
-    assert answers == [ACK] * mux.STREAMS_INBOUND_MAX + [RST]
-    for _ in range(mux.STREAMS_OUTBOUND_MAX):
-        muxer.open()
-    with pytest.raises(StreamBroken):
-        muxer.open()
-
-
-async def test_window_when_the_application_reads_grows_to_its_cap_and_no_further() -> None:
-    """Goal: only drained streams get the large window. Method: feed and read; count what is granted; an unread stream gets nothing."""
-    muxer, opened = make_muxer()
-    muxer.feed_untrusted(frame(WINDOW_UPDATE, SYN, 1) + frame(WINDOW_UPDATE, SYN, 3) + frame(DATA, 0, 3, bytes(200_000)))
-    granted = mux.WINDOW_BYTES
-    muxer._control.clear()
-    for _ in range(40):
-        piece = min(granted, 100_000)
-        muxer.feed_untrusted(frame(DATA, 0, 1, bytes(piece)))
-        granted -= piece
-        await opened[0].receive_some()
-        for each in muxer._control:
-            _, kind, _, stream_id, value = HEADER.unpack(each)
-            assert (kind, stream_id) == (WINDOW_UPDATE, 1)
-            granted += value
-        muxer._control.clear()
-        assert granted <= mux.WINDOW_BYTES_MAX
-    assert granted > mux.WINDOW_BYTES_MAX // 2
-
-
-async def test_stream_when_its_window_stays_shut_is_given_up_and_the_others_live(
-    nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Goal: patience with an end. Method: 60 s cut to 0.2 s; one stream is not read."""
-    assert mux.WINDOW_PATIENCE_S == 60
-    monkeypatch.setattr(mux, "WINDOW_PATIENCE_S", 0.2)
-    dialled, accepted = await connect_ours(nursery)
-    left, _right = await open_pair(dialled, accepted)
-    with trio.fail_after(PATIENCE_S):
-        await left.send(bytes(FRAME_BYTES_MAX))
-        with pytest.raises(StreamBroken):
-            await left.flush()
-        await open_pair(dialled, accepted)
-
-
-@pytest.mark.parametrize("is_stopped", [False, True])
-async def test_silent_peer_is_given_up_though_its_kernel_answers(
-    is_stopped: bool, nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Goal: a stopped process is noticed, an idle one is kept. Method: times cut to a hundredth, loops that stand still or run."""
-    assert (mux.PING_INTERVAL_S, mux.SILENCE_MAX_S) == (15, 45)
-    monkeypatch.setattr(mux, "PING_INTERVAL_S", 0.15)
-    monkeypatch.setattr(mux, "SILENCE_MAX_S", 0.45)
-    for name in ("read_loop", "ping_loop"):
-        monkeypatch.setattr(Muxer, name, _standing_still(getattr(Muxer, name), is_stopped))
-    world = LoopbackWorld()
-    alice, bob = world.transport("alice"), world.transport("bob")
-    await start(nursery, alice)
-    dialled = await alice.dial(await start(nursery, bob), bob.peer_id, FENCE)
-    with trio.move_on_after(1.5):
-        await dialled.closed.wait()
-    assert dialled.closed.is_set() == is_stopped
-
-
-def _standing_still(loop: Any, is_stopped: bool) -> Any:
-    """The loop, that does nothing on the acceptor's side if it is stopped."""
-
-    async def stand_or_run(muxer: Any) -> None:
-        if is_stopped and muxer._next_id % 2 == 0:
-            await trio.sleep_forever()
-        await loop(muxer)
-
-    return stand_or_run
-
-
 async def test_muxer_with_the_library_s_carries_data_both_ways(nursery: trio.Nursery) -> None:
     """Goal: the frames are Yamux. Method: our muxer and the stock one over one memory pipe; 2 MB there and back, half-closed, equal."""
     left, right = pipes()
@@ -444,11 +303,17 @@ async def test_muxer_with_the_library_s_carries_data_both_ways(nursery: trio.Nur
     class Session:
         """Ours reads what is there."""
 
-        async def receive(self) -> bytes:
-            return await left.read(1) if left._buffer else await _receive(left)
+        async def receive(self) -> tuple[bytes, ...]:
+            return (await left.read(1) if left._buffer else await _receive(left),)
 
-        async def send(self, data: bytes) -> None:
-            await left.write(data)
+        async def send(self, pieces: Any) -> None:
+            await left.write(b"".join(pieces))
+
+        def tick(self, now_s: float) -> None:
+            """Nothing here takes time."""
+
+        def trust(self) -> None:
+            """Nothing here has a buffer."""
 
     stock_connection: Any = right
     stock_connection.is_initiator = False
@@ -490,6 +355,7 @@ async def _receive(pipe: _Pipe) -> bytes:
 async def test_streams_when_handled_roughly_leave_nothing_and_lie_never(nursery: trio.Nursery) -> None:
     """Goal: no order of cancelled, reset, finished and half-read streams confuses the muxer. Method: 600 seeded rough conversations, 40
     at a time, frames numbered; every frame read is the next one sent, an end is only seen after all of them; then no stream is left."""
+    before = (PROCESS_BUDGET.grown_bytes, PROCESS_BUDGET.held_bytes)
     dialled, accepted = await connect_ours(nursery)
     chance = random.Random(7)
     limiter = trio.Semaphore(40)
@@ -539,13 +405,14 @@ async def test_streams_when_handled_roughly_leave_nothing_and_lie_never(nursery:
         await until(lambda: dialled.muxer.stream_count == accepted.muxer.stream_count == 0)
     assert min(ends.values()) > 20
     for muxer in (dialled.muxer, accepted.muxer):
-        assert (muxer._grown_bytes, len(muxer._stalled)) == (0, 0)
+        assert (muxer.core.budget.grown_bytes, muxer.core.budget.held_bytes) == (0, 0)
+    assert (PROCESS_BUDGET.grown_bytes, PROCESS_BUDGET.held_bytes) == before
 
 
 # --- frames and their end -----------------------------------------------------------------------------------------
 async def framed(wire: bytes, *, flags: int = 0) -> FramedStream:
     muxer, opened = make_muxer()
-    muxer.feed_untrusted(frame(WINDOW_UPDATE, SYN, 1) + frame(DATA, flags, 1, wire))
+    muxer._carry_out(muxer.core.feed([encode_header(Kind.DATA, SYN | flags, 1, len(wire)) + wire], 0.0))
     return FramedStream(opened[0], PROTOCOL)
 
 
