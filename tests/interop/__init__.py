@@ -1,0 +1,1 @@
+"""Our session and muxer under the standard ids, against other implementations of libp2p."""
