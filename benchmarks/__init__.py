@@ -2,6 +2,7 @@
 
 harness      nodes as processes, an API client for many calls at once, load of the machine, samples to files
 bounds       what the machine and the stock libp2p can do at best: each in a process of its own
+lane         session and muxer alone, two processes, against the stock library's; a line with a delay
 rows         one function per row of docs/PERFORMANCE.md
 plots        the curves
 chunk_store  how the chunk store was chosen (docs/decisions/0002); stands alone

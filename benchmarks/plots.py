@@ -33,3 +33,21 @@ def plot_curve(points: Mapping[int, Sequence[float]], before: float, after: floa
     for kind in ("svg", "png"):
         figure.savefig(RESULTS / f"p3_ack.{kind}", dpi=130, metadata={"Date": None} if kind == "svg" else None)
     plt.close(figure)
+
+
+def plot_lane(values: Mapping[str, Sequence[float]]) -> None:
+    """The lane: rate of one stream, ours and the stock library's; every run a dot, the medians bars."""
+    names = {"lane_one": "ours", "lane_stock": "stock py-libp2p"}
+    figure, axes = plt.subplots(figsize=(5, 3.6))
+    for place, (name, label) in enumerate(names.items()):
+        axes.bar(place, statistics.median(values[name]), width=0.5, color=("#135", "#9bb")[place], label=label)
+        axes.plot([place] * len(values[name]), values[name], ".", color="#a30", markersize=5)
+    axes.set_xticks(range(len(names)), list(names.values()))
+    axes.set_ylabel("MB/s")
+    axes.set_title("One stream between two processes")
+    axes.set_ylim(bottom=0)
+    axes.grid(alpha=0.25, axis="y")
+    figure.tight_layout()
+    for kind in ("svg", "png"):
+        figure.savefig(RESULTS / f"lane.{kind}", dpi=130, metadata={"Date": None} if kind == "svg" else None)
+    plt.close(figure)

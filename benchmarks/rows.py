@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from .harness import MIB, Called, Load, Row, RunningNode, TestNet, call_at_once, load_of, memory_of, random_file, settle
+from .lane import lane_rows
 
 RUNS = int(os.environ.get("BENCH_RUNS", "5"))
 BULK_MIB = int(os.environ.get("BENCH_BULK_MIB", "512"))
@@ -398,6 +399,15 @@ def _copies_full(status: Mapping[str, object]) -> bool:
     return len(full) >= int(status["sequences"])  # type: ignore[call-overload,no-any-return]
 
 
+def lane() -> list[Row]:
+    """Session and muxer alone, against the stock library's."""
+    from .plots import plot_lane
+
+    rows = lane_rows(RUNS, BULK_MIB)
+    plot_lane({row.name: row.values for row in rows})
+    return rows
+
+
 ROWS: Mapping[str, Callable[[], list[Row]]] = {
     "ingest": ingest,
     "bulk": bulk,
@@ -406,4 +416,5 @@ ROWS: Mapping[str, Callable[[], list[Row]]] = {
     "single": single,
     "memory": memory,
     "loss": loss,
+    "lane": lane,
 }
