@@ -219,7 +219,7 @@ class Files:
 
         with self._bus.subscribe(FactsAccepted, PeerConnected, PeerLost, name="ack", wanted=wanted) as news:
             if resumed:
-                self._replication.look_again()
+                self._replication.look_again(facts.key)
             while True:
                 holders = self._replication.holders(facts)
                 missing = self._replication.lacking(facts, statement, ack, holders)
@@ -670,7 +670,7 @@ class Files:
     async def _wait_gone(self, facts: RecordFacts, holders: Sequence[PeerId], act: str) -> set[PeerId]:
         """Waits a little for connected holders to follow a tombstone. Result: those that have not said so."""
         with self._bus.subscribe(FactsAccepted, name="remove") as news, trio.move_on_after(REMOVE_PATIENCE_S):
-            self._replication.look_again()
+            self._replication.look_again(facts.key)
             while any(self._peers.is_connected(peer) or peer == self._own.peer_id for peer in self._unfollowed(facts, holders, act)):
                 await news.__anext__()
         return self._unfollowed(facts, holders, act)
@@ -752,7 +752,7 @@ class Files:
         )
         attested = Attested(envelope=sign_pin(pin, key), chain=chain)
         await self._facts.submit_own((FactKind.PIN, encode(attested)))
-        self._replication.look_again()
+        self._replication.look_again(facts.key)
         return data
 
     def what_if(self, killed: frozenset[PeerId]) -> dict[str, object]:

@@ -56,7 +56,8 @@ from .peers import PeerConnected, PeerLost, Peers
 
 log = logging.getLogger(__name__)
 
-LOOK_INTERVAL_S = 5.0
+LOOK_INTERVAL_S = 5.0  # at what lacks something, and whether anything about nodes is other than it was
+LOOK_AT_ALL_INTERVAL_S = 600.0
 LOOK_PAUSE_S = 0.2  # hints about nodes that come together are looked at together
 LOOK_PAUSES_RECORDS = 5  # and hints about records
 COPIES_AT_ONCE_MAX = 4
@@ -117,7 +118,13 @@ class Replication:
         self._started_at = clock.monotonic()
         self._look = trio.Event()
         self._look_at_all = True
+        self._hurry = False
+        """Something was heard of nodes: the next look need not wait for more hints about records."""
+        self._looked_at = 0.0
         self._looked_at_all_at = 0.0
+        self._looked_under: object = None
+        self._open: set[RecordKey] = set()
+        """Records that lacked something when they were last looked at."""
         self._changed: set[RecordKey] = set()
         """Records of which something was heard since the last look."""
         self._copying: dict[tuple[bytes, PeerId], float] = {}
@@ -484,9 +491,13 @@ class Replication:
 
     # --- life -------------------------------------------------------------------------------------------------------
 
-    def look_again(self) -> None:
-        """Something may have changed: look soon, at everything."""
-        self._look_at_all = True
+    def look_again(self, key: RecordKey | None = None) -> None:
+        """Something may have changed: look soon, at one record or at everything."""
+        if key is None:
+            self._look_at_all = True
+        else:
+            self._open.add(key)
+        self._hurry = True
         self._look.set()
 
     async def run(self) -> None:
@@ -500,31 +511,58 @@ class Replication:
 
                 async def listen() -> None:
                     async for fact in news:
-                        if not isinstance(fact, FactsAccepted) or fact.kinds & KINDS_ABOUT_NODES:
-                            self.look_again()
-                        elif fact.records:
+                        if isinstance(fact, FactsAccepted):
                             self._changed |= fact.records
-                            self._look.set()
+                            self._look_at_all |= FactKind.REVOCATION in fact.kinds  # whose tombstones count, for one
+                        self._hurry |= not isinstance(fact, FactsAccepted) or bool(fact.kinds & KINDS_ABOUT_NODES)
+                        self._look.set()
 
                 nursery.start_soon(listen)
                 while True:
-                    # What is heard of a few records costs a look at those, however many there are; all are looked at when a node
-                    # comes, goes or changes, and from time to time.
-                    changed, self._changed = self._changed, set()
-                    look_at_all, self._look_at_all = self._look_at_all, False
-                    await self._look_once(nursery, None if look_at_all else changed)
-                    with trio.move_on_at(self._looked_at_all_at + min(LOOK_INTERVAL_S, max(0.5, self._grace_s / 2))) as interval:
+                    await self._look_at_some(nursery)
+                    with trio.move_on_at(self._looked_at + min(LOOK_INTERVAL_S, max(0.5, self._grace_s / 2))):
                         await self._look.wait()
-                    if interval.cancelled_caught:
-                        self._look_at_all = True
                     await self._pause()
                     self._look = trio.Event()
+
+    async def _look_at_some(self, nursery: trio.Nursery) -> None:
+        """What is heard of a few records costs a look at those and at what lacks something, however many there are. All are looked at
+        when a node comes, goes for good or changes in what decides about copies, and from time to time."""
+        only = self._changed | self._open
+        self._changed, self._open = set(), set()  # what is heard from here on is for the next look
+        look_at_all, self._look_at_all = self._look_at_all, False
+        self._hurry = False
+        now_s = self._looked_at = trio.current_time()
+        under = self._circumstances()
+        if look_at_all or under != self._looked_under or now_s - self._looked_at_all_at >= LOOK_AT_ALL_INTERVAL_S:
+            self._looked_under, self._looked_at_all_at = under, now_s
+            await self._look_once(nursery)
+        elif only:
+            await self._look_once(nursery, only)
+
+    def _circumstances(self) -> object:
+        """All that decides about the copies of every record alike: while it is the same, a record that lacked nothing lacks nothing."""
+        now_s = self._clock.monotonic()
+        self._refused = {mark: until for mark, until in self._refused.items() if until > now_s}
+        return (
+            self.gone(),
+            frozenset(self.knowledge.certified(self._now())),
+            self.knowledge.candidates(self._now()),
+            tuple(sorted(self.knowledge.generations.items())),
+            self._is_settled(now_s),
+            frozenset(self._refused),
+            self._holdings.is_frozen,
+        )
+
+    def _is_settled(self, now_s: float) -> bool:
+        """A node that has just come back presents what it has before it decides that anything is too much."""
+        return now_s - self._started_at > max(self._grace_s, SURPLUS_WAIT_S)
 
     async def _pause(self) -> None:
         """Hints that come together are looked at together: those about records wait longer, since a put sees to its own copies."""
         for _ in range(LOOK_PAUSES_RECORDS):
             await trio.sleep(LOOK_PAUSE_S)
-            if self._look_at_all:
+            if self._look_at_all or self._hurry:
                 return
 
     async def _follow(self, key: RecordKey, verdict: Verdict, came_with: Collection[tuple[Digest, bool]]) -> bool:
@@ -549,8 +587,6 @@ class Replication:
 
     async def _look_once(self, nursery: trio.Nursery, only: set[RecordKey] | None = None) -> None:
         """only: the records to look at; None: all."""
-        if only is None:
-            self._looked_at_all_at = trio.current_time()
         held = await self._holdings.all_held(only)
         by_record: dict[RecordKey, list[tuple[Digest, bool]]] = {}
         for key, _, object_hash, in_trash in held:
@@ -562,8 +598,8 @@ class Replication:
         live = frozenset({*self._peers.sessions, self._own.peer_id})
         own = self._own.peer_id
         unreceipted: dict[RecordKey, set[bytes]] = {}
-        # A node that has just come back presents what it has before it decides that anything is too much.
-        settled = now_s - self._started_at > max(self._grace_s, SURPLUS_WAIT_S)
+        settled = self._is_settled(now_s)
+        lacking: set[RecordKey] = set()
         kept: dict[RecordKey, list[HeldSequence]] = {}
         order = sorted(by_record.items())
         for number, (key, came_with) in enumerate(order):
@@ -575,7 +611,10 @@ class Replication:
             verdict = self.knowledge.verdict(facts)
             if await self._follow(key, verdict, came_with):
                 kept[key] = await self._holdings.sequences_of(key)
+                lacking.add(key)
             if verdict.statement is None:
+                if not all(in_trash for _, in_trash in came_with):
+                    lacking.add(key)  # until it is seen to be gone
                 continue
             _, statement = facts.statement(verdict.statement)
             counted = self.knowledge.counting(facts, now=self._now(), gone=gone)
@@ -615,6 +654,8 @@ class Replication:
                 )
         for key, its_roots in sorted(unreceipted.items()):
             await self._receipt_again(key, its_roots)
+        lacking |= unreceipted.keys() | {(view.owner, view.hash_id) for view in views} | {key for key, _ in self._dropping}
+        self._open |= lacking
         self._missing_since = {
             mark: at for mark, at in self._missing_since.items() if mark in sequences or (only is not None and mark[0] not in only)
         }
@@ -850,4 +891,4 @@ class Replication:
             log.info("copy failed to=%s error=%s", self.knowledge.peer_name(copy.target), error)
         finally:
             self._copying[mark] = self._clock.monotonic() + (0.0 if ok else COPY_RETRY_S)
-            self.look_again()
+            self.look_again(facts.key)
