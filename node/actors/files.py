@@ -12,7 +12,7 @@ from pathlib import Path
 import trio
 
 from protocols.codec import encode
-from protocols.crypto import FORMAT, SUITE, sha256
+from protocols.crypto import FORMAT, SUITE
 from protocols.errors import InvalidObject, LadingError, Partial, Reason, Refused, RemoteError, UsageError, Verdict
 from protocols.files.entries import EntryVerifier
 from protocols.files.hashid import cid_text
@@ -405,7 +405,7 @@ class Files:
         left = dict(names)
         local = await self._holdings.bodies([ChunkName(left[index]) for index in sorted(left)])
         for index, data in zip(sorted(left), local, strict=True):
-            if data is not None and await self._offload.run(sha256, data) == names[index]:
+            if data is not None:
                 await deliver(index, data)
                 del left[index]
         last: LadingError | None = None
@@ -470,7 +470,7 @@ class Files:
         if inline is not None:
             if len(files) != 1:
                 raise UsageError(f"{len(files)} files cannot go to one output", hint="name one with --entry")
-            sink: _Sink = _InlineSink(manifest, files[0], inline)
+            sink: _Sink = _InlineSink(manifest, files[0], inline, self._offload)
         else:
             assert output is not None or directory is not None
             target = self._target(manifest, wanted, files, statement, output, directory)
@@ -494,9 +494,7 @@ class Files:
                 async def deliver(chunk_index: int, data: bytes) -> None:
                     nonlocal done
                     chunk = planned[chunk_index]
-                    plain = await self._offload.run(chunk.open, data)
-                    await sink.write(chunk, plain)
-                    done += len(plain)
+                    done += await sink.take(chunk, data)
                     progress({"phase": "fetching", "bytes": done, "bytes_total": total, "sequences_total": len(roots)})
                     if keep:
                         await self._holdings.keep_chunks(statement.hash_id[:16], self._now() + OFFER_LIFETIME_S, [(chunk.name, data)])
@@ -794,7 +792,8 @@ class _Sink:
         """Already there from an earlier, interrupted get."""
         return False
 
-    async def write(self, chunk: PlannedChunk, plain: bytes | memoryview) -> None:
+    async def take(self, chunk: PlannedChunk, sealed: bytes) -> int:
+        """Opens a chunk that was hashed just now. Result: its plain bytes."""
         raise NotImplementedError
 
     async def sequence_done(self, sequence_index: int) -> None: ...
@@ -808,8 +807,9 @@ class _Sink:
 class _InlineSink(_Sink):
     """One entry's bytes, in order, to whoever called."""
 
-    def __init__(self, manifest: Manifest, entry_index: int, output: Callable[[bytes], Awaitable[None]]) -> None:
+    def __init__(self, manifest: Manifest, entry_index: int, output: Callable[[bytes], Awaitable[None]], offload: Offload) -> None:
         self._manifest = manifest
+        self._offload = offload
         self._entry = entry_index
         self._output = output
         self._verifier = EntryVerifier(manifest.entries[entry_index])
@@ -821,12 +821,14 @@ class _InlineSink(_Sink):
         if inline:
             await self._take(0, inline)
 
-    async def write(self, chunk: PlannedChunk, plain: bytes | memoryview) -> None:
+    async def take(self, chunk: PlannedChunk, sealed: bytes) -> int:
+        plain = await self._offload.run(_open_hashed, chunk, sealed)
         for part in chunk.slices:
             if part.entry_index == self._entry:
                 self._waiting[part.entry_offset] = bytes(plain[part.chunk_offset : part.chunk_offset + part.length])
         while self._at in self._waiting:
             await self._take(self._at, self._waiting.pop(self._at))
+        return len(plain)
 
     async def _take(self, offset: int, data: bytes) -> None:
         self._verifier.add(offset, data)
@@ -942,11 +944,11 @@ class _FileSink(_Sink):
     def has(self, sequence_index: int) -> bool:
         return sequence_index in self._done
 
-    async def write(self, chunk: PlannedChunk, plain: bytes | memoryview) -> None:
-        await self._offload.run(self._write, chunk, plain)
+    async def take(self, chunk: PlannedChunk, sealed: bytes) -> int:
+        return await self._offload.run(self._take, chunk, sealed)
 
-    def _write(self, chunk: PlannedChunk, plain: bytes | memoryview) -> None:
-        view = memoryview(plain)
+    def _take(self, chunk: PlannedChunk, sealed: bytes) -> int:
+        view = memoryview(_open_hashed(chunk, sealed))
         for part in chunk.slices:
             verifier = self._verifiers.get(part.entry_index)
             if verifier is None:
@@ -961,6 +963,7 @@ class _FileSink(_Sink):
                     os.close(descriptor)
             except OSError as error:
                 raise _disk_error(error, self._target) from error
+        return len(view)
 
     async def sequence_done(self, sequence_index: int) -> None:
         async with self._resume_lock:
@@ -999,6 +1002,10 @@ class _FileSink(_Sink):
             self._resume.unlink(missing_ok=True)
         except OSError as error:
             raise _disk_error(error, self._target) from error
+
+
+def _open_hashed(chunk: PlannedChunk, sealed: bytes) -> bytes | memoryview:
+    return chunk.open(sealed, hashed=True)
 
 
 def _disk_error(error: OSError, target: Path) -> LadingError:

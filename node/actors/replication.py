@@ -502,6 +502,7 @@ class Replication:
 
     async def run(self) -> None:
         """Looks whenever something is heard, and from time to time."""
+        self._look_at_all = True
         with self._bus.subscribe(FactsAccepted, PeerConnected, PeerLost, name="replication") as news:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._bundles.run)

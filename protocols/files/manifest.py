@@ -67,9 +67,9 @@ class PlannedChunk:
     def sealed_bytes(self) -> int:
         return sealed_bytes(self.content_bytes)
 
-    def open(self, sealed: bytes | memoryview) -> bytes | memoryview:
-        """Content without padding. Raises InvalidObject(WRONG_NAME | BAD_TAG | INTEGRITY)."""
-        return open_chunk(self.name, self.key, sealed, self.content_bytes)
+    def open(self, sealed: bytes | memoryview, *, hashed: bool = False) -> bytes | memoryview:
+        """Content without padding. hashed: the name was just compared. Raises InvalidObject(WRONG_NAME | BAD_TAG | INTEGRITY)."""
+        return open_chunk(self.name, self.key, sealed, self.content_bytes, hashed=hashed)
 
     def __repr__(self) -> str:
         return f"PlannedChunk({self.sequence_index}/{self.chunk_index}, {self.name.hex()[:8]}, {len(self.slices)} slices)"

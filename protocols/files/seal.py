@@ -45,13 +45,17 @@ def check_chunk_name(name: bytes, sealed: bytes | memoryview) -> None:
         raise InvalidObject(Reason.WRONG_NAME, "sealed bytes do not have this name")
 
 
-def open_chunk(name: bytes, key: bytes, sealed: bytes | memoryview, content_bytes: int | None = None) -> bytes | memoryview:
+def open_chunk(
+    name: bytes, key: bytes, sealed: bytes | memoryview, content_bytes: int | None = None, *, hashed: bool = False
+) -> bytes | memoryview:
     """Content of a sealed chunk: its name is checked first, then its tag; then the padding is cut off.
 
+    hashed: the caller has just compared the name.
     content_bytes: as the manifest says; without it the zero padding stays behind the content (offsets are the same).
     Raises InvalidObject(WRONG_NAME | BAD_TAG | INTEGRITY).
     """
-    check_chunk_name(name, sealed)
+    if not hashed:
+        check_chunk_name(name, sealed)
     plain = aead_open(key, sealed)
     if content_bytes is None or content_bytes == len(plain):
         return plain
