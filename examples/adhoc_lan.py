@@ -24,7 +24,7 @@ def main(directory: Path) -> None:
     office, visitor = directory / "office", directory / "visitor"
 
     # `lading init --domain harbour`: new keys and certificates. The recovery kit is shown once and belongs on paper.
-    founded = init_home(office, domain="harbour", name="office", country="DE", listen=LOOPBACK, network_ticket=None, passphrase=None)
+    founded = init_home(office, domain="harbour", name="office", country="DE", listen=LOOPBACK, passphrase=None)
     print(f"founded domain {founded['domain']}, the recovery kit has {len(str(founded['recovery_kit']).splitlines())} lines")
 
     with Nodes(mdns="false") as nodes:

@@ -6,9 +6,10 @@ clock entropy offload   the only callers of the wall clock, of randomness, of th
 actor supervisor bus    mailbox and reply; the tree and what to do when one falls; facts upward
 transport/         port, the libp2p twin and the memory twin
 actors/            storage, membership, peers, session, files, replication …
-services           the table: protocol id, who may ask, limits
+services           the tables: who may open which protocol, with limits; which facts are told to whom
 own sources        what this node is; what `put` reads
 home joining run   the home directory; `lading join`; `lading start`
+founding           `lading init --network`: a further domain in a network
 recovery           what a founder's recovery kit does when no issuer lives, and on a home that stands still
 probe              how long the event loop is held, when asked to watch
 demo               five nodes A-E in five processes

@@ -142,6 +142,8 @@ class NodeApi:
                     "node": entry.identity.host,
                     "member": entry.identity.member,
                     "member_id": entry.identity.member_id.hex(),
+                    "domain": entry.identity.domain,
+                    "domain_id": entry.identity.domain_id.hex(),
                     "peer_id": peer_id_text(peer),
                     "addresses": list(entry.value.addresses),
                     "connected": session is not None,
@@ -164,6 +166,8 @@ class NodeApi:
             "member": node.own.member_id.hex(),
             "member_name": identity.member,
             "domain": identity.domain,
+            "domain_id": node.own.domain_id.hex(),
+            "domains": node.domains(),
             "listen": list(node.listen),
             "peers": self._peer_rows(),
             "ledger": {},
@@ -234,12 +238,15 @@ class NodeApi:
     async def _invite(self, args: Args, **_: object) -> Answer:
         role = str(args.get("role") or "member")
         node = bool(args.get("node"))
-        if role not in ("member", "holder", "full"):
-            raise UsageError(f"--role {role!r}: member, holder or full wanted")
+        domain = bool(args.get("domain")) or role == "domain"
+        if role not in ("member", "holder", "full", "domain"):
+            raise UsageError(f"--role {role!r}: member, holder, full or domain wanted")
+        if domain and (node or role not in ("member", "domain")):
+            raise UsageError("a ticket is for a domain or for a node, not for both", hint="lading invite --domain")
         expires_s = int(cast(int, args.get("expires_s") or TICKET_LIFETIME_S))
         if not 0 < expires_s <= EXPIRES_S_MAX:
             raise UsageError(f"a ticket for {expires_s} s, at most {EXPIRES_S_MAX} wanted")
-        data = await self.node.membership.invite(node=node, holder_only=role != "full", expires_s=expires_s)
+        data = await self.node.membership.invite(node=node, holder_only=role != "full", expires_s=expires_s, domain=domain)
         return Answer(data | {"expires": iso(cast(int, data["expires"]))})
 
     async def _invite_list(self, args: Args, **_: object) -> Answer:
@@ -383,7 +390,7 @@ class NodeApi:
         return Answer(data)
 
     def _node(self, text: str) -> PeerId:
-        """A node by name, id, or unique prefix or ending of its id. Raises NOT_FOUND, UsageError."""
+        """A node by name, id, or unique prefix or ending of its id, ours before another domain's. Raises NOT_FOUND, UsageError."""
         node = self.node
         found = [
             PeerId(entry.value.peer_id)
@@ -396,6 +403,8 @@ class NodeApi:
         ]
         if not found:
             raise LadingError(Reason.NOT_FOUND, f"no node is called {text!r}", hint="lading peers")
+        ours = node.knowledge.addresses(of=node.own.domain_id)
+        found = [peer for peer in found if peer in ours] or found
         if len(found) > 1:
             raise UsageError(f"{len(found)} nodes are called {text!r}", hint="give the peer id: lading peers --json")
         return found[0]

@@ -29,6 +29,7 @@ from protocols.identity.keyfiles import (
     MemberKey,
     NetworkKey,
     NodeKey,
+    RootKey,
     is_protected,
     key_file,
     open_key_file,
@@ -100,10 +101,10 @@ def _write_key(
     home: Path, name: str, content: IssuerKey | MemberKey | NodeKey | NetworkKey, passphrase: bytes | None, entropy: Entropy
 ) -> None:
     data = seal_key_file(key_file(content), passphrase, salt=entropy.token(16), nonce=entropy.token(12))
-    _write_private(home / IDENTITY_FOLDER / f"{name}.key", data)
+    write_private(home / IDENTITY_FOLDER / f"{name}.key", data)
 
 
-def _write_private(path: Path, data: bytes) -> None:
+def write_private(path: Path, data: bytes) -> None:
     """Mode 0600, whole or not at all, durable."""
     part = path.with_name(path.name + ".part")
     descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
@@ -133,27 +134,38 @@ def _host_label(name: str) -> str:
 
 def found_domain(domain: str, entropy: Entropy, now: int) -> Founding:
     """Root, issuer, network and its first fence. Raises UsageError for a name that cannot stand in a certificate."""
+    root_key = make_domain(domain, entropy, now)
+    root, issuer = root_key.certificate, certify_issuer(root_key, entropy, now)
+    identifier = network_id(fingerprint(root), entropy.token(32))
+    fence = founding_fence(root_key.seed, root, identifier)
+    network = NetworkKey(id=identifier, name=domain, roots=(root,), fences=(fence,))
+    return Founding(root_key.seed, root, issuer, network)
+
+
+def make_domain(domain: str, entropy: Entropy, now: int) -> RootKey:
+    """The root of a new domain. Raises UsageError for a name that cannot stand in a certificate."""
     if not is_name(domain):
         raise UsageError(f"--domain {domain!r}: 1 to 64 bytes of printable text wanted")
-    root_key = SigningKey(entropy.token(32))
+    key = SigningKey(entropy.token(32))
     begins = now - NOT_BEFORE_MARGIN_S
-    root = make_root(root_key, domain, serial=entropy.token(16), not_before=begins, not_after=begins + ROOT_LIFETIME_S)
-    issuer_seed, issuer_hpke = entropy.token(32), entropy.token(32)
-    issuer_key = SigningKey(issuer_seed)
-    issuer = make_issuer(
-        root_key,
-        root,
-        issuer_public=issuer_key.public,
-        hpke_public=HpkePrivateKey(issuer_hpke).public,
+    root = make_root(key, domain, serial=entropy.token(16), not_before=begins, not_after=begins + ROOT_LIFETIME_S)
+    return RootKey(seed=key.seed, certificate=root)
+
+
+def certify_issuer(root: RootKey, entropy: Entropy, now: int) -> IssuerKey:
+    """The first issuing key of a domain."""
+    seed, hpke_seed = entropy.token(32), entropy.token(32)
+    begins = now - NOT_BEFORE_MARGIN_S
+    certificate = make_issuer(
+        SigningKey(root.seed),
+        root.certificate,
+        issuer_public=SigningKey(seed).public,
+        hpke_public=HpkePrivateKey(hpke_seed).public,
         serial=entropy.token(16),
         not_before=begins,
         not_after=begins + ISSUER_LIFETIME_S,
     )
-    domain_id = fingerprint(root)
-    identifier = network_id(domain_id, entropy.token(32))
-    fence = founding_fence(root_key.seed, root, identifier)
-    network = NetworkKey(id=identifier, name=domain, roots=(root,), fences=(fence,))
-    return Founding(root_key.seed, root, IssuerKey(seed=issuer_seed, hpke_seed=issuer_hpke, chain=(issuer,)), network)
+    return IssuerKey(seed=seed, hpke_seed=hpke_seed, chain=(certificate,))
 
 
 def certify_member(founding: Founding, name: str, entropy: Entropy, now: int, *, nodes_max: int, weight_max: int) -> MemberKey:
@@ -212,6 +224,7 @@ def recovery_kit_text(founding: Founding | None, network: NetworkKey, member: Me
             root_secret=member.root_secret,
             real_id=member.real_id,
             salt=member.salt,
+            founder=network.roots[0] if founding is not None and network.roots[0] != founding.root else b"",
         )
     )
 
@@ -223,21 +236,34 @@ def init_home(
     name: str | None,
     country: str | None,
     listen: Sequence[str],
-    network_ticket: str | None,
     passphrase: bytes | None,
 ) -> dict[str, object]:
     """A new home that founds a domain, and with it a network. Result: ids, and the recovery kit, which is nowhere else.
 
     Raises UsageError, Refused, LadingError(CONFLICT) when there is a home already.
     """
-    if network_ticket is not None:
-        raise LadingError(
-            Reason.REFUSED,
-            "a second domain in an existing network comes with cross-domain access",
-            hint="found a network of its own: lading init --domain NAME",
-        )
     entropy, now = SystemEntropy(), int(SystemClock().now())
     founding = found_domain(domain, entropy, now)
+    return write_founded(
+        home, founding, domain=domain, name=name, country=country, listen=listen, passphrase=passphrase, entropy=entropy, now=now
+    )
+
+
+def write_founded(
+    home: Path,
+    founding: Founding,
+    *,
+    domain: str,
+    name: str | None,
+    country: str | None,
+    listen: Sequence[str],
+    passphrase: bytes | None,
+    entropy: Entropy,
+    now: int,
+    facts: Sequence[tuple[int, bytes]] = (),
+    extra: Mapping[str, object] | None = None,
+) -> dict[str, object]:
+    """The first home of a domain, of a new member. facts: (kind, body) known from the start; extra: settings. Result: as ``init_home``."""
     label = _host_label(name or "")
     member = certify_member(founding, name or domain, entropy, now, nodes_max=FOUNDER_NODES_MAX, weight_max=FOUNDER_WEIGHT_MAX)
     node = certify_node(member, label, entropy, now)
@@ -246,7 +272,8 @@ def init_home(
     _write_key(home, "member", member, passphrase, entropy)
     _write_key(home, "node", node, passphrase, entropy)
     _write_key(home, "network", founding.network, passphrase, entropy)
-    _write_config(home, name=label, country=country or "", listen=listen, extra={})
+    _write_config(home, name=label, country=country or "", listen=listen, extra=extra or {})
+    with_ledger(home, facts)
     own = open_home(home, passphrase)
     return {
         "home": str(home),
@@ -453,7 +480,7 @@ def export_keys(home: Path, target: Path, *, passphrase: Passphrase) -> dict[str
     if not parts:
         raise LadingError(Reason.NOT_FOUND, "this home has no member's keys", hint="export them on the member's full node")
     try:
-        _write_private(target, encode(_KeyBundle(BUNDLE_MAGIC, 1, tuple(parts))))
+        write_private(target, encode(_KeyBundle(BUNDLE_MAGIC, 1, tuple(parts))))
     except OSError as error:
         raise LadingError(Reason.FAILED, f"{target}: {error.strerror}") from error
     return {"file": str(target), "keys": [name for name, _ in parts], "protected": all(is_protected(data) for _, data in parts)}
@@ -481,7 +508,7 @@ def import_keys(home: Path, source: Path, *, passphrase: Passphrase) -> dict[str
         if target.exists() and target.read_bytes() != data:
             other.append(name)
             continue
-        _write_private(target, data)
+        write_private(target, data)
         taken.append(name)
     if not taken:
         raise LadingError(Reason.CONFLICT, f"this home has its own {' and '.join(other)} keys already", hint="use a new home")

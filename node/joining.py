@@ -12,11 +12,12 @@ from protocols.crypto import HpkePrivateKey, SigningKey
 from protocols.effects import Close, Send
 from protocols.errors import DecodeError, LadingError, Reason, Refused, RemoteError, UsageError
 from protocols.gossip.facts import FactKind
+from protocols.identity.attested import KnownFence
 from protocols.identity.keyfiles import MemberKey, NetworkKey, NodeKey, decode_key_file
 from protocols.identity.kit import RecoveryKit, parse_kit, recovery_kit
 from protocols.identity.members import member_id
 from protocols.identity.peers import peer_id_text
-from protocols.identity.tickets import ROLE_MEMBER, Ticket, decode_ticket, ticket_preshared_key
+from protocols.identity.tickets import ROLE_DOMAIN, ROLE_MEMBER, Ticket, decode_ticket, ticket_preshared_key
 from protocols.join import machine as j
 from protocols.limits import JOIN_ATTEMPTS_MAX
 from protocols.registry import decode_message, encode_message
@@ -69,12 +70,9 @@ def join_home(
     from .transport.libp2p.transport import Libp2pTransport  # the wire is loaded only by those who use it
 
     entropy, clock = SystemEntropy(), SystemClock()
-    try:
-        ticket = decode_ticket(ticket_text)
-    except DecodeError as error:
-        raise LadingError(error.reason, error.message, hint="ask for a new one: lading invite") from error
-    if int(clock.now()) > ticket.expires:
-        raise LadingError(Reason.TICKET_EXPIRED, "this ticket has expired", hint="ask for a new one: lading invite")
+    ticket = read_ticket(ticket_text, now=int(clock.now()))
+    if ticket.role == ROLE_DOMAIN:
+        raise UsageError("this ticket is for a domain of its own", hint="lading init --domain NAME --network TICKET")
     kit = parse_kit(kit_text) if kit_text is not None else None
     if kit is not None:
         _check_kit_fits(kit, ticket)
@@ -98,10 +96,9 @@ def join_again(home: Path, ticket_text: str, *, passphrase: Passphrase, on_progr
     from .transport.libp2p.transport import Libp2pTransport
 
     entropy, clock = SystemEntropy(), SystemClock()
-    try:
-        ticket = decode_ticket(ticket_text)
-    except DecodeError as error:
-        raise LadingError(error.reason, error.message, hint="ask for a new one: lading invite") from error
+    ticket = read_ticket(ticket_text, now=int(clock.now()))
+    if ticket.role == ROLE_DOMAIN:
+        raise UsageError("this ticket is for a domain of its own", hint="lading invite   or   lading invite --node")
     passphrase = asked_once(passphrase)
     with HomeLock(home):
         own = open_home(home, passphrase)
@@ -125,10 +122,8 @@ def join_again(home: Path, ticket_text: str, *, passphrase: Passphrase, on_progr
         else:
             node = NodeKey(seed=own.node.seed, chain=joined.chain)
         held = hold_back_facts(home)
-        network = NetworkKey(id=joined.network, name=own.network.name, roots=joined.roots, fences=joined.fences.fences)
-        facts: list[tuple[int, bytes]] = [(FactKind.REVOCATION, encode(entry)) for entry in joined.revocations.entries]
-        facts += [(FactKind.ANNOUNCEMENT, encode(entry.signed)) for entry in joined.address_book.entries]
-        with_ledger(home, facts)
+        network = first_network(joined, name=own.network.name)
+        with_ledger(home, facts_of(joined))
         write_rejoined(home, network=network, member=member, node=node, passphrase=passphrase)
     return {"home": str(home), "node": own.identity.host, "member": own.member_id.hex(), "held_back": held}
 
@@ -148,6 +143,36 @@ def _own_keys(own: OwnKeys, member: MemberKey | None, entropy: Entropy) -> Pendi
         salt=member.salt,
     )
     return PendingKeys(None, [own.node.seed, member.hpke_seed, member.seed, member.root_secret, member.salt], kit)
+
+
+def read_ticket(text: str, *, now: int) -> Ticket:
+    """Raises LadingError(TICKET_ALTERED | TICKET_EXPIRED | UNKNOWN_FORMAT)."""
+    try:
+        ticket = decode_ticket(text)
+    except DecodeError as error:
+        raise LadingError(error.reason, error.message, hint="ask for a new one: lading invite") from error
+    if now > ticket.expires:
+        raise LadingError(Reason.TICKET_EXPIRED, "this ticket has expired", hint="ask for a new one: lading invite")
+    return ticket
+
+
+def first_network(joined: j.Joined, *, name: str = "", further_fences: tuple[KnownFence, ...] = ()) -> NetworkKey:
+    """What the network's key file holds at first: of the roots the founding domain's, then ours if it is another."""
+    roots = tuple(dict.fromkeys((joined.founder, joined.domain_root)))
+    return NetworkKey(id=joined.network, name=name, roots=roots, fences=(*joined.fences.fences, *further_fences))
+
+
+def facts_of(joined: j.Joined) -> list[tuple[int, bytes]]:
+    """What an admission told of the network, as facts for the new home."""
+    facts: list[tuple[int, bytes]] = [(FactKind.DOMAIN, encode(entry.attested)) for entry in joined.domains]
+    facts += [(FactKind.REVOCATION, encode(entry)) for entry in joined.revocations.entries]
+    facts += [(FactKind.ANNOUNCEMENT, encode(entry.signed)) for entry in joined.address_book.entries]
+    return facts
+
+
+def static_peers(ticket: Ticket) -> tuple[str, ...]:
+    """Whom to dial first: where the ticket was made."""
+    return tuple(f"{address.multiaddr}/p2p/{peer_id_text(PeerId(address.peer_id))}" for address in ticket.addresses)
 
 
 class PendingKeys:
@@ -203,24 +228,35 @@ def _pending_keys(home: Path, ticket: Ticket, entropy: Entropy, kit: RecoveryKit
 async def ask_to_join(
     transport: Transport, ticket: Ticket, keys: PendingKeys, label: str, entropy: Entropy, clock: Clock, progress: Progress
 ) -> j.Joined:
-    """Dials the ticket's addresses one after the other until one answers. Raises LadingError."""
-    last = LadingError(Reason.UNREACHABLE, "the ticket names no address")
+    """Comes in as a member or as a further node. Raises LadingError."""
     is_member = ticket.role == ROLE_MEMBER
     key = SigningKey(keys.member_seed if is_member else keys.node_seed)
+
+    def newcomer() -> j.NewcomerMachine:
+        return j.NewcomerMachine(
+            ticket=ticket,
+            key=key,
+            hpke=HpkePrivateKey(keys.hpke_seed),
+            member_id=member_id(keys.real_id(label), keys.salt) if is_member else None,
+            label=keys.member_name(label) if is_member else label,
+            ephemeral_seeds=[entropy.token(32) for _ in range(JOIN_ATTEMPTS_MAX)],
+            now=int(clock.now()),
+        )
+
+    return await come_in(transport, ticket, newcomer, clock, progress)
+
+
+async def come_in(
+    transport: Transport, ticket: Ticket, newcomer: Callable[[], j.NewcomerMachine], clock: Clock, progress: Progress
+) -> j.Joined:
+    """Dials the ticket's addresses one after the other until one answers; ``newcomer`` makes the machine for each. Raises LadingError."""
+    last = LadingError(Reason.UNREACHABLE, "the ticket names no address")
     psk = PresharedKey("join", ticket.ticket_id, ticket_preshared_key(ticket))
     async with trio.open_nursery() as nursery:
         await nursery.start(transport.run)
         for address in ticket.addresses:
             progress({"phase": "joining", "waiting_for": address.multiaddr})
-            machine = j.NewcomerMachine(
-                ticket=ticket,
-                key=key,
-                hpke=HpkePrivateKey(keys.hpke_seed),
-                member_id=member_id(keys.real_id(label), keys.salt) if is_member else None,
-                label=keys.member_name(label) if is_member else label,
-                ephemeral_seeds=[entropy.token(32) for _ in range(JOIN_ATTEMPTS_MAX)],
-                now=int(clock.now()),
-            )
+            machine = newcomer()
             try:
                 with trio.fail_after(DIAL_TIMEOUT_S):
                     connection = await transport.dial(address.multiaddr, PeerId(address.peer_id), psk)
@@ -288,7 +324,7 @@ def write_admitted(
     now: int,
 ) -> dict[str, object]:
     """The home of the newcomer. A new member certifies its first node itself."""
-    network = NetworkKey(id=joined.network, name="", roots=joined.roots, fences=joined.fences.fences)
+    network = first_network(joined)
     member: MemberKey | None
     if ticket.role == ROLE_MEMBER:
         member = MemberKey(
@@ -304,9 +340,6 @@ def write_admitted(
         given = decode_key_file(joined.member_keys).content if joined.member_keys else None
         member = given if isinstance(given, MemberKey) else None
         node = NodeKey(seed=keys.node_seed, chain=joined.chain)
-    facts: list[tuple[int, bytes]] = [(FactKind.REVOCATION, encode(entry)) for entry in joined.revocations.entries]
-    facts += [(FactKind.ANNOUNCEMENT, encode(entry.signed)) for entry in joined.address_book.entries]
-    static = tuple(f"{address.multiaddr}/p2p/{peer_id_text(PeerId(address.peer_id))}" for address in ticket.addresses)
     write_joined(
         home,
         network=network,
@@ -315,9 +348,9 @@ def write_admitted(
         name=label,
         listen=listen,
         passphrase=passphrase,
-        facts=facts,
+        facts=facts_of(joined),
         entropy=entropy,
-        extra={"static_peers": static},
+        extra={"static_peers": static_peers(ticket)},
     )
     own = open_home(home, passphrase)
     kit = {}

@@ -34,7 +34,8 @@ class IssuerKeys:
 
 @dataclass(frozen=True, slots=True, repr=False)
 class OwnKeys:
-    """All of it. node_chain: node, member, issuer. roots: DER root certificates of the domains we know, our own among them."""
+    """All of it. node_chain: node, member, issuer. roots: DER root certificates, first that of the domain that founded the network,
+    then ours if it is another; the network's other domains are facts."""
 
     network: Network
     domain_id: DomainId
@@ -49,6 +50,11 @@ class OwnKeys:
     @property
     def network_id(self) -> NetworkId:
         return NetworkId(self.network.id)
+
+    @property
+    def founder(self) -> DomainId:
+        """The domain that founded the network."""
+        return next(iter(self.roots))
 
     @property
     def peer_id(self) -> PeerId:

@@ -15,7 +15,8 @@ from protocols.gossip.facts import FactKind, fact_id
 from protocols.identity.announce import Announcement
 from protocols.identity.attested import Attested, KnownFence
 from protocols.identity.certificates import ISSUER, chain_validity, fingerprint, make_issuer, make_member, read_root, verify_issuer_chain
-from protocols.identity.fences import FenceSet, check_fence, founding_fence, sign_fence
+from protocols.identity.domains import DomainSet, check_domain
+from protocols.identity.fences import CheckedFence, FenceSet, check_fence, founding_fence, sign_fence
 from protocols.identity.keyfiles import IssuerKey, MemberKey, NetworkKey, is_protected
 from protocols.identity.kit import DomainRoot, RecoveryKit, parse_kit, root_certificate
 from protocols.identity.members import member_id
@@ -127,9 +128,11 @@ def restore_founder(
     )
     network = NetworkId(kit.network_id)
     fence = founding_fence(root.key.seed, root.certificate, network)
+    # The network's other domains are known by the word of the one that founded it, which may be another than this.
+    roots = tuple(dict.fromkeys((kit.founder or root.certificate, root.certificate)))
     write_joined(
         home,
-        network=NetworkKey(id=network, name=read_root(root.certificate).name, roots=(root.certificate,), fences=(fence,)),
+        network=NetworkKey(id=network, name=read_root(roots[0]).name, roots=roots, fences=(fence,)),
         member=member,
         node=certify_node(member, name, entropy, now),
         name=name,
@@ -219,7 +222,7 @@ def revoke_issuer(
             cutoff=at,
         )
         check_revocation(entry, own.network_id, own.roots)
-        number = FenceSet(check_fence(fence, own.network_id, own.roots) for fence in _fences_in(own, facts)).next_number()
+        number = _known_fences(own, facts).next_number()
         fence = sign_fence(root.key, (), own.network_id, domain_id=own.domain_id, number=number, time=now, secret=SystemEntropy().token(32))
         with_ledger(home, ((FactKind.REVOCATION, encode(entry)), (FactKind.FENCE, encode(fence))))
     return {"issuer": found[0].hex(), "cutoff": at, "fence": number}
@@ -266,5 +269,16 @@ def _known_issuers(own: OwnKeys, facts: Sequence[tuple[int, bytes]]) -> dict[byt
     return found
 
 
-def _fences_in(own: OwnKeys, facts: Sequence[tuple[int, bytes]]) -> list[KnownFence]:
-    return [*own.fences, *(decode(body, KnownFence) for kind, body in facts if kind == FactKind.FENCE)]
+def _known_fences(own: OwnKeys, facts: Sequence[tuple[int, bytes]]) -> FenceSet:
+    """The fences of all domains of the network."""
+    founder = own.roots[own.founder]
+    words = [decode(body, Attested) for kind, body in facts if kind == FactKind.DOMAIN]
+    domains = DomainSet(check_domain(word, own.network_id, founder=founder) for word in words)
+    roots = {**own.roots, **{domain.id: domain.value.root for domain in domains.entries}}
+    known: list[CheckedFence] = []
+    for fence in (*own.fences, *(decode(body, KnownFence) for kind, body in facts if kind == FactKind.FENCE)):
+        try:
+            known.append(check_fence(fence, own.network_id, roots))
+        except InvalidObject:
+            continue  # of a domain that is not in the network any more
+    return FenceSet(known)

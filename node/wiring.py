@@ -10,7 +10,7 @@ import trio
 
 from protocols.errors import StoreDamaged
 from protocols.gossip.facts import FactKind
-from protocols.identity.certificates import NodeIdentity, chain_validity
+from protocols.identity.certificates import NodeIdentity, chain_validity, read_root
 from protocols.identity.clockfloor import ClockFloor
 from protocols.identity.peers import peer_id_from_text
 from protocols.types import PeerId, StoreId, UnixSeconds
@@ -25,6 +25,7 @@ from .actors.knowledge import Knowledge
 from .actors.membership import Membership
 from .actors.peers import Peers
 from .actors.replication import Replication
+from .actors.scope import GossipScope
 from .actors.storage import StorageActor, StorageHandle
 from .bus import Bus
 from .clock import Clock, FlooredClock, clock_trouble
@@ -32,6 +33,7 @@ from .config import Config
 from .entropy import Entropy
 from .offload import Offload
 from .own import OwnKeys
+from .services import Standing, standing_of
 from .supervisor import Child, OnFall, Supervisor
 from .transport.port import Connection, PresharedKey, Stream, Transport
 
@@ -110,7 +112,7 @@ class Node:
             member_lifetime_s=int(config.member_lifetime_s),
             node_lifetime_s=int(config.node_lifetime_s),
         )
-        self.peers = Peers(world.transport, clock, entropy, self.bus, self, self.holdings.as_host(), lambda: self)
+        self.peers = Peers(world.transport, clock, entropy, self.bus, self, self.holdings.as_host(), self._gossip_scope)
         self.replication = Replication(
             own,
             self.facts,
@@ -254,6 +256,12 @@ class Node:
             free = 0
         return self.holdings.store_id, self.holdings.generation, free, bool(self.holdings.read_only)
 
+    def domains(self) -> list[str]:
+        """Names of the network's domains that are known here, the one that founded it first."""
+        known = self.knowledge.roots
+        founder = self.own.founder
+        return [read_root(known[founder]).name, *sorted(read_root(root).name for domain, root in known.items() if domain != founder)]
+
     # --- PeersHost --------------------------------------------------------------------------------------------------
 
     async def prove(self, connection: Connection, expected: PeerId | None) -> NodeIdentity:
@@ -265,31 +273,22 @@ class Node:
     async def serve_relayed(self, stream: Stream, peer: PeerId) -> None:
         await self.membership.serve_relayed(stream, peer)
 
+    def standing(self, identity: NodeIdentity) -> Standing:
+        return standing_of(identity.domain_id, self.own.domain_id)
+
     def dial_keys(self) -> Sequence[PresharedKey]:
         return self.membership.dial_keys()
 
     def address_book(self) -> Mapping[PeerId, tuple[str, ...]]:
         return self.knowledge.addresses()
 
-    # --- GossipHost -------------------------------------------------------------------------------------------------
+    # --- gossip -----------------------------------------------------------------------------------------------------
 
     def _announce(self, ids: tuple[bytes, ...], source: PeerId | None) -> None:
         self.peers.announce(ids, but=source)
 
-    def our_set(self) -> tuple[int, bytes]:
-        return self.knowledge.sketch.count, self.knowledge.sketch.digest()
-
-    def filter_unknown(self, ids: tuple[bytes, ...]) -> tuple[bytes, ...]:
-        return self.facts.filter_unknown(ids)
-
-    def bucket_ids(self, bucket: int) -> tuple[bytes, ...]:
-        return self.knowledge.sketch.ids_of(bucket)
-
-    async def load_bodies(self, ids: tuple[bytes, ...]) -> tuple[tuple[int, bytes], ...]:
-        return await self.facts.load_bodies(ids)
-
-    async def deliver(self, peer: PeerId, items_untrusted: tuple[tuple[int, bytes], ...]) -> None:
-        await self.facts.submit(items_untrusted, peer)
+    def _gossip_scope(self, identity: NodeIdentity) -> GossipScope:
+        return GossipScope(self.standing(identity), self.facts, self)
 
     def life_signs(self) -> tuple[tuple[bytes, int], ...]:
         now = self.clock.monotonic()

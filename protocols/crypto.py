@@ -42,6 +42,7 @@ class Label(enum.Enum):
     FENCE = b"lading/fence/1"
     ANNOUNCEMENT = b"lading/announcement/1"
     TICKET_STATE = b"lading/ticket-state/1"
+    DOMAIN = b"lading/domain/1"
     AUTH = b"lading/auth/1"
     JOIN_APPLICATION = b"lading/join-application/1"
     JOIN_ADMISSION = b"lading/join-admission/1"

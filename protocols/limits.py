@@ -87,8 +87,14 @@ CERTIFICATE_BYTES_MAX = 4096
 CHAIN_LENGTH_MAX = 4
 TICKETS_OPEN_MAX = 64
 FENCES_KEPT_MAX = 64
-# Of these the founding fences, one of each domain of the network: never so many that there is no room for those in use.
-FOUNDING_FENCES_MAX = 16
+# Domains of one network, the founding one included. Each has its share of the fences that are kept: with this many still two.
+DOMAINS_MAX = 32
+assert FENCES_KEPT_MAX // DOMAINS_MAX >= 2
+# Of one other domain: its issuers may certify whom they like, and every node of the network keeps the addresses.
+NODES_PER_OTHER_DOMAIN_MAX = 1024
+# Root's and issuers' entries of one other domain, and of all others together: ours must always find room.
+REVOCATIONS_PER_OTHER_DOMAIN_MAX = 1024
+REVOCATIONS_OF_OTHERS_MAX = 8192
 FENCE_LIFETIME_S = 400 * 86400
 # 32 MiB and about 0.1 s on a laptop, 0.5 s on a Pi 4, for each guess of a passphrase.
 SCRYPT_COST = 2**15
@@ -126,8 +132,8 @@ JOIN_SEALED_BYTES_MAX = 4 * 1024
 JOIN_ADDRESS_BOOK_BYTES = 192 * 1024
 JOIN_REVOCATIONS_BYTES = 64 * 1024
 JOIN_FENCES_BYTES = 96 * 1024
-JOIN_ROOTS_BYTES = 64 * 1024
-assert JOIN_ADDRESS_BOOK_BYTES + JOIN_REVOCATIONS_BYTES + JOIN_FENCES_BYTES + JOIN_ROOTS_BYTES + 64 * 1024 <= FRAME_BYTES_MAX
+JOIN_DOMAINS_BYTES = 64 * 1024
+assert JOIN_ADDRESS_BOOK_BYTES + JOIN_REVOCATIONS_BYTES + JOIN_FENCES_BYTES + JOIN_DOMAINS_BYTES + 64 * 1024 <= FRAME_BYTES_MAX
 AUTH_FEATURES_MAX = 32
 FEATURE_BYTES_MAX = 32
 assert AUTH_HASHES_PER_PAGE * 34 + 1024 <= FRAME_BYTES_MAX_UNPROVEN

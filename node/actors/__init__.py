@@ -6,6 +6,7 @@ knowledge     what the facts say, indexed (no task of its own: the facts actor's
 exchange      both sides of `/lading/exchange/1` over a stream
 bundles       small records on their way to other nodes, many in one question
 gossip        one end of `/lading/gossip/1` over a stream
+scope         what gossip tells and takes, by the peer's standing
 session       one connection's life: auth, then its streams
 peers         who is connected; dials, back-off, one connection per pair
 renewal       certificates with a later end: when, whom to ask, who else learns of it

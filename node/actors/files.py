@@ -312,6 +312,12 @@ class Files:
         identity = self.knowledge.members().get(to)
         if identity is None:
             raise LadingError(Reason.NOT_FOUND, f"member {to.hex()[:16]} is not known here", hint="lading member list")
+        if identity.domain_id != self._own.domain_id:
+            raise Refused(
+                Reason.WRONG_DOMAIN,
+                f"{identity.member} is a member of {identity.domain}; records do not cross domains before there are grants",
+                hint="share with a member of this domain: lading member list",
+            )
         wrap = make_wrap(
             statement,
             member.secrets.record_key(statement.hash_id, statement.epoch),

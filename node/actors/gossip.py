@@ -42,6 +42,9 @@ class GossipHost(Protocol):
     def our_set(self) -> tuple[int, bytes]:
         """Number of facts and sketch."""
 
+    def filter_shared(self, ids: tuple[bytes, ...]) -> tuple[bytes, ...]:
+        """Those of our facts that this peer may know."""
+
     def filter_unknown(self, ids: tuple[bytes, ...]) -> tuple[bytes, ...]: ...
 
     def bucket_ids(self, bucket: int) -> tuple[bytes, ...]: ...
@@ -75,6 +78,9 @@ class GossipEnd:
         self._load_send, self._loads = trio.open_memory_channel[tuple[bytes, ...]](1)
 
     def have_facts(self, ids: tuple[bytes, ...]) -> None:
+        ids = self._host.filter_shared(ids)
+        if not ids:
+            return
         if len(self._to_tell) + len(ids) > TELL_IDS_MAX:
             self._machine.lost_announcements += len(ids)
             return

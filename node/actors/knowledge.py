@@ -43,13 +43,22 @@ from protocols.identity.announce import AddressBook, CheckedAnnouncement, check_
 from protocols.identity.attested import Attested, KnownFence
 from protocols.identity.authority import Role, authority_of
 from protocols.identity.certificates import CertifiedPath, NodeIdentity
+from protocols.identity.domains import CheckedDomain, DomainSet, check_domain
 from protocols.identity.fences import CheckedFence, FenceSet, check_fence
 from protocols.identity.peers import peer_id_text
 from protocols.identity.revocation import CheckedRevocation, RevocationSet, check_revocation
 from protocols.identity.tickets import CheckedTicketEvent, TicketBook, check_ticket_event
-from protocols.limits import CLOCK_SKEW_MAX_S, WRAPS_PER_RECORD_MAX
+from protocols.limits import (
+    CLOCK_SKEW_MAX_S,
+    NODES_PER_OTHER_DOMAIN_MAX,
+    REVOCATIONS_OF_OTHERS_MAX,
+    REVOCATIONS_PER_OTHER_DOMAIN_MAX,
+    WRAPS_PER_RECORD_MAX,
+)
 from protocols.signed import Signed
 from protocols.types import Digest, DomainId, HashId, MemberId, NetworkId, OwnerKey, PeerId, RecordKey, SequenceRoot
+
+from ..services import Standing, may_share, standing_of
 
 log = logging.getLogger(__name__)
 
@@ -63,7 +72,8 @@ OBJECTS_PER_RECORD_MAX = 256
 NODES_KNOWN_FACTOR = 4
 
 Value = (
-    CheckedAnnouncement
+    CheckedDomain
+    | CheckedAnnouncement
     | CheckedRevocation
     | CheckedFence
     | CheckedTicketEvent
@@ -167,9 +177,11 @@ class Knowledge:
     """See the module."""
 
     def __init__(self, network: NetworkId, domain_id: DomainId, roots: Mapping[DomainId, bytes]) -> None:
+        """roots: DER; first that of the domain that founded the network, then those that are known without anybody's word: ours."""
         self.network = network
         self.domain_id = domain_id
-        self.roots = roots
+        self._anchors = dict(roots)
+        self._founder = next(iter(roots.values()))
         self.clear()
 
     def clear(self) -> None:
@@ -178,6 +190,12 @@ class Knowledge:
         """Ids of statements and tombstones in quarantine: this node was away longer than tombstones are kept, and no other has shown yet
         that it knows them too. They are not spoken of and count for nothing."""
         self.sketch = Sketch()
+        self.shared = Sketch()
+        """Of the facts in ``sketch`` those that other domains of the network know too."""
+        self.domains = DomainSet()
+        self.roots: Mapping[DomainId, bytes] = dict(self._anchors)
+        """DER root certificates of all domains of the network that are known."""
+        self._domain_ids: dict[bytes, bytes] = {}
         self.revocations = RevocationSet()
         self.fences = FenceSet()
         self.tickets = TicketBook()
@@ -207,6 +225,8 @@ class Knowledge:
         signed: Signed | None = None
         value: Value
         match kind:
+            case FactKind.DOMAIN:
+                value = check_domain(decode(body, Attested), self.network, founder=self._founder)
             case FactKind.ANNOUNCEMENT:
                 revocations = None if trusted else self.revocations
                 value = check_announcement(decode(body, Signed), self.network, self.roots, now=now, revocations=revocations)
@@ -216,19 +236,20 @@ class Knowledge:
                 value = check_fence(decode(body, KnownFence), self.network, self.roots)
             case FactKind.TICKET_STATE:
                 value = check_ticket_event(decode(body, Attested), self.network, self.roots)
+                self._check_ours(kind, value.value.domain_id)
             case FactKind.STATEMENT:
                 signed = decode(body, Signed)
                 value = open_statement(signed, self.network)
-                self._check_owner(value.owner, value.domain, trusted)
+                self._check_owner(kind, value.owner, value.domain, trusted)
             case FactKind.TOMBSTONE:
                 signed = decode(body, Signed)
                 value = open_tombstone(signed, self.network)
                 # Also of who is out: what was given before holds, the rest is quarantined (``_quarantined``), alike on all nodes.
-                self._check_owner(value.owner, value.domain, trusted, may_be_out=True)
+                self._check_owner(kind, value.owner, value.domain, trusted, may_be_out=True)
             case FactKind.WRAP:
                 signed = decode(body, Signed)
                 value = open_wrap(signed, self.network)
-                self._check_owner(value.owner, value.domain, trusted)
+                self._check_owner(kind, value.owner, value.domain, trusted)
             case FactKind.PIN:
                 attested = decode(body, Attested)
                 signed = attested.envelope
@@ -237,19 +258,19 @@ class Knowledge:
             case FactKind.RECEIPT:
                 signed = decode(body, Signed)
                 value = open_receipt(signed, self.network)
-                self._check_node(value.holder, trusted)
+                self._check_node(kind, value.holder, trusted)
             case FactKind.WITHDRAWAL:
                 signed = decode(body, Signed)
                 value = open_withdrawal(signed, self.network)
-                self._check_node(value.holder, trusted)
+                self._check_node(kind, value.holder, trusted)
             case FactKind.ERASURE:
                 signed = decode(body, Signed)
                 value = open_erasure(signed, self.network)
-                self._check_node(value.holder, trusted)
+                self._check_node(kind, value.holder, trusted)
             case FactKind.REAFFIRM:
                 signed = decode(body, Signed)
                 value = open_reaffirm(signed, self.network)
-                self._check_owner(value.confirmer, value.domain, trusted)
+                self._check_owner(kind, value.confirmer, value.domain, trusted)
             case _:
                 raise InvalidObject(Reason.UNKNOWN_FORMAT, f"a fact of kind {kind}, which this version does not know")
         if time_max is not None and isinstance(value, Statement | Tombstone | Wrap) and value.time_s > time_max:
@@ -264,7 +285,12 @@ class Knowledge:
 
     # Whoever spoke was a member when his fact was kept; what he said then stays, and the copies that hang on it, whoever is out since.
 
-    def _check_owner(self, owner: OwnerKey, domain: DomainId, trusted: bool, *, may_be_out: bool = False) -> None:
+    def _check_ours(self, kind: int, domain: bytes) -> None:
+        """Raises InvalidObject(REFUSED) for a fact that only its own domain keeps, which is not ours."""
+        if not may_share(kind, standing_of(domain, self.domain_id)):
+            raise InvalidObject(Reason.REFUSED, f"a fact of kind {kind} of domain {domain.hex()[:8]}, which is not ours")
+
+    def _check_owner(self, kind: int, owner: OwnerKey, domain: DomainId, trusted: bool, *, may_be_out: bool = False) -> None:
         if trusted:
             return
         identities = self._owners.get(owner)
@@ -273,6 +299,7 @@ class Knowledge:
         identity = identities.get(domain)
         if identity is None:
             raise InvalidObject(Reason.WRONG_DOMAIN, f"{owner.hex()[:8]} is no member of {domain.hex()[:8]} that is known here")
+        self._check_ours(kind, domain)
         if self._is_out(identity) and not may_be_out:
             raise InvalidObject(Reason.REVOKED, f"member {identity.member} is out")
 
@@ -286,6 +313,7 @@ class Knowledge:
         """A domain's issuing key may pin on any of its nodes, a member on its own nodes."""
         if trusted:
             return
+        self._check_ours(FactKind.PIN, pin.domain)
         authority = authority_of(chain, pin.domain, self.roots, at=pin.time_s)
         if authority.public != pin.operator or not self.revocations.is_effective(authority, pin.time_s):
             raise InvalidObject(Reason.REFUSED, "a pin by a key without the right to it")
@@ -298,12 +326,13 @@ class Knowledge:
         if authority.role is Role.MEMBER and not is_own:
             raise InvalidObject(Reason.REFUSED, "a member pins on its own nodes only")
 
-    def _check_node(self, peer: PeerId, trusted: bool) -> None:
+    def _check_node(self, kind: int, peer: PeerId, trusted: bool) -> None:
         if trusted:
             return
         entry = self.book.get(peer)
         if entry is None:
             raise InvalidObject(Reason.NOT_MEMBER, f"{peer.hex()[-8:]} is no node that is known here")
+        self._check_ours(kind, entry.identity.domain_id)
 
     # --- applying ---------------------------------------------------------------------------------------------------
 
@@ -311,19 +340,30 @@ class Knowledge:
         """Indexes a fact that is committed. Result: ids of facts that are void now."""
         if fact.id not in self.held:
             self.sketch.add(fact.id)
+            # What can be held back is of our domain alone, see ``let_go``.
+            if may_share(fact.kind, Standing.NETWORK):
+                self.shared.add(fact.id)
         if fact.id not in self._authors and (author := self._author_of(fact)) is not None:
             self._authors[fact.id] = author, _weight(fact.value)
             self._said[author] = self._said.get(author, 0) + _weight(fact.value)
         gone = self._apply(fact)
         for one in gone:
             self.sketch.remove(one)
+            self.shared.remove(one)
             if one in self._authors:
                 author, weight = self._authors.pop(one)
                 self._said[author] -= weight
         return gone
 
+    def sketch_for(self, standing: Standing) -> Sketch:
+        """The facts that a peer and we have in common, or should."""
+        return self.sketch if standing is Standing.DOMAIN else self.shared
+
     def has_room(self, fact: Checked) -> bool:
-        """Whether a fact from a peer may be kept: what one member says is bounded, and what one node says of one record."""
+        """Whether a fact from a peer may be kept: what one member says is bounded, what one node says of one record, and what other
+        domains say of themselves."""
+        if isinstance(fact.value, CheckedAnnouncement | CheckedRevocation) and not self._has_room_for_other(fact.value):
+            return False
         author = self._author_of(fact)
         if author is not None and self._said.get(author, 0) + _weight(fact.value) > FACTS_WEIGHT_PER_MEMBER_MAX:
             return False
@@ -337,6 +377,19 @@ class Knowledge:
                 if words is not None and len(words.last) >= ROOTS_PER_HOLDER_MAX:
                     return words.last.keys() >= set(item.sequence_roots)
         return True
+
+    def _has_room_for_other(self, value: CheckedAnnouncement | CheckedRevocation) -> bool:
+        if isinstance(value, CheckedAnnouncement):
+            domain = value.identity.domain_id
+            if domain == self.domain_id or self.book.get(value.value.peer_id) is not None:
+                return True
+            return sum(entry.identity.domain_id == domain for entry in self.book.entries) < NODES_PER_OTHER_DOMAIN_MAX
+        if value.authority.role is Role.MEMBER or value.value.domain_id == self.domain_id:
+            return True
+        counts = self.revocations.issued_by_domain()
+        counts.pop(self.domain_id, None)
+        of_domain = counts.get(DomainId(value.value.domain_id), 0)
+        return of_domain < REVOCATIONS_PER_OTHER_DOMAIN_MAX and sum(counts.values()) < REVOCATIONS_OF_OTHERS_MAX
 
     def _author_of(self, fact: Checked) -> bytes | None:
         """The member behind a fact; None where another rule bounds it."""
@@ -362,6 +415,8 @@ class Knowledge:
     def _apply(self, fact: Checked) -> tuple[bytes, ...]:
         value = fact.value
         match value:
+            case CheckedDomain():
+                return self._apply_domain(fact.id, value)
             case CheckedAnnouncement():
                 return self._apply_announcement(fact.id, value)
             case CheckedRevocation():
@@ -426,10 +481,35 @@ class Knowledge:
         for facts in self.records.values():
             facts.verdict = None
         self._revocation_ids[value.hash] = one
+        gone = self._find_roots()
         if len(self.revocations) == len(self._revocation_ids):
-            return ()
+            return gone
         out = [hash_ for hash_ in self._revocation_ids if hash_ not in self.revocations]
-        return tuple(self._revocation_ids.pop(hash_) for hash_ in out)
+        return gone + tuple(self._revocation_ids.pop(hash_) for hash_ in out)
+
+    def _apply_domain(self, one: bytes, value: CheckedDomain) -> tuple[bytes, ...]:
+        self.domains = self.domains.with_checked([value])
+        self._domain_ids[value.hash] = one
+        out = [hash_ for hash_ in self._domain_ids if hash_ not in self.domains]
+        return self._find_roots() + tuple(self._domain_ids.pop(hash_) for hash_ in out)
+
+    def _find_roots(self) -> tuple[bytes, ...]:
+        """Looks anew which domains the network has. Result: facts about nodes and fences of those that it has no more, void now."""
+        before, self.roots = self.roots, {**self.domains.roots(self.revocations), **self._anchors}
+        left = before.keys() - self.roots.keys()
+        if not left:
+            return ()
+        peers = [PeerId(entry.value.peer_id) for entry in self.book.entries if entry.identity.domain_id in left]
+        self.book = AddressBook(entry for entry in self.book.entries if entry.identity.domain_id not in left)
+        fences = self.fences.of_domains(left).fences
+        self.fences = self.fences.of_domains(self.roots)
+        for identities in self._owners.values():
+            for domain in left:
+                identities.pop(domain, None)
+        for peer in peers:
+            self.generations.pop(peer, None)
+        gone = [fact_id(FactKind.FENCE, encode(fence)) for fence in fences]
+        return (*(self._announcement_ids.pop(peer) for peer in peers), *gone)
 
     def _facts_of(self, key: RecordKey) -> RecordFacts:
         facts = self.records.get(key)
@@ -460,7 +540,8 @@ class Knowledge:
 
     def _forget_nodes(self, identity: NodeIdentity) -> list[bytes]:
         """A member certifies its nodes itself, so many are known and no more: those go whose certificates end first."""
-        own = [entry for entry in self.book.entries if entry.identity.member_id == identity.member_id]
+        who = (identity.domain_id, identity.member_id)  # another domain may give the same id to somebody
+        own = [entry for entry in self.book.entries if (entry.identity.domain_id, entry.identity.member_id) == who]
         over = len(own) - NODES_KNOWN_FACTOR * identity.nodes_max
         if over <= 0:
             return []
@@ -544,12 +625,12 @@ class Knowledge:
 
     # --- reading ----------------------------------------------------------------------------------------------------
 
-    def addresses(self) -> dict[PeerId, tuple[str, ...]]:
-        """Certified nodes that are not out, and where they say they are."""
+    def addresses(self, *, of: DomainId | None = None) -> dict[PeerId, tuple[str, ...]]:
+        """Certified nodes that are not out, and where they say they are; only those of a domain, if one is given."""
         return {
             PeerId(entry.value.peer_id): entry.value.addresses
             for entry in self.book.entries
-            if not self.revocations.is_revoked(entry.identity.path)
+            if of in (None, entry.identity.domain_id) and not self.revocations.is_revoked(entry.identity.path)
         }
 
     def certified(self, now: int) -> dict[PeerId, CheckedAnnouncement]:
@@ -589,13 +670,15 @@ class Knowledge:
         return tuple(found)
 
     def members(self) -> dict[MemberId, NodeIdentity]:
-        """One node's identity of every member that is not out."""
-        return {
-            entry.identity.member_id: entry.identity for entry in self.book.entries if not self.revocations.is_revoked(entry.identity.path)
-        }
+        """One node's identity of every member, of whichever domain, that is not out."""
+        known = [entry.identity for entry in self.book.entries if not self.revocations.is_revoked(entry.identity.path)]
+        known.sort(key=lambda identity: identity.domain_id == self.domain_id)  # who belongs to several is shown as one of us
+        return {identity.member_id: identity for identity in known}
 
     def is_known_owner(self, owner: OwnerKey) -> bool:
-        return any(not self._is_out(identity) for identity in self._owners.get(owner, {}).values())
+        """Whether this is a member of our domain that is not out."""
+        identity = self._owners.get(owner, {}).get(self.domain_id)
+        return identity is not None and not self._is_out(identity)
 
     def peer_text(self, peer: PeerId) -> str:
         return peer_id_text(peer)
@@ -607,7 +690,9 @@ class Knowledge:
 
     def owner_name(self, owner: OwnerKey) -> str:
         identities = self._owners.get(owner)
-        return next(iter(identities.values())).member if identities else owner.hex()[:16]
+        if not identities:
+            return owner.hex()[:16]
+        return (identities.get(self.domain_id) or next(iter(identities.values()))).member
 
     def verdict(self, facts: RecordFacts) -> Verdict:
         """What holds of a record now."""
@@ -670,7 +755,7 @@ class Knowledge:
         return (one,) if one is not None and same else ()
 
     def let_go(self, ids: Iterable[bytes]) -> None:
-        """Ends the quarantine of facts that are indexed already."""
+        """Ends the quarantine of facts that are indexed already: statements and tombstones, of which no other domain hears."""
         for one in ids:
             self.held.discard(one)
             self.sketch.add(one)
@@ -684,11 +769,12 @@ class Knowledge:
     def _quarantined_of_revoked(self, facts: RecordFacts) -> frozenset[bytes]:
         """Tombstones of a member that is out, unless another member's word shows that they were given before it was put out, or a new
         key of the member confirms them (RECORDS, Going away)."""
-        identities = self._owners.get(facts.key[0], {})
-        if not identities or not all(self._is_out(identity) for identity in identities.values()):
+        # As a member of our domain: what another one says of the same key or the same id changes nothing here.
+        identity = self._owners.get(facts.key[0], {}).get(self.domain_id)
+        if identity is None or not self._is_out(identity):
             return frozenset()
-        members = {identity.member_id: identity.domain_id for identity in identities.values()}
-        cutoff = max(self.revocations.member_revoked_at(domain, member) or 0 for member, domain in members.items())
+        members = (identity.member_id,)
+        cutoff = self.revocations.member_revoked_at(self.domain_id, identity.member_id) or 0
         gone_at = [w.time_s for w in facts.withdrawals.values() if w.time_s <= cutoff and self._is_witness(w.holder, members)]
         erased = {e.tombstone for e in facts.erasures.values() if e.time_s <= cutoff and self._is_witness(e.holder, members)}
         confirmed = {r.object_hash for r in facts.reaffirms.values() if self._speaks_for(r.confirmer, members)}
@@ -705,7 +791,8 @@ class Knowledge:
         return entry is not None and entry.identity.member_id not in members and not self.revocations.is_revoked(entry.identity.path)
 
     def _speaks_for(self, confirmer: OwnerKey, members: Container[MemberId]) -> bool:
-        return any(identity.member_id in members and not self._is_out(identity) for identity in self._owners.get(confirmer, {}).values())
+        identity = self._owners.get(confirmer, {}).get(self.domain_id)
+        return identity is not None and identity.member_id in members and not self._is_out(identity)
 
     def next_after(self, facts: RecordFacts | None) -> Next:
         """seq, follows and covers of the next object of a record."""

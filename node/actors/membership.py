@@ -16,13 +16,14 @@ from protocols.effects import Close, Send
 from protocols.errors import DecodeError, InvalidObject, LadingError, Reason, Refused, RemoteError, UsageError
 from protocols.gossip.facts import FactKind
 from protocols.identity.announce import sign_announcement
-from protocols.identity.certificates import MEMBER, NodeIdentity, chain_validity
+from protocols.identity.certificates import MEMBER, NodeIdentity, chain_validity, read_root
 from protocols.identity.clockfloor import ClockSource
-from protocols.identity.fences import sign_fence
+from protocols.identity.fences import FenceSet, sign_fence
 from protocols.identity.networks import join_preshared_key
 from protocols.identity.peers import peer_id_text
 from protocols.identity.revocation import RevocationKind, sign_revocation
 from protocols.identity.tickets import (
+    ROLE_DOMAIN,
     ROLE_MEMBER,
     ROLE_NODE,
     Address,
@@ -37,15 +38,15 @@ from protocols.identity.tickets import (
 from protocols.join import machine as j
 from protocols.join.decision import Declined, Desk, Dowry, decide_join
 from protocols.join.messages import JoinAnswer, JoinRefusal, JoinRequest, RenewRequest
-from protocols.limits import ADDRESSES_PER_NODE_MAX, FRAME_BYTES_MAX_UNPROVEN, JOIN_SEALED_BYTES_MAX, TICKETS_OPEN_MAX
+from protocols.limits import ADDRESSES_PER_NODE_MAX, DOMAINS_MAX, FRAME_BYTES_MAX_UNPROVEN, JOIN_SEALED_BYTES_MAX, TICKETS_OPEN_MAX
 from protocols.registry import decode_message, encode_message
-from protocols.types import MemberId, PeerId, UnixSeconds
+from protocols.types import DomainId, MemberId, PeerId, UnixSeconds
 
 from ..bus import Bus
 from ..clock import Clock
 from ..entropy import Entropy
 from ..own import OwnKeys
-from ..services import AUTH, JOIN
+from ..services import AUTH, JOIN, TIMES, may_open, standing_of
 from ..transport.port import Connection, PresharedKey, Stream, StreamBroken, StreamEnded, Transport
 from .facts import FactsAccepted, FactsHandle
 from .knowledge import Knowledge
@@ -144,7 +145,7 @@ class Membership:
             network=self.own.network_id,
             chain=self.own.node_chain,
             key=self.own.node,
-            roots=self.own.roots,
+            roots=self.knowledge.roots,
             revocations=self.knowledge.revocations,
             fences=self.knowledge.fences,
             connection_fence=connection.preshared_key.id,
@@ -170,8 +171,9 @@ class Membership:
                         await self._facts.submit([(FactKind.REVOCATION, encode(one.attested)) for one in revocations], connection.remote)
                     case a.LearnedFences(fences):
                         await self._facts.submit([(FactKind.FENCE, encode(one.known)) for one in fences], connection.remote)
-                    case a.ToldTime(member, time):
-                        self.hear_time(member, time)
+                    case a.ToldTime(member, time, domain):
+                        if standing_of(domain, self.own.domain_id) in TIMES:
+                            self.hear_time(member, time)
                     case a.Proven():
                         proven = effect
                     case a.Failed():
@@ -199,7 +201,7 @@ class Membership:
         assert proven is not None
         self.alerts.pop("away", None)
         # Proving takes as long as the peer likes, within limits: what was learnt meanwhile counts.
-        if self.knowledge.revocations.is_revoked(proven.identity.path):
+        if self._is_out(proven.identity):
             raise RemoteError(Reason.REVOKED, f"member {proven.identity.member} is out")
         if (untimely := self._untimely(proven.identity, proven.identity.not_after)) is not None:
             raise untimely
@@ -221,8 +223,13 @@ class Membership:
 
     def dial_keys(self) -> tuple[PresharedKey, ...]:
         """Fences to dial with and to answer, newest first; those long forgotten are left out."""
+        return tuple(PresharedKey("fence", key.id, key.psk) for key in self._fences().psk(self.own.network_id))
+
+    def _fences(self) -> FenceSet:
+        """Those that count: of whichever domain of the network, but not what a revoked issuer made, nor what was replaced too long ago.
+        While there are no others those do too: behind no fence at all nobody could be told of a new one."""
         kept = self.knowledge.fences.kept(self.now(), self.knowledge.revocations)
-        return tuple(PresharedKey("fence", key.id, key.psk) for key in kept.psk(self.own.network_id))
+        return kept if len(kept) else self.knowledge.fences
 
     def refresh_keys(self) -> None:
         """Tells the transport whom to let through: fences that are not forgotten, then open tickets."""
@@ -244,11 +251,11 @@ class Membership:
                 nursery.start_soon(self._expire_sessions)
                 nursery.start_soon(self.renewal.run)
                 async for fact in accepted:
-                    if fact.kinds & {FactKind.FENCE, FactKind.TICKET_STATE, FactKind.REVOCATION}:
+                    if fact.kinds & {FactKind.DOMAIN, FactKind.FENCE, FactKind.TICKET_STATE, FactKind.REVOCATION}:
                         self.refresh_keys()
                     if FactKind.REVOCATION in fact.kinds:
                         await self._drop_revoked()
-                    if fact.kinds & {FactKind.ANNOUNCEMENT, FactKind.FENCE}:
+                    if fact.kinds & {FactKind.DOMAIN, FactKind.ANNOUNCEMENT, FactKind.FENCE}:
                         self.peers_now.wake()
 
     @property
@@ -261,7 +268,7 @@ class Membership:
         that takes nothing makes its own end last."""
         async with trio.open_nursery() as nursery:
             for session in list(self.peers_now.sessions.values()):
-                if self.knowledge.revocations.is_revoked(session.identity.path):
+                if self._is_out(session.identity):
                     log.warning("peer revoked peer=%s member=%s", session.peer.hex()[-8:], session.identity.member)
                     nursery.start_soon(self.peers_now.drop, session.peer, "revoked")
                 elif (untimely := self._untimely(session.identity, self._ends(session.identity))) is not None:
@@ -272,6 +279,10 @@ class Membership:
         """When a peer's certificates run out: those that it showed, or has announced since."""
         entry = self.knowledge.book.get(identity.peer_id)
         return max(identity.not_after, entry.identity.not_after if entry is not None else identity.not_after)
+
+    def _is_out(self, identity: NodeIdentity) -> bool:
+        """Revoked, or of a domain that does not belong to the network any more."""
+        return identity.domain_id not in self.knowledge.roots or self.knowledge.revocations.is_revoked(identity.path)
 
     async def _expire_sessions(self) -> None:
         while True:
@@ -350,9 +361,12 @@ class Membership:
 
     # --- tickets ----------------------------------------------------------------------------------------------------
 
-    async def invite(self, *, node: bool, holder_only: bool, expires_s: int) -> dict[str, object]:
-        """A new ticket. Raises Refused when this node may not let anybody in."""
+    async def invite(self, *, node: bool, holder_only: bool, expires_s: int, domain: bool = False) -> dict[str, object]:
+        """A new ticket: for a member, for a further ``node`` of our member, or for a ``domain`` that comes into this network.
+        Raises Refused when this node may not let anybody in."""
         own, now = self.own, self.now()
+        if domain:
+            self._check_may_take_domains()
         if node:
             if own.member is None:
                 raise Refused(Reason.REFUSED, "a holder-only node cannot invite further nodes", hint="run it on the member's own node")
@@ -366,7 +380,7 @@ class Membership:
             raise Refused(Reason.FULL, f"{open_now} tickets are open, at most {TICKETS_OPEN_MAX}", hint="lading invite --list, --cancel")
         ticket_id, join_secret, token = self._entropy.token(16), self._entropy.token(32), self._entropy.token(16)
         addresses = [Address(own.peer_id, address) for address in self.addresses]
-        for peer, others in self.knowledge.addresses().items():
+        for peer, others in self.knowledge.addresses(of=own.domain_id).items():
             if peer != own.peer_id:
                 addresses.extend(Address(peer, address) for address in others[:2])
         ticket = Ticket(
@@ -380,7 +394,7 @@ class Membership:
             join_secret=join_secret,
             token=token,
             expires=now + expires_s,
-            role=ROLE_NODE if node else ROLE_MEMBER,
+            role=ROLE_NODE if node else ROLE_DOMAIN if domain else ROLE_MEMBER,
             holder_only=holder_only,
         )
         terms = TicketTerms(
@@ -397,6 +411,18 @@ class Membership:
         event = ticket_opened(key, chain, own.network_id, domain_id=own.domain_id, time=now, ticket_id=ticket_id, terms=terms)
         await self._facts.submit_own((FactKind.TICKET_STATE, encode(event)))
         return {"ticket": encode_ticket(ticket), "id": ticket_id.hex(), "expires": now + expires_s, "role": ticket.role}
+
+    def _check_may_take_domains(self) -> None:
+        own = self.own
+        if own.domain_id != own.founder:
+            name = read_root(own.roots[own.founder]).name
+            raise Refused(
+                Reason.REFUSED,
+                f"only the domain that founded this network takes others into it, and that is {name}",
+                hint=f"ask an issuer of {name}: lading invite --domain",
+            )
+        if len(self.knowledge.roots) >= DOMAINS_MAX:
+            raise Refused(Reason.FULL, f"{len(self.knowledge.roots)} domains, at most {DOMAINS_MAX} in one network")
 
     def tickets(self) -> list[dict[str, object]]:
         """All tickets this node knows of, newest end first."""
@@ -438,18 +464,19 @@ class Membership:
     # --- members ----------------------------------------------------------------------------------------------------
 
     def members(self) -> list[dict[str, object]]:
-        """Every member with a node in the address book, revoked ones included. Validity is that of the member's newest certificate; that
-        of each node's, which may end sooner, stands beside it."""
-        rows: dict[MemberId, dict[str, object]] = {}
+        """Every member, of whichever domain, with a node in the address book, revoked ones included. Validity is that of the member's
+        newest certificate; that of each node's, which may end sooner, stands beside it."""
+        rows: dict[tuple[DomainId, MemberId], dict[str, object]] = {}
         for entry in self.knowledge.book.entries:
             identity = entry.identity
             not_before, not_after = chain_validity(entry.value.chain[1:], MEMBER)
             row = rows.setdefault(
-                identity.member_id,
+                (identity.domain_id, identity.member_id),
                 {
                     "member": identity.member_id.hex(),
                     "name": identity.member,
                     "domain": identity.domain,
+                    "domain_id": identity.domain_id.hex(),
                     "owner": identity.owner.hex(),
                     "nodes": [],
                     "revoked": self.knowledge.revocations.is_revoked(identity.path),
@@ -464,13 +491,16 @@ class Membership:
             assert isinstance(ends, dict)
             nodes.append(f"{identity.host} {peer_id_text(identity.peer_id)}")
             ends[peer_id_text(identity.peer_id)] = identity.not_after
-        return sorted(rows.values(), key=lambda row: str(row["name"]))
+        return sorted(rows.values(), key=lambda row: (row["domain_id"] != self.own.domain_id.hex(), str(row["domain"]), str(row["name"])))
 
     def member_named(self, text: str) -> MemberId:
-        """A member by id, unique prefix of it, or name. Raises LadingError(NOT_FOUND), UsageError when it is not unique."""
+        """A member by id, unique prefix of it, or name, ours before another domain's. Raises LadingError(NOT_FOUND), UsageError when it is
+        not unique."""
         known = self.knowledge.members()
         exact = [member for member in known if member.hex() == text.lower()]
         found = exact or [m for m, identity in known.items() if m.hex().startswith(text.lower()) or identity.member == text]
+        # Whom another domain calls the same does not stand in the way of one of us.
+        found = [m for m in found if known[m].domain_id == self.own.domain_id] or found
         if not text or not found:
             raise LadingError(Reason.NOT_FOUND, f"no member is called {text!r}", hint="lading member list")
         if len(found) > 1:
@@ -483,6 +513,13 @@ class Membership:
         if own.issuer is None:
             raise Refused(Reason.REFUSED, "this node holds no issuing key", hint="run it on a node that founded or issues")
         member = self.member_named(text)
+        known = self.knowledge.members().get(member)
+        if known is not None and known.domain_id != own.domain_id:
+            raise Refused(
+                Reason.WRONG_DOMAIN,
+                f"{known.member} is a member of {known.domain}, and only that domain puts its members out",
+                hint=f"ask an issuer of {known.domain}",
+            )
         if member == own.member_id:
             raise Refused(Reason.REFUSED, "a member cannot put itself out", hint="run it on another issuing node")
         now = self.now()
@@ -500,7 +537,7 @@ class Membership:
         await self._facts.submit_own((FactKind.REVOCATION, encode(entry)))
         await self._drop_revoked()
         await self.rotate_fence()
-        return {"member": member.hex(), "revoked": now, "fence": self.knowledge.fences.next_number() - 1}
+        return {"member": member.hex(), "revoked": now, "fence": self._fences().next_number() - 1}
 
     async def rotate_fence(self) -> None:
         """A new fence under the next number."""
@@ -511,7 +548,7 @@ class Membership:
             own.issuer.chain,
             own.network_id,
             domain_id=own.domain_id,
-            number=self.knowledge.fences.next_number(),
+            number=self._fences().next_number(),
             time=self.now(),
             secret=self._entropy.token(32),
         )
@@ -583,7 +620,9 @@ class Membership:
         """The answer of the desk with this key: ours, or that of a connected node."""
         if any(desk.hpke.public == issuer_key for desk in self.desks()):
             return await self._decide_here(issuer_key, request)
-        for peer in sorted(self.peers_now.sessions):
+        for peer, session in sorted(self.peers_now.sessions.items()):
+            if not may_open(JOIN, standing_of(session.identity.domain_id, self.own.domain_id)):
+                continue
             answer = await self._pass_on(peer, request)
             if not isinstance(answer, JoinRefusal) or answer.reason != Reason.UNREACHABLE.stable_name:
                 return answer
@@ -629,7 +668,8 @@ class Membership:
         dowry = Dowry(
             fences=self.knowledge.fences,
             revocations=self.knowledge.revocations,
-            roots=tuple(self.own.roots[domain] for domain in sorted(self.own.roots)),
+            founder=self.own.roots[self.own.founder],
+            domains=self.knowledge.domains.effective(self.knowledge.revocations),
             address_book=tuple(entry.signed for entry in self.knowledge.book.entries),
             member_keys=with_chain(self.member_keys, self.own.member.chain) if self.own.member is not None else b"",
         )
@@ -647,7 +687,8 @@ class Membership:
                 log.warning("a used ticket was tried by another key ticket=%s", request.ticket_id.hex()[:8])
                 self.alerts["ticket-reused"] = f"ticket {request.ticket_id.hex()[:8]} was tried by another key after it was used"
             return decided.refusal
-        if decided.event is not None:
-            # Durable before the answer leaves: a certificate that nobody remembers giving must not exist.
-            await self._facts.submit_own((FactKind.TICKET_STATE, encode(decided.event)))
+        # Durable before the answer leaves: a certificate that nobody remembers giving must not exist.
+        words = ((FactKind.DOMAIN, decided.domain), (FactKind.TICKET_STATE, decided.event))
+        if said := [(kind, encode(word)) for kind, word in words if word is not None]:
+            await self._facts.submit_own(*said)
         return decided.answer

@@ -21,7 +21,7 @@ from protocols.types import PeerId
 from ..bus import Bus
 from ..clock import Clock
 from ..entropy import Entropy
-from ..services import BY_PROTOCOL, EXCHANGE, GOSSIP, JOIN, Standing
+from ..services import BY_PROTOCOL, EXCHANGE, GOSSIP, JOIN, Standing, may_open
 from ..supervisor import run_contained
 from ..transport.port import Connection, DialFailed, PresharedKey, Stream, StreamBroken, Transport
 from .exchange import ExchangeClient, ExchangeHost, serve_exchange
@@ -93,6 +93,9 @@ class PeersHost(Protocol):
     async def serve_relayed(self, stream: Stream, peer: PeerId) -> None:
         """A newcomer's request that a proven peer passes on, or its own to have a certificate renewed."""
 
+    def standing(self, identity: NodeIdentity) -> Standing:
+        """What a proven peer's domain allows it here."""
+
     def dial_keys(self) -> Sequence[PresharedKey]:
         """Fences to try when dialling, newest first."""
 
@@ -111,7 +114,7 @@ class Peers:
         bus: Bus,
         host: PeersHost,
         exchange_host: ExchangeHost,
-        gossip_host: Callable[[], GossipHost],
+        gossip_host: Callable[[NodeIdentity], GossipHost],
     ) -> None:
         self.transport = transport
         self.sessions: dict[PeerId, Session] = {}
@@ -165,6 +168,8 @@ class Peers:
         session = self.sessions.get(peer)
         if session is None or session.nursery is None:
             raise StreamBroken("not connected to this peer")
+        if not may_open(EXCHANGE, self._host.standing(session.identity)):
+            raise StreamBroken("this peer belongs to another domain")
         async with session.exchange_lock:
             client = session.exchange
             if client is None or client.broken is not None:
@@ -174,6 +179,10 @@ class Peers:
                 client = session.exchange = ExchangeClient(stream, peer, self._clock)
                 session.nursery.start_soon(self._contain, session, client.run)
             return client
+
+    def partners(self) -> list[PeerId]:
+        """Connected peers that exchange sequences with us: those of our domain, by rising id."""
+        return [peer for peer, session in sorted(self.sessions.items()) if may_open(EXCHANGE, self._host.standing(session.identity))]
 
     async def open_stream(self, peer: PeerId, protocol: str) -> Stream:
         """A new stream to a connected peer. Raises StreamBroken."""
@@ -350,7 +359,11 @@ class Peers:
                 nursery.cancel_scope.cancel()
                 return
             service = BY_PROTOCOL.get(stream.protocol)
-            if service is None or service.standing is Standing.FENCED or counts.get(stream.protocol, 0) >= service.streams_max:
+            if service is None or counts.get(stream.protocol, 0) >= service.streams_max:
+                stream.reset()
+                continue
+            if not may_open(stream.protocol, self._host.standing(session.identity)):
+                log.info("stream refused peer=%s protocol=%s", session.peer.hex()[-8:], stream.protocol)
                 stream.reset()
                 continue
             counts[stream.protocol] = counts.get(stream.protocol, 0) + 1
@@ -374,7 +387,7 @@ class Peers:
 
     async def _run_gossip(self, session: Session, stream: Stream) -> None:
         """The gossip stream is the connection's pulse: when it ends, so does the connection."""
-        session.gossip = GossipEnd(stream, session.peer, self._gossip_host(), self._clock)
+        session.gossip = GossipEnd(stream, session.peer, self._gossip_host(session.identity), self._clock)
         try:
             await session.gossip.run()
         finally:

@@ -35,7 +35,7 @@ from ..bus import Bus
 from ..clock import Clock
 from ..entropy import Entropy
 from ..own import MemberKeys, OwnKeys
-from ..services import JOIN
+from ..services import JOIN, may_open, standing_of
 from ..transport.port import Stream, StreamBroken, StreamEnded
 from .facts import FactsAccepted
 from .knowledge import Knowledge
@@ -236,7 +236,8 @@ class Renewal:
         ends = chain_validity(own.node_chain[1:], MEMBER)[1]
         for entry in known.book.entries:
             identity, chain = entry.identity, entry.value.chain[1:]
-            if identity.member_id == own.member_id and chain != own.node_chain[1:] and not known.revocations.is_revoked(identity.path):
+            is_ours = (identity.domain_id, identity.member_id) == (own.domain_id, own.member_id)
+            if is_ours and chain != own.node_chain[1:] and not known.revocations.is_revoked(identity.path):
                 later = chain_validity(chain, MEMBER)[1]
                 if later > ends:
                     best, ends = chain, later
@@ -301,7 +302,7 @@ class Renewal:
         last = LadingError(Reason.UNREACHABLE, "no node that can renew it is connected")
         for relay in (False, True):
             request = sign_renewal(key, chain, own.network_id, domain_id=own.domain_id, relay=relay)
-            peers = sorted(self._host.peers_now.sessions)
+            peers = self._askable()
             answers = [self.decide(request)] if not relay else []
             for index in range(len(answers) + len(peers[: RELAYS_MAX if relay else None])):
                 if index < len(answers):
@@ -321,6 +322,11 @@ class Renewal:
                         if reason != Reason.UNREACHABLE.stable_name:
                             last = LadingError(_REASONS.get(reason, Reason.REFUSED), text)
         raise last
+
+    def _askable(self) -> list[PeerId]:
+        """Connected nodes that serve this at all: another domain's do not, and must not take the places of those that do."""
+        sessions, ours = self._host.peers_now.sessions, self._host.own.domain_id
+        return sorted(peer for peer, session in sessions.items() if may_open(JOIN, standing_of(session.identity.domain_id, ours)))
 
     def decide(self, request: RenewRequest) -> RenewAnswer | JoinRefusal:
         """The answer of this node's own desks."""
@@ -343,7 +349,7 @@ class Renewal:
         if request.relay and isinstance(answer, JoinRefusal) and answer.reason == Reason.UNREACHABLE.stable_name:
             onward = RenewRequest(renewal=request.renewal, relay=False)
             with trio.move_on_after(JOIN_TIMEOUT_S - ANSWER_PATIENCE_S):
-                for peer in sorted(self._host.peers_now.sessions):
+                for peer in self._askable():
                     if peer != asker:
                         answer = await self._pass_on(peer, onward, ANSWER_PATIENCE_S)
                         if isinstance(answer, RenewAnswer):
@@ -400,8 +406,8 @@ def kept_chain(encoded: bytes | None, own: OwnKeys, now: int) -> tuple[tuple[byt
     except (DecodeError, InvalidObject) as error:
         log.warning("kept certificate not used error=%s", error)
         return None
-    ours = (own.peer_id, own.member_id, own.owner)
-    if (identity.peer_id, identity.member_id, identity.owner) != ours or _rank(chain) <= _rank(own.node_chain):
+    ours = (own.peer_id, own.domain_id, own.member_id, own.owner)
+    if (identity.peer_id, identity.domain_id, identity.member_id, identity.owner) != ours or _rank(chain) <= _rank(own.node_chain):
         return None
     return chain, identity
 

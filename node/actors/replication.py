@@ -242,7 +242,7 @@ class Replication:
         """Connected nodes that may have a sequence, those with receipts first, in an order that differs from call to call."""
         counted = self.knowledge.counting(facts, now=self._now())
         have = counted.get(root, frozenset()) if root is not None else frozenset(p for nodes in counted.values() for p in nodes)
-        connected = [peer for peer in sorted(self._peers.sessions) if peer != self._own.peer_id]
+        connected = self._peers.partners()
         first = [peer for peer in connected if peer in have]
         rest = [peer for peer in connected if peer not in have]
         if first:

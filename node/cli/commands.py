@@ -63,8 +63,10 @@ def _revoke_issuer_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def _invite_flags(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--node", action="store_true", help="a further node of this member, holder-only, instead of a new member")
-    parser.add_argument("--role", metavar="R", help="role of the new member; default: member")
+    whom = parser.add_mutually_exclusive_group()
+    whom.add_argument("--node", action="store_true", help="a further node of this member, holder-only, instead of a new member")
+    whom.add_argument("--domain", action="store_true", help="another trust domain in this network, instead of a new member")
+    parser.add_argument("--role", metavar="R", help="role of the newcomer; default: member")
     parser.add_argument("--expires", metavar="TIME", type=seconds, default=float(TICKET_LIFETIME_S), help="how long it lives; default 24h")
     other = parser.add_mutually_exclusive_group()
     other.add_argument("--list", action="store_true", help="show the open tickets")
@@ -182,14 +184,14 @@ COMMANDS: tuple[Command, ...] = (
         _TRUST,
         ("init",),
         "make a home and found a trust domain",
-        "Makes the home of a node: keys, settings, and a new trust domain with this node as its first. Prints what a "
-        "recovery kit must hold.",
+        "Makes the home of a node: keys, settings, and a new trust domain with this node as its first, in a network of its own or, with "
+        "a ticket of `lading invite --domain`, in one that exists. Prints what a recovery kit must hold.",
         (
             "lading init --domain ACME --name office",
             "lading init --domain ACME --country DE --passphrase-file ~/.lading-pass",
             "lading init --domain CUSTOMS --network - < ticket.txt",
         ),
-        (0, 1, 2, 9, 10),
+        (0, 1, 2, 5, 7, 9, 10, 11),
         local.init,
         _init_flags,
         show.show_home,
@@ -200,7 +202,7 @@ COMMANDS: tuple[Command, ...] = (
         ("invite",),
         "make a one-time ticket",
         "Makes a ticket that lets one computer join: single use, short-lived, and worth nothing afterwards. Lists and cancels open ones.",
-        ("lading invite", "lading invite --node --expires 1h", "lading invite --list"),
+        ("lading invite --node --expires 1h", "lading invite --domain", "lading invite --list"),
         (*_REMOTE[:3], 5, 7, 8, 130),
         remote.invite,
         _invite_flags,
@@ -224,7 +226,7 @@ COMMANDS: tuple[Command, ...] = (
         _TRUST,
         ("member", "list"),
         "who belongs",
-        "Lists the members of the domain: their nodes, the state of their certificates, and who was put out.",
+        "Lists the members of this domain and of the network's others: their nodes, when their certificates end, and who was put out.",
         ("lading member list", "lading member list --json", "lading member list --verbose"),
         _REMOTE,
         remote.plain_call("member.list"),

@@ -5,6 +5,7 @@ node.home, node.run and node.demo are imported inside the functions: `lading sta
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import importlib.metadata
 import os
@@ -39,20 +40,35 @@ def version() -> str:
 
 
 def init(invocation: Invocation) -> Answer:
-    """A new home that founds a domain."""
-    from node.home import init_home
-
+    """A new home that founds a domain, and with it a network unless a ticket says into which one it comes."""
     args = invocation.args
-    network = _ticket_text(args.network, None) if args.network else None
-    data = init_home(
-        invocation.home,
-        domain=args.domain,
-        name=args.name,
-        country=args.country,
-        listen=_listen(args.listen),
-        network_ticket=network,
-        passphrase=new_passphrase(args, what="the keys of this node"),
-    )
+    ticket = _ticket_text(args.network, None) if args.network else None
+    passphrase = new_passphrase(args, what="the keys of this node")
+    if ticket is None:
+        from node.home import init_home
+
+        data = init_home(
+            invocation.home,
+            domain=args.domain,
+            name=args.name,
+            country=args.country,
+            listen=_listen(args.listen),
+            passphrase=passphrase,
+        )
+        return Answer(data)
+    from node.founding import found_in_network
+
+    with _telling(invocation) as progress:
+        data = found_in_network(
+            invocation.home,
+            ticket,
+            domain=args.domain,
+            name=args.name,
+            country=args.country,
+            listen=_listen(args.listen),
+            passphrase=passphrase,
+            on_progress=progress.tell,
+        )
     return Answer(data)
 
 
@@ -152,15 +168,22 @@ def _join(invocation: Invocation, **kit: str) -> Answer:
     passphrase = new_passphrase(args, what="the keys of this node")
     from node.joining import join_home
 
-    output = invocation.output
-    progress = Progress(invocation.command, output.stderr, output.style, is_live=output.stderr.isatty(), is_quiet=output.is_quiet)
-    try:
+    with _telling(invocation) as progress:
         data = join_home(
             invocation.home, ticket, name=args.name, listen=_listen(args.listen), passphrase=passphrase, on_progress=progress.tell, **kit
         )
+    return Answer(data)
+
+
+@contextlib.contextmanager
+def _telling(invocation: Invocation) -> Iterator[Progress]:
+    """Progress that is ended whatever becomes of the work."""
+    output = invocation.output
+    progress = Progress(invocation.command, output.stderr, output.style, is_live=output.stderr.isatty(), is_quiet=output.is_quiet)
+    try:
+        yield progress
     finally:
         progress.end()
-    return Answer(data)
 
 
 def _listen(addresses: list[str] | None) -> tuple[str, ...]:

@@ -115,7 +115,7 @@ def invite(invocation: Invocation) -> Answer:
         return ask(invocation, "invite.list", {})
     if args.cancel:
         return ask(invocation, "invite.cancel", {"id": args.cancel})
-    return ask(invocation, "invite", {"node": args.node, "role": args.role, "expires_s": int(args.expires)})
+    return ask(invocation, "invite", {"node": args.node, "domain": args.domain or None, "role": args.role, "expires_s": int(args.expires)})
 
 
 def revoke_member(invocation: Invocation) -> Answer:

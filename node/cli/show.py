@@ -66,6 +66,7 @@ def show_peers(data: Mapping[str, object], style: Style) -> Iterator[str]:
             (
                 _name(peer, style),
                 _id(peer, "member", style),
+                _text(peer.get("domain")),
                 style.good("connected") if peer.get("connected") else style.bad("away"),
                 _text(peer.get("path")),
                 f"{rtt:.1f} ms" if isinstance(rtt, int | float) else "",
@@ -73,7 +74,7 @@ def show_peers(data: Mapping[str, object], style: Style) -> Iterator[str]:
                 next(iter(_texts(peer.get("addresses"))), ""),
             )
         )
-    yield from table(("NODE", "MEMBER", "STATE", "PATH", "RTT", "SINCE", "ADDRESS"), rows, style, right=(4,))
+    yield from table(("NODE", "MEMBER", "DOMAIN", "STATE", "PATH", "RTT", "SINCE", "ADDRESS"), rows, style, right=(5,))
 
 
 def show_put(data: Mapping[str, object], style: Style) -> Iterator[str]:
@@ -175,7 +176,8 @@ def show_invite(data: Mapping[str, object], style: Style) -> Iterator[str]:
         return
     yield str(data.get("ticket", ""))
     expires = _text(data.get("expires"))
-    yield style.dim(f"Single use{', until ' + expires if expires else ''}. On the new computer:  lading join TICKET   then   lading start")
+    use = "lading init --domain NAME --network TICKET" if data.get("role") == "domain" else "lading join TICKET"
+    yield style.dim(f"Single use{', until ' + expires if expires else ''}. On the new computer:  {use}   then   lading start")
 
 
 def show_doctor(data: Mapping[str, object], style: Style) -> Iterator[str]:

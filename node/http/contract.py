@@ -94,8 +94,8 @@ OPERATIONS: Mapping[str, Operation] = {
     "peers": Operation(),
     "doctor": Operation(),
     "stop": Operation(),
-    # expires_s: seconds from now. role: a role name. node: a further node of the caller's own member.
-    "invite": _operation(node="flag", role="text", expires_s="whole"),
+    # expires_s: seconds from now. role: a role name. node: a further node of the caller's own member. domain: a domain of its own.
+    "invite": _operation(node="flag", domain="flag", role="text", expires_s="whole"),
     "invite.list": Operation(),
     "invite.cancel": _operation("id", id="text"),
     "member.list": Operation(),

@@ -106,6 +106,7 @@ class ToldTime:
 
     member: MemberId
     time: UnixSeconds
+    domain: DomainId
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,6 +208,7 @@ class AuthMachine(Machine):
         self._revocations = revocations
         self._fences = fences
         self._connection_fence = connection_fence
+        self._peer_fences: set[bytes] = set()
         self._handshake_hash = handshake_hash
         self._peer_id = peer_id
         self._now = UnixSeconds(now)
@@ -320,6 +322,7 @@ class AuthMachine(Machine):
         except LadingError as error:
             return self._refuse(error)
         self._fences = self._fences.with_checked(learned)
+        self._peer_fences.update(known.attested.object_hash for known in fences.fences)
         effects: tuple[Effect, ...] = (LearnedFences(learned),) if learned else ()
         if not fences.final:
             return AuthState.SAID_FENCES, effects
@@ -397,7 +400,7 @@ class AuthMachine(Machine):
         assert identity is not None
         if not hello.clock_safe or not identity.not_before <= hello.time < identity.not_after:
             return ()
-        return (ToldTime(identity.member_id, UnixSeconds(hello.time)),)
+        return (ToldTime(identity.member_id, UnixSeconds(hello.time), identity.domain_id),)
 
     def _was_away_too_long(self, identity: NodeIdentity) -> bool:
         """Whether the peer knows no fence but one that is long forgotten here. Then only the domain's root, with an issuer that it
@@ -445,7 +448,11 @@ class AuthMachine(Machine):
     def _prove(self) -> Outcome:
         assert self._identity is not None
         self._deadline_s = None
-        greatest = self._fences.kept(self._now, self._revocations).greatest()
+        # A fence of a domain that the peer has not heard of yet cannot be current between us: gossip is what tells it of that domain.
+        shared = self._fences
+        if self._peer.fences != self._hello.fences:
+            shared = shared.shared_with(self._peer_fences, self._identity.domain_id)
+        greatest = shared.kept(self._now, self._revocations).greatest()
         return AuthState.PROVEN, (
             *self._told_time(),
             Proven(

@@ -11,6 +11,8 @@ from ..types import Digest
 class FactKind(enum.IntEnum):
     """First byte of what is hashed to the id. Numbers are never used again."""
 
+    # The least of all: whose facts the others are is judged by it, and facts are checked one kind after the other.
+    DOMAIN = 0
     ANNOUNCEMENT = 1
     REVOCATION = 2
     FENCE = 3

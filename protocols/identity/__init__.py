@@ -7,6 +7,7 @@ certificates   X.509: root, issuer, member, node; the chain walk
 attested       a signed object together with its signer's certificates
 authority      who may sign what: root, issuer, member
 revocation     who is out: a set that only grows
+domains        the domains of a network beside the one that founded it
 fences         the network's rotating secrets
 tickets        invitations, and what the domain knows about each
 announce       the address book's entries

@@ -1,17 +1,17 @@
 """The network's rotating secrets. A fence is a signed object; its 32-byte secret travels beside it, never in the clear.
 
-Concurrent fences are all accepted; the greatest (number, secret hash) is used for dialling.
+Concurrent fences are all accepted, whichever domain's issuers made them; the greatest (number, secret hash) is used for dialling.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from ..codec import Record
 from ..crypto import FORMAT, SUITE, Label, SigningKey, hash_labelled, hkdf, sha256
 from ..errors import InvalidObject, Reason
-from ..limits import FENCE_LIFETIME_S, FENCE_NUMBER_MAX, FENCES_KEPT_MAX, FOUNDING_FENCES_MAX
+from ..limits import FENCE_LIFETIME_S, FENCE_NUMBER_MAX, FENCES_KEPT_MAX
 from ..signed import sign_object
 from ..types import Digest, DomainId, NetworkId
 from .attested import Attested, KnownFence
@@ -80,7 +80,7 @@ def sign_fence(
 
 
 def founding_fence(root_seed: bytes, root: bytes, network: NetworkId) -> KnownFence:
-    """A founder's first fence, always the same bytes: its secret and time follow from the domain's root, so that the recovery kit opens the
+    """A domain's first fence, always the same bytes: its secret and time follow from the domain's root, so that the recovery kit opens the
     network again. root: DER. Raises InvalidObject(BAD_CERTIFICATE)."""
     return sign_fence(
         SigningKey(root_seed),
@@ -107,8 +107,9 @@ def check_fence(known: KnownFence, network: NetworkId, roots: Mapping[DomainId, 
 
 
 class FenceSet:
-    """An immutable set of checked fences. At most FENCES_KEPT_MAX: of each domain the founding one, signed by its root, which the recovery
-    kit can make again, and of the others the greatest. Merging two sets in any order gives the same."""
+    """An immutable set of checked fences. At most FENCES_KEPT_MAX, of each domain at most its equal share, so that no domain crowds
+    another's out: the founding one, signed by its root, which the recovery kit can make again, and of the others the greatest. Merging
+    two sets in any order gives the same."""
 
     __slots__ = ("_fences", "_founding")
 
@@ -117,11 +118,20 @@ class FenceSet:
         newest_first = sorted(unique.values(), key=lambda fence: (fence.rank, fence.hash), reverse=True)
         # The last of each domain is the least, whoever adds more of them.
         founding = {fence.value.domain_id: fence.hash for fence in newest_first if _is_founding(fence)}
-        self._founding = frozenset(sorted(founding.values())[:FOUNDING_FENCES_MAX])
-        room = FENCES_KEPT_MAX - len(self._founding)
-        others = [fence.hash for fence in newest_first if fence.hash not in self._founding][:room]
-        kept = self._founding.union(others)
-        self._fences: tuple[CheckedFence, ...] = tuple(fence for fence in newest_first if fence.hash in kept)
+        self._founding = frozenset(founding.values())
+        room = dict.fromkeys({fence.value.domain_id for fence in newest_first}, 0)
+        # A domain that has a fence keeps one, so the number of domains, and with it the share, does not depend on the order of merging.
+        share = max(FENCES_KEPT_MAX // max(len(room), 1), 1)
+        for domain in room:
+            room[domain] = share - (domain in founding)
+        kept: list[CheckedFence] = []
+        for fence in newest_first:
+            if fence.hash in self._founding:
+                kept.append(fence)
+            elif room[fence.value.domain_id] > 0:
+                room[fence.value.domain_id] -= 1
+                kept.append(fence)
+        self._fences: tuple[CheckedFence, ...] = tuple(kept)
 
     def __len__(self) -> int:
         return len(self._fences)
@@ -162,6 +172,15 @@ class FenceSet:
         """This set and those fences, bounded."""
         return FenceSet([*self._fences, *fences])
 
+    def shared_with(self, hashes: Container[bytes], domain: DomainId) -> FenceSet:
+        """Only the fences of domains that a peer shows to know: its own, and those of which it has a fence. hashes: of its fences."""
+        shown = {fence.value.domain_id for fence in self._fences if fence.hash in hashes}
+        return self.of_domains({domain, *shown})
+
+    def of_domains(self, domains: Container[bytes]) -> FenceSet:
+        """Only the fences that those domains made."""
+        return FenceSet(fence for fence in self._fences if fence.value.domain_id in domains)
+
     def kept(self, now: int, revocations: RevocationSet) -> FenceSet:
         """Those to be answered: without fences that a revoked issuer signed beyond its cut-off, and without those that were replaced more
         than FENCE_LIFETIME_S ago. The founding ones stay: what they open is ``is_forgotten``'s.
@@ -180,14 +199,18 @@ class FenceSet:
     def _effective(self, revocations: RevocationSet) -> list[CheckedFence]:
         return [fence for fence in self._fences if revocations.is_effective(fence.authority, fence.value.time)]
 
-    @staticmethod
-    def _young(effective: Sequence[CheckedFence], now: int) -> frozenset[bytes]:
+    def _young(self, effective: Sequence[CheckedFence], now: int) -> frozenset[bytes]:
         """The greatest, and those in use until at most FENCE_LIFETIME_S ago. A fence was in use until the next was signed: a network that
-        rotates once in years must not lock out whoever was away on that day."""
-        ended = zip(effective[1:], effective, strict=False)
-        return frozenset({effective[0].hash} if effective else ()).union(
-            fence.hash for fence, next_ in ended if next_.value.time >= now - FENCE_LIFETIME_S
-        )
+        rotates once in years must not lock out whoever was away on that day. A founding fence replaces none: a domain that comes in makes
+        one under the first number, long after the others of that number were forgotten."""
+        young: set[bytes] = set()
+        replaced_at: int | None = None
+        for fence in effective:
+            if replaced_at is None or replaced_at >= now - FENCE_LIFETIME_S:
+                young.add(fence.hash)
+            if fence.hash not in self._founding:
+                replaced_at = fence.value.time
+        return frozenset(young)
 
     def psk(self, network: NetworkId) -> tuple[FenceKey, ...]:
         """Pre-shared keys of all fences, newest first: the first for dialling, all for answering."""

@@ -70,7 +70,7 @@ class NodeKey(Record, frozen=True, tag="node"):
 
 
 class NetworkKey(Record, frozen=True, tag="network"):
-    """What opens the network. id: 32 bytes. roots: DER of its known domains."""
+    """What opens the network. id: 32 bytes. roots: DER, first of the domain that founded it, then of ours if it is another."""
 
     id: bytes
     name: str

@@ -37,7 +37,8 @@ class DomainRoot(Record, frozen=True):
 
 
 class RecoveryKit(Record, frozen=True):
-    """network_id: 32 bytes. domain: None on the kit of one who founded none. member_seed, hpke_seed, root_secret, salt: 32 bytes
+    """network_id: 32 bytes. domain: None on the kit of one who founded none. founder: DER root of the domain that founded the network
+    where ``domain`` came into it later, else empty. member_seed, hpke_seed, root_secret, salt: 32 bytes
     each; real_id: what the member id was derived from."""
 
     format: int
@@ -50,6 +51,7 @@ class RecoveryKit(Record, frozen=True):
     root_secret: bytes
     real_id: bytes
     salt: bytes
+    founder: bytes
 
     def __repr__(self) -> str:
         return f"RecoveryKit({self.member_name!r}, …)"
@@ -65,6 +67,7 @@ def recovery_kit(
     root_secret: bytes,
     real_id: bytes,
     salt: bytes,
+    founder: bytes = b"",
 ) -> RecoveryKit:
     """A kit of today's format."""
     return RecoveryKit(
@@ -78,6 +81,7 @@ def recovery_kit(
         root_secret=root_secret,
         real_id=real_id,
         salt=salt,
+        founder=founder,
     )
 
 

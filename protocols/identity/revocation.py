@@ -185,6 +185,15 @@ class RevocationSet:
         """Entries that a set with those hashes lacks, by rising hash."""
         return tuple(self._entries[hash_].attested for hash_ in sorted(self._entries.keys() - set(hashes)))
 
+    def issued_by_domain(self) -> dict[DomainId, int]:
+        """Number of entries by root and issuers, of each domain that has some."""
+        counts: dict[DomainId, int] = {}
+        for entry in self._entries.values():
+            if entry.authority.role is not Role.MEMBER:
+                domain = DomainId(entry.value.domain_id)
+                counts[domain] = counts.get(domain, 0) + 1
+        return counts
+
     def issuer_cutoff(self, domain_id: bytes, serial: bytes) -> UnixSeconds | None:
         """Earliest cut-off of a revoked issuer; None: not revoked."""
         return self._issuers.get((domain_id, serial))

@@ -41,7 +41,8 @@ TICKET_TEXT_CHARS_MAX = 16 * 1024
 
 ROLE_MEMBER = "member"
 ROLE_NODE = "node"
-ROLES = (ROLE_MEMBER, ROLE_NODE)
+ROLE_DOMAIN = "domain"
+ROLES = (ROLE_MEMBER, ROLE_NODE, ROLE_DOMAIN)
 
 
 class Address(Record, frozen=True):
@@ -53,7 +54,7 @@ class Address(Record, frozen=True):
 
 class Ticket(Record, frozen=True):
     """domain_id: fingerprint of the domain's root, 32 bytes; it authenticates everything else. issuer_chain: of whoever decides:
-    for a member the issuer's certificate, for a node the member's and its issuer's, root left out. ticket_id: 16 bytes.
+    for a member or a domain the issuer's certificate, for a node the member's and its issuer's, root left out. ticket_id: 16 bytes.
     join_secret: 32 bytes. token: 16 bytes, known to nobody else (the domain keeps its hash). expires: whole seconds.
     """
 
@@ -148,7 +149,7 @@ class EventKind(enum.IntEnum):
 
 class TicketEvent(Record, frozen=True):
     """One signed event. terms: of an opened one, else None. request_key, chain: of a used one, who used it and the certificates
-    that were given (the new one first, root left out); else empty."""
+    that were given (the new one first, root left out; for a domain its root, which was taken in); else empty."""
 
     format: int
     suite: int

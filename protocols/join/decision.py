@@ -10,17 +10,19 @@ from ..codec import Record, encode
 from ..crypto import FORMAT, SUITE, HpkePrivateKey, SigningKey, equal
 from ..errors import LadingError, Reason, Refused
 from ..identity.attested import Attested
-from ..identity.certificates import make_member, make_node
+from ..identity.certificates import make_member, make_node, read_root
+from ..identity.domains import CheckedDomain, sign_domain
 from ..identity.fences import FenceSet
 from ..identity.peers import peer_id_of
 from ..identity.revocation import RevocationSet
-from ..identity.tickets import ROLE_MEMBER, TicketState, TicketStatus, TicketTerms, ticket_used, token_hash
+from ..identity.tickets import ROLE_DOMAIN, ROLE_MEMBER, ROLE_NODE, TicketState, TicketStatus, TicketTerms, ticket_used, token_hash
 from ..limits import (
     CLOCK_SKEW_MAX_S,
+    DOMAINS_MAX,
     JOIN_ADDRESS_BOOK_BYTES,
+    JOIN_DOMAINS_BYTES,
     JOIN_FENCES_BYTES,
     JOIN_REVOCATIONS_BYTES,
-    JOIN_ROOTS_BYTES,
 )
 from ..signed import Signed
 from ..types import DomainId, HpkeKey, NetworkId, UnixSeconds
@@ -32,7 +34,7 @@ T = TypeVar("T", bound=Record | bytes)
 
 @dataclass(frozen=True, slots=True)
 class Desk:
-    """Who decides: for members an issuer, for a member's further node that member.
+    """Who decides: for members and domains an issuer, for a member's further node that member.
 
     chain: certificates of ``key`` from its own up, root left out. hpke: private half of the key in the first of them.
     domain_root: DER. lifetime_s: how long the certificates that it gives are valid, whole seconds.
@@ -49,23 +51,26 @@ class Desk:
 
 @dataclass(frozen=True, slots=True)
 class Dowry:
-    """What every newcomer gets beside its certificate. roots: DER of the network's other domains; member_keys: encoded key file
-    content, given to a member's further full node only."""
+    """What every newcomer gets beside its certificate. founder: DER root of the domain that founded the network; domains: the others
+    of it; member_keys: encoded key file content, given to a member's further full node only."""
 
     fences: FenceSet
     revocations: RevocationSet
-    roots: tuple[bytes, ...]
+    founder: bytes
+    domains: tuple[CheckedDomain, ...]
     address_book: tuple[Signed, ...]
     member_keys: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
 class Admitted:
-    """Yes. event: to be kept and shared *before* the answer leaves; None when the same key asked again."""
+    """Yes. event, domain: to be kept and shared *before* the answer leaves; None when the same key asked again. domain: the word that
+    a new domain belongs to the network, None for anybody else."""
 
     answer: JoinAnswer
     chain: tuple[bytes, ...]
     event: Attested | None
+    domain: Attested | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,11 +101,16 @@ def decide_join(
         application = open_application(request, desk.hpke, desk.network)
         terms = _terms_for(state, application)
         assert state is not None
+        chain: tuple[bytes, ...]
         if state.status is TicketStatus.USED:
             chain, event = state.given, None
         else:
             _check_open(state, now)
-            chain = _certified(application, terms, desk, dowry.revocations, now=now, serial=serial)
+            if terms.role == ROLE_DOMAIN:
+                _check_new_domain(application, desk, dowry)
+                chain = (application.root,)
+            else:
+                chain = _certified(application, terms, desk, dowry.revocations, now=now, serial=serial)
             event = ticket_used(
                 desk.key,
                 desk.chain,
@@ -111,6 +121,7 @@ def decide_join(
                 request_key=application.public,
                 given=chain,
             )
+        domains, domain = _domains(application, desk, dowry, chain, now=now)
     except LadingError as error:
         refusal = JoinRefusal(reason=error.reason.stable_name, text=error.message)
         return Declined(refusal, error.reason, alert=error.reason is Reason.TICKET_USED)
@@ -120,18 +131,19 @@ def decide_join(
         request=request_hash(request),
         network_id=desk.network,
         domain_root=desk.domain_root,
-        roots=_within(dowry.roots, JOIN_ROOTS_BYTES),
+        founder=dowry.founder,
+        domains=_within(domains, JOIN_DOMAINS_BYTES),
         chain=chain,
         fences=_within(dowry.fences.fences, JOIN_FENCES_BYTES),
         revocations=_within(dowry.revocations.entries, JOIN_REVOCATIONS_BYTES),
         address_book=_within(dowry.address_book, JOIN_ADDRESS_BOOK_BYTES),
-        member_keys=b"" if terms.role == ROLE_MEMBER or terms.holder_only else dowry.member_keys,
+        member_keys=dowry.member_keys if terms.role == ROLE_NODE and not terms.holder_only else b"",
     )
     recipient = HpkeKey(application.hpke_public)
     answer = seal_admission(
         admission, desk.key, desk.network, ticket_id=request.ticket_id, recipient=recipient, ephemeral_seed=ephemeral_seed
     )
-    return Admitted(answer=answer, chain=chain, event=event)
+    return Admitted(answer=answer, chain=chain, event=event, domain=domain)
 
 
 def _terms_for(state: TicketState | None, application: Application) -> TicketTerms:
@@ -151,6 +163,36 @@ def _terms_for(state: TicketState | None, application: Application) -> TicketTer
 def _check_open(state: TicketState, now: int) -> None:
     if not state.is_open(now):
         raise Refused(Reason.TICKET_EXPIRED, f"the ticket ended, now is {now}")
+
+
+def _check_new_domain(application: Application, desk: Desk, dowry: Dowry) -> None:
+    """Raises InvalidObject(BAD_CERTIFICATE) for no sound root, Refused(REFUSED | MALFORMED | CONFLICT | FULL)."""
+    if desk.domain_root != dowry.founder or len(desk.chain) != 1:
+        raise Refused(Reason.REFUSED, "only an issuer of the domain that founded the network takes in another")
+    root = read_root(application.root)
+    if (root.public, root.name) != (application.public, application.label):
+        raise Refused(Reason.MALFORMED, "the application is not by the key of its root, or names another domain")
+    if application.root == dowry.founder or any(other.value.root == application.root for other in dowry.domains):
+        raise Refused(Reason.CONFLICT, "this domain belongs to the network already")
+    if root.name in (read_root(dowry.founder).name, *(other.name for other in dowry.domains)):
+        raise Refused(Reason.CONFLICT, f"a domain of this network is called {root.name!r} already; choose another name")
+    if len(dowry.domains) + 1 >= DOMAINS_MAX:
+        raise Refused(Reason.FULL, f"{len(dowry.domains) + 1} domains, at most {DOMAINS_MAX} in one network")
+
+
+def _domains(
+    application: Application, desk: Desk, dowry: Dowry, chain: tuple[bytes, ...], *, now: int
+) -> tuple[tuple[Attested, ...], Attested | None]:
+    """Words about the network's other domains, the newcomer's own first, and the new one of them where there is one."""
+    own = application.root if application.role == ROLE_DOMAIN else desk.domain_root
+    if application.role == ROLE_DOMAIN and chain != (own,):
+        raise Refused(Reason.TICKET_USED, "the ticket was used for another root")
+    known = tuple(domain.attested for domain in sorted(dowry.domains, key=lambda domain: domain.value.root != own))
+    if application.role != ROLE_DOMAIN or any(domain.value.root == own for domain in dowry.domains):
+        return known, None
+    # Also when the ticket is used already: another issuer's word may not have come here yet, and two of them do no harm.
+    word = sign_domain(desk.key, desk.chain, desk.network, founder=desk.domain_id, time=UnixSeconds(now), root=own)
+    return (word, *known), word
 
 
 def _certified(

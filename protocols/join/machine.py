@@ -12,10 +12,11 @@ from ..effects import Close, Effect, Send
 from ..errors import InvalidObject, LadingError, Reason, RemoteError
 from ..identity.announce import AddressBook, CheckedAnnouncement, check_announcement
 from ..identity.attested import Attested, KnownFence
-from ..identity.certificates import fingerprint, verify_chain, verify_issuer_chain, verify_member_chain
+from ..identity.certificates import fingerprint, read_root, verify_chain, verify_issuer_chain, verify_member_chain
+from ..identity.domains import CheckedDomain, DomainSet, check_domain
 from ..identity.fences import CheckedFence, FenceSet, check_fence
 from ..identity.revocation import CheckedRevocation, RevocationSet, check_revocation
-from ..identity.tickets import ROLE_MEMBER, Ticket
+from ..identity.tickets import ROLE_DOMAIN, ROLE_MEMBER, ROLE_NODE, Ticket
 from ..limits import JOIN_ATTEMPTS_MAX, JOIN_ISSUERS_MAX, JOIN_SEALED_BYTES_MAX, JOIN_TIMEOUT_S
 from ..machine import Machine, Outcome, Row
 from ..signed import Signed
@@ -63,15 +64,17 @@ class AskIssuer:
 
 @dataclass(frozen=True, slots=True)
 class Joined:
-    """All checked: keep it, then dial under the greatest fence. chain: the new certificate first, root left out.
+    """All checked: keep it, then dial under the greatest fence. chain: the new certificate first, root left out; for a domain its root.
 
-    roots: DER of all known domains, ours included. member_keys: encoded key file content of our member, for a further full node.
+    domain_id, domain_root: of the domain that we belong to now. founder: DER root of the domain that founded the network. domains: the
+    others of it. member_keys: encoded key file content of our member, for a further full node.
     """
 
     network: NetworkId
     domain_id: DomainId
     domain_root: bytes
-    roots: tuple[bytes, ...]
+    founder: bytes
+    domains: tuple[CheckedDomain, ...]
     chain: tuple[bytes, ...]
     fences: FenceSet
     revocations: RevocationSet
@@ -137,12 +140,15 @@ class NewcomerMachine(Machine):
         ephemeral_seeds: Sequence[bytes],
         now: int,
         clock_unsafe: bool = False,
+        root: bytes = b"",
     ) -> None:
-        """key, hpke: fresh; for a member its signing and HPKE key, for a node the node key and a key for the answer alone. The
-        same ones must be used when the same ticket is tried again. member_id: for a member. label: member name or host label.
+        """key, hpke: fresh; for a member its signing and HPKE key, for a node the node key and a key for the answer alone, for a
+        domain its root's key and such a key. The same ``key`` must be used when the same ticket is tried again. member_id: for a
+        member. label: name of the member or the domain, or host label. root: DER, of a domain that comes into the network.
         ephemeral_seeds: JOIN_ATTEMPTS_MAX times 32 fresh random bytes. now: whole seconds."""
         super().__init__(NewcomerState.NEW)
         assert (member_id is not None) == (ticket.role == ROLE_MEMBER)
+        assert bool(root) == (ticket.role == ROLE_DOMAIN)
         self._ticket = ticket
         self._network = NetworkId(ticket.network_id)
         self._domain_id = DomainId(ticket.domain_id)
@@ -161,6 +167,7 @@ class NewcomerMachine(Machine):
             hpke_public=hpke.public,
             member_id=member_id or b"",
             label=label,
+            root=root,
         )
         self._root = b""
         self._desks: list[tuple[bytes, HpkeKey]] = []
@@ -195,14 +202,14 @@ class NewcomerMachine(Machine):
         except LadingError as error:
             return self._fail(JoinFailed(error.reason, error.message))
         # The inviting desk first: it is the likeliest to be up. Only that member can certify its own node.
-        others = [desk for desk in offered if desk != inviting] if self._ticket.role == ROLE_MEMBER else []
+        others = [desk for desk in offered if desk != inviting] if self._ticket.role != ROLE_NODE else []
         self._desks = ([inviting] if inviting in offered or not others else []) + others
         return self._ask(now_s)
 
     def _desk(self, chain: tuple[bytes, ...]) -> tuple[bytes, HpkeKey]:
         """Signing key and HPKE key of whoever decides. Raises as ``verify_chain``."""
         roots = {self._domain_id: self._root}
-        if self._ticket.role == ROLE_MEMBER:
+        if self._ticket.role != ROLE_NODE:
             issuer = verify_issuer_chain(chain, roots, now=self._now, revocations=None, clock_unsafe=self._clock_unsafe)
             return issuer.public, issuer.hpke
         member = verify_member_chain(chain, roots, now=self._now, revocations=None, clock_unsafe=self._clock_unsafe)
@@ -239,9 +246,19 @@ class NewcomerMachine(Machine):
         """Raises InvalidObject when anything that the newcomer will build on does not hold."""
         if admission.domain_root != self._root:
             raise InvalidObject(Reason.WRONG_DOMAIN, "the answer names another root")
-        roots = {fingerprint(root): root for root in (self._root, *admission.roots)}
+        own_root = self._application.root or self._root
+        if self._ticket.role == ROLE_DOMAIN and admission.founder != self._root:
+            raise InvalidObject(Reason.WRONG_DOMAIN, "another domain than the founding one took us in")
+        domains = DomainSet(self._domains(admission))
+        known = {entry.id: entry.value.root for entry in domains.entries}
+        if own_root != admission.founder and fingerprint(own_root) not in known:
+            raise InvalidObject(Reason.WRONG_DOMAIN, "the answer does not say that our domain belongs to the network")
+        roots = {fingerprint(admission.founder): admission.founder, **known}
         revocations = RevocationSet(self._revocations(admission.revocations, roots))
-        self._check_chain(admission.chain, revocations)
+        if self._ticket.role != ROLE_DOMAIN:
+            self._check_chain(admission.chain, revocations)
+        elif admission.chain != (own_root,):
+            raise InvalidObject(Reason.BAD_CERTIFICATE, "another root was taken in than ours")
         now = self._now
         fences = FenceSet(self._fences(admission.fences, roots)).kept(now, revocations)
         if fences.greatest() is None:
@@ -249,9 +266,10 @@ class NewcomerMachine(Machine):
         book = AddressBook(self._announcements(admission.address_book, roots, revocations))
         return Joined(
             network=self._network,
-            domain_id=self._domain_id,
-            domain_root=self._root,
-            roots=tuple(roots[domain_id] for domain_id in sorted(roots)),
+            domain_id=fingerprint(own_root),
+            domain_root=own_root,
+            founder=admission.founder,
+            domains=domains.entries,
             chain=admission.chain,
             fences=fences,
             revocations=revocations,
@@ -272,6 +290,16 @@ class NewcomerMachine(Machine):
             raise InvalidObject(Reason.BAD_CERTIFICATE, "the certificate is not for what was asked")
 
     # Entries that do not hold are left out: an issuer may know domains and nodes that are gone by now.
+
+    def _domains(self, admission: Admission) -> list[CheckedDomain]:
+        read_root(admission.founder)
+        checked: list[CheckedDomain] = []
+        for attested in admission.domains:
+            try:
+                checked.append(check_domain(attested, self._network, founder=admission.founder))
+            except LadingError:
+                continue
+        return checked
 
     def _revocations(self, entries: Sequence[Attested], roots: Mapping[DomainId, bytes]) -> list[CheckedRevocation]:
         checked: list[CheckedRevocation] = []

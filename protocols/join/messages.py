@@ -75,7 +75,8 @@ class Application(Record, frozen=True):
 
     token: the ticket's one-time token. public: for a member its signing key, for a node the node key. hpke_public: what the
     answer is sealed to; for a member also the key its certificate binds. label: member name or host label. member_id: 32 bytes
-    for a member, empty for a node.
+    for a member, else empty. For a domain ``public`` is its root's key, ``label`` its name and ``root`` its root certificate, DER;
+    else ``root`` is empty.
     """
 
     format: int
@@ -87,12 +88,15 @@ class Application(Record, frozen=True):
     hpke_public: bytes
     member_id: bytes
     label: str
+    root: bytes
 
 
 class Admission(Record, frozen=True):
     """What the newcomer gets, inside a Signed envelope by the issuing key, inside JoinAnswer.sealed.
 
-    request: SHA-256 of the sealed request it answers. chain: the new certificate first, root left out. member_keys: encoded
+    request: SHA-256 of the sealed request it answers. founder: DER root of the domain that founded the network. domains: its word
+    that others belong to the network, the newcomer's own first. chain: the new certificate first, root left out; for a domain its
+    root alone. member_keys: encoded
     key file of the member for its further full node, else empty. address_book: announcements of the network's nodes.
     """
 
@@ -101,7 +105,8 @@ class Admission(Record, frozen=True):
     request: bytes
     network_id: bytes
     domain_root: bytes
-    roots: tuple[bytes, ...]
+    founder: bytes
+    domains: tuple[Attested, ...]
     chain: tuple[bytes, ...]
     fences: tuple[KnownFence, ...]
     revocations: tuple[Attested, ...]

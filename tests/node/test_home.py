@@ -15,7 +15,7 @@ LISTEN = ("/ip4/127.0.0.1/tcp/0",)
 
 
 def founded(home: Path, passphrase: bytes | None = None) -> dict[str, object]:
-    return init_home(home, domain="ACME", name="office", country=None, listen=LISTEN, network_ticket=None, passphrase=passphrase)
+    return init_home(home, domain="ACME", name="office", country=None, listen=LISTEN, passphrase=passphrase)
 
 
 def test_home_opens_to_the_keys_that_it_was_made_with(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import functools
 import logging
 import random
 import tempfile
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,7 +38,7 @@ from protocols.files.keys import OwnerSecrets
 from protocols.identity.certificates import fingerprint, verify_chain
 from protocols.identity.networks import Network
 from protocols.identity.peers import peer_id_text
-from protocols.types import PeerId
+from protocols.types import DomainId, PeerId
 from storage.engine import Env, Put, Write
 from storage.faulty import Crashed, FaultyEngine
 from storage.faulty import Faults as DiskFaults
@@ -385,28 +385,40 @@ class World:
         founding = home.found_domain("simulated", entropy.fork("domain"), now)
         roots = {fingerprint(root): root for root in founding.network.roots}
         for number in range(self.options.machines):
-            keys = entropy.fork(f"keys {number}")
-            member = home.certify_member(founding, f"m{number}", keys, now, nodes_max=4, weight_max=400)
-            node = home.certify_node(member, f"n{number}", keys, now)
-            identity = verify_chain(node.chain, roots, now=now, revocations=None)
-            issuer = founding.issuer
-            own = OwnKeys(
-                network=Network(format=1, suite=1, id=founding.network.id, name=founding.network.name),
-                domain_id=identity.domain_id,
-                roots=roots,
-                node=SigningKey(node.seed),
-                node_chain=node.chain,
-                identity=identity,
-                member=MemberKeys(
-                    SigningKey(member.seed), HpkePrivateKey(member.hpke_seed), OwnerSecrets(member.root_secret), member.chain
-                ),
-                issuer=IssuerKeys(SigningKey(issuer.seed), HpkePrivateKey(issuer.hpke_seed), issuer.chain) if number == FOUNDER else None,
-                fences=founding.network.fences,
-            )
-            error_s = self.options.clock_error_s
-            clock = SimulatedClock(EPOCH, uniform(-error_s, error_s))
-            lies = self.options.liar and number == self.options.machines - 1
-            self.machines.append(Machine(self, number, own, clock, entropy.fork(f"machine {number}"), lies=lies))
+            self._settle(number, founding, roots, entropy, uniform, issues=number == FOUNDER)
+
+    def _settle(
+        self,
+        number: int,
+        founding: home.Founding,
+        roots: Mapping[DomainId, bytes],
+        entropy: SeededEntropy,
+        uniform: Callable[[float, float], float],
+        *,
+        issues: bool,
+    ) -> None:
+        """The next machine, of a member of its own. roots: as in OwnKeys; issues: it has the issuing key."""
+        now = int(EPOCH)
+        keys = entropy.fork(f"keys {number}")
+        member = home.certify_member(founding, f"m{number}", keys, now, nodes_max=4, weight_max=400)
+        node = home.certify_node(member, f"n{number}", keys, now)
+        identity = verify_chain(node.chain, roots, now=now, revocations=None)
+        issuer = founding.issuer
+        own = OwnKeys(
+            network=Network(format=1, suite=1, id=founding.network.id, name=founding.network.name),
+            domain_id=identity.domain_id,
+            roots=roots,
+            node=SigningKey(node.seed),
+            node_chain=node.chain,
+            identity=identity,
+            member=MemberKeys(SigningKey(member.seed), HpkePrivateKey(member.hpke_seed), OwnerSecrets(member.root_secret), member.chain),
+            issuer=IssuerKeys(SigningKey(issuer.seed), HpkePrivateKey(issuer.hpke_seed), issuer.chain) if issues else None,
+            fences=founding.network.fences,
+        )
+        error_s = self.options.clock_error_s
+        clock = SimulatedClock(EPOCH, uniform(-error_s, error_s))
+        lies = self.options.liar and number == self.options.machines - 1
+        self.machines.append(Machine(self, number, own, clock, entropy.fork(f"machine {number}"), lies=lies))
 
     # --- what checkers hear -----------------------------------------------------------------------------------------
 
@@ -532,11 +544,11 @@ def _listening(told: Callable[[str], None]) -> Iterator[None]:
         log.setLevel(level)
 
 
-async def tell(seed: int, trace: Trace, options: Options | None = None) -> str:
+async def tell(seed: int, trace: Trace, options: Options | None = None, kind: type[World] = World) -> str:
     """One world's life; its summary. options: instead of those that the seed draws. Raises Violation."""
     options = options or draw_options(seed)
     with tempfile.TemporaryDirectory() as folder, _short_sequences(options.chunks_per_sequence):
-        world = World(seed, trace, Path(folder), options)
+        world = kind(seed, trace, Path(folder), options)
         with _listening(world.checkers.violate):
             await world.live()
         return world.summary()

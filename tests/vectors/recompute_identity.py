@@ -129,6 +129,7 @@ def recompute() -> dict[str, Any]:
     revocation = signed([1, 1, domain, 1, member_id, 0, NOW, "left"], "issuer", "revocation", network)
     terms = [labelled("ticket-token", b"t" * 16), b"j" * 32, NOW + 60, "member", False, b"", 4, 100, 1]
     event = signed([1, 1, domain, NOW, b"i" * 16, 1, terms, b"", []], "issuer", "ticket-state", network)
+    domain_word = signed([1, 1, domain, NOW, b"DER of another root"], "issuer", "domain", network)
     address = "/ip4/10.0.0.1/tcp/4001"
     chain = [node, member, issuer]
     said = [1, 1, peer_id, [address], chain, 5, bytes(16), 2, 1000, False, 1]
@@ -148,6 +149,7 @@ def recompute() -> dict[str, Any]:
         "revocation": [part.hex() for part in revocation],
         "revocation_hash": labelled("object", revocation[0], revocation[1]).hex(),
         "ticket_opened": [part.hex() for part in event],
+        "domain": [part.hex() for part in domain_word],
         "announcement": [part.hex() for part in announcement],
         "ticket": ticket_text,
         "key_file": key_file(pack([1, 1, ["node", SEEDS["node"], chain]])).hex(),

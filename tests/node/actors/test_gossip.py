@@ -37,6 +37,9 @@ class Facts:
         sketch = Sketch(self.facts)
         return sketch.count, sketch.digest()
 
+    def filter_shared(self, ids: tuple[bytes, ...]) -> tuple[bytes, ...]:
+        return ids
+
     def filter_unknown(self, ids: tuple[bytes, ...]) -> tuple[bytes, ...]:
         return tuple(one for one in ids if one not in self.facts)
 

@@ -76,7 +76,6 @@ def test_init_hands_everything_over(fake_home: _Home, tmp_path: Path, secret: Pa
         "name": "office",
         "country": "DE",
         "listen": ("/ip4/1.2.3.4/tcp/1", "/ip4/1.2.3.4/tcp/2"),
-        "network_ticket": None,
         "passphrase": SECRET,
     }
     assert fake_home.asked == [("init_home", (home,), wanted)]

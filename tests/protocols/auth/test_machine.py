@@ -94,7 +94,7 @@ def test_not_yet_valid_certificate_passes_while_our_clock_is_unsafe() -> None:
 def test_time_of_a_proven_peer_is_told_when_it_calls_its_clock_safe() -> None:
     """Goal: only a machine's own time counts, not the floor's and not what others agreed on. Method: each kind of clock."""
     left, _ = converse(dialler(), answerer(now=NOW + 7))
-    assert only(left, ToldTime) == ToldTime(BOB.id, NOW + 7)
+    assert only(left, ToldTime) == ToldTime(BOB.id, NOW + 7, CUSTOMS.id)
     for clock in ({"clock_unsafe": True}, {"clock_agreed": True}):
         left, right = converse(dialler(), answerer(now=NOW + 7, **clock))
         assert isinstance(outcome(left), Proven)
@@ -119,7 +119,7 @@ def test_peer_out_of_time_by_our_clock_tells_its_own_before_it_is_refused() -> N
     left, _ = converse(dialler(now=NOW + 14 * YEAR), answerer())
     kinds = [type(effect) for effect in left if not isinstance(effect, Send)]
     assert kinds == [ToldTime, Failed, Close]
-    assert only(left, ToldTime) == ToldTime(BOB.id, NOW)
+    assert only(left, ToldTime) == ToldTime(BOB.id, NOW, CUSTOMS.id)
     assert only(left, Failed).reason is Reason.CERTIFICATE_EXPIRED
     forged, _ = converse(dialler(now=NOW + 14 * YEAR), answerer(key=SERVER.key))
     assert only(forged, Failed).reason is Reason.BAD_SIGNATURE

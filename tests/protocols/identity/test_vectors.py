@@ -9,6 +9,7 @@ from protocols.codec import encode
 from protocols.crypto import HpkePrivateKey, SigningKey
 from protocols.identity.announce import sign_announcement
 from protocols.identity.certificates import fingerprint, make_issuer, make_member, make_node, make_root, verify_chain
+from protocols.identity.domains import sign_domain
 from protocols.identity.fences import founding_fence, sign_fence
 from protocols.identity.keyfiles import NodeKey, key_file, open_key_file, seal_key_file
 from protocols.identity.members import member_id
@@ -17,6 +18,7 @@ from protocols.identity.peers import peer_id_of, peer_id_text
 from protocols.identity.revocation import RevocationKind, RevocationSet, sign_revocation
 from protocols.identity.tickets import Address, Ticket, TicketTerms, decode_ticket, encode_ticket, ticket_opened, token_hash
 from protocols.signed import Signed
+from protocols.types import UnixSeconds
 from tests.vectors import recompute_identity as second
 
 VECTORS: dict[str, Any] = json.loads(second.VECTORS.read_text(encoding="utf-8"))
@@ -96,6 +98,8 @@ def test_signed_objects_and_texts_are_the_vectors() -> None:
     terms = TicketTerms(token_hash(b"t" * 16), b"j" * 32, second.NOW + 60, "member", False, b"", 4, 100, 1)
     opened = ticket_opened(ISSUER, (issuer,), network, domain_id=domain, time=second.NOW, ticket_id=b"i" * 16, terms=terms)
     assert parts(opened.envelope) == VECTORS["ticket_opened"]
+    word = sign_domain(ISSUER, (issuer,), network, founder=domain, time=UnixSeconds(second.NOW), root=b"DER of another root")
+    assert parts(word.envelope) == VECTORS["domain"]
     address = "/ip4/10.0.0.1/tcp/4001"
     announcement = sign_announcement(
         NODE,

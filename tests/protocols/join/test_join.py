@@ -16,6 +16,7 @@ from protocols.errors import Reason, RemoteError
 from protocols.identity.announce import sign_announcement
 from protocols.identity.attested import Attested
 from protocols.identity.certificates import make_issuer, verify_chain, verify_member_chain
+from protocols.identity.domains import check_domain, sign_domain
 from protocols.identity.fences import FenceSet, check_fence
 from protocols.identity.keyfiles import MemberKey, decode_key_file, encode_key_file, key_file
 from protocols.identity.members import member_id
@@ -48,6 +49,7 @@ from protocols.join.machine import (
 from protocols.join.messages import JoinAnswer, JoinHello, JoinIssuers, JoinRefusal, JoinRequest
 from protocols.limits import JOIN_ATTEMPTS_MAX, JOIN_TIMEOUT_S
 from protocols.registry import decode_message, encode_message
+from protocols.types import UnixSeconds
 from tests.protocols.identity.people import ACME, CUSTOMS, NETWORK, NOW, YEAR, Issuer, found, seed
 
 T = TypeVar("T")
@@ -74,7 +76,19 @@ HERE = sign_announcement(
 MEMBER_KEYS = encode_key_file(
     key_file(MemberKey(seed=ALICE.key.seed, hpke_seed=ALICE.hpke.seed, root_secret=bytes(32), real_id=b"", salt=bytes(32), chain=()))
 )
-DOWRY = Dowry(fences=FENCES, revocations=RevocationSet([GONE]), roots=(CUSTOMS.root,), address_book=(HERE,), member_keys=MEMBER_KEYS)
+OTHER = check_domain(
+    sign_domain(ISSUER.key, ISSUER.chain, NETWORK, founder=ACME.id, time=UnixSeconds(NOW - 9), root=CUSTOMS.root),
+    NETWORK,
+    founder=ACME.root,
+)
+DOWRY = Dowry(
+    fences=FENCES,
+    revocations=RevocationSet([GONE]),
+    founder=ACME.root,
+    domains=(OTHER,),
+    address_book=(HERE,),
+    member_keys=MEMBER_KEYS,
+)
 EVE = SigningKey(seed("eve"))
 
 
@@ -188,7 +202,8 @@ def test_new_member_comes_in_through_any_node_and_gets_all_it_needs() -> None:
     assert joined.fences == FENCES
     assert joined.revocations.hashes == (GONE.hash,)
     assert [entry.signed for entry in joined.address_book.entries] == [HERE]
-    assert set(joined.roots) == {ACME.root, CUSTOMS.root}
+    assert (joined.founder, joined.domain_root) == (ACME.root, ACME.root)
+    assert [entry.hash for entry in joined.domains] == [OTHER.hash]
     assert joined.member_keys == b""
 
 
@@ -306,7 +321,7 @@ def test_readmitted_member_gets_a_certificate_that_its_revocation_does_not_reach
     of = ticket()
     dora = member_id(b"Dora", seed("Dora", "salt"))
     out = RevocationSet([check_revocation(ACME.revoke(RevocationKind.MEMBER, dora, time=NOW - 5), NETWORK, ROOTS)])
-    dowry = Dowry(fences=FENCES, revocations=out, roots=(), address_book=())
+    dowry = Dowry(fences=FENCES, revocations=out, founder=ACME.root, domains=(), address_book=())
     joined = only(converse(newcomer(of), relay(of), issuer(state_of(opened(of)), dowry=dowry)), Joined)
     assert verify_member_chain(joined.chain, ACME.roots, now=NOW, revocations=out).not_before == NOW - 4
 
@@ -391,7 +406,7 @@ def test_answer_signed_by_another_desk_is_refused() -> None:
 def test_admission_that_does_not_hold_is_refused() -> None:
     """Goal: the newcomer builds on nothing unchecked. Method: no fence; a certificate for somebody else; other root."""
     of = ticket()
-    empty = Dowry(fences=FenceSet(), revocations=RevocationSet(), roots=(), address_book=())
+    empty = Dowry(fences=FenceSet(), revocations=RevocationSet(), founder=ACME.root, domains=(), address_book=())
     client, answer, _ = admitted_answer(of, dowry=empty)
     assert only(client.step(answer, 0.0), JoinFailed).reason is Reason.FENCE
     client, _, request = admitted_answer(of)
@@ -412,7 +427,7 @@ def test_entries_of_an_admission_that_do_not_hold_are_left_out() -> None:
     """Goal: one stale announcement does not keep a newcomer out. Method: a forged one beside a good one."""
     of = ticket()
     forged = msgspec.structs.replace(HERE, signature=bytes(64))
-    dowry = Dowry(fences=FENCES, revocations=RevocationSet(), roots=(CUSTOMS.root,), address_book=(forged, HERE))
+    dowry = Dowry(fences=FENCES, revocations=RevocationSet(), founder=ACME.root, domains=(OTHER,), address_book=(forged, HERE))
     client, answer, _ = admitted_answer(of, dowry=dowry)
     assert [entry.signed for entry in only(client.step(answer, 0.0), Joined).address_book.entries] == [HERE]
 
