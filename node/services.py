@@ -42,7 +42,7 @@ _DOMAIN = frozenset({Standing.DOMAIN})
 
 SERVICES: tuple[Service, ...] = (
     Service("auth", frozenset({Standing.FENCED}), 1),
-    # A peer of our domain asks for a newcomer that came to it: four that one relay passes on at a time.
+    # A peer of our domain asks for a newcomer that came to it, or to have a certificate renewed: four that one relay passes on at a time.
     Service("join", frozenset({Standing.TICKET, Standing.DOMAIN}), 4),
     Service("gossip", _PROVEN, 1),
     # Two: one that the peer is using, and one that it opens after the first broke before we noticed.

@@ -199,17 +199,18 @@ class FenceSet:
     def _effective(self, revocations: RevocationSet) -> list[CheckedFence]:
         return [fence for fence in self._fences if revocations.is_effective(fence.authority, fence.value.time)]
 
-    def _young(self, effective: Sequence[CheckedFence], now: int) -> frozenset[bytes]:
-        """The greatest, and those in use until at most FENCE_LIFETIME_S ago. A fence was in use until the next was signed: a network that
-        rotates once in years must not lock out whoever was away on that day. A founding fence replaces none: a domain that comes in makes
-        one under the first number, long after the others of that number were forgotten."""
+    @staticmethod
+    def _young(effective: Sequence[CheckedFence], now: int) -> frozenset[bytes]:
+        """Of each domain the greatest, and those in use until at most FENCE_LIFETIME_S ago. A fence was in use until the domain's next was
+        signed: a network that rotates once in years must not lock out whoever was away on that day, and no other domain can make a fence of
+        ours forgotten, or young again, by a number and a time of its choice."""
         young: set[bytes] = set()
-        replaced_at: int | None = None
+        replaced_at: dict[bytes, int] = {}
         for fence in effective:
-            if replaced_at is None or replaced_at >= now - FENCE_LIFETIME_S:
+            domain = fence.value.domain_id
+            if replaced_at.get(domain, now) >= now - FENCE_LIFETIME_S:
                 young.add(fence.hash)
-            if fence.hash not in self._founding:
-                replaced_at = fence.value.time
+            replaced_at[domain] = fence.value.time
         return frozenset(young)
 
     def psk(self, network: NetworkId) -> tuple[FenceKey, ...]:

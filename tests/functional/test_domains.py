@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
+from pathlib import Path
+
 import pytest
 
 from tests.functional.nodes import HomeNode, Processes, Ran, free_port, start_all, wait_meshed, wait_until
@@ -89,7 +92,7 @@ def test_domain_tickets_follow_the_rules_of_every_ticket(processes: Processes) -
     assert invited["role"] == "domain"
     assert founder.run("invite", "--cancel", str(invited["id"])).code == 0
     cancelled = init_in_network(processes, str(invited["ticket"]), "X")
-    assert (cancelled.code, cancelled.error) == (5, "E-TICKET-UNKNOWN")
+    assert (cancelled.code, cancelled.error) == (5, "E-TICKET-CANCELLED")
     same_name = init_in_network(processes, ticket_of(founder, "--domain"), "ACME", "y")
     assert (same_name.code, same_name.error) == (10, "E-CONFLICT")
     customs = processes.node(processes.directory / "customs", **QUIET).start()
@@ -129,3 +132,70 @@ def test_lost_answer_does_no_harm_and_the_same_ticket_and_root_come_in(processes
         assert founder.status()["domains"] == ["ACME", "CUSTOMS"]
     finally:
         again.cut()
+
+
+def test_node_that_was_away_while_a_domain_came_in_and_fenced_anew_comes_back(processes: Processes) -> None:
+    """Goal: who has not heard of a domain is not kept out by its fences. Method: a member's node is off; CUSTOMS comes in and puts a member
+    out, so that the greatest fence is one that the node cannot judge; it is switched on again."""
+    founder = found(processes)
+    assert join(processes, ticket_of(founder), "b").code == 0
+    b = processes.node(processes.directory / "b", **QUIET)
+    start_all([b], among=[founder, b])
+    b.stop()
+    assert init_in_network(processes, ticket_of(founder, "--domain"), "CUSTOMS").code == 0
+    customs = processes.node(processes.directory / "customs", **QUIET)
+    start_all([customs], among=[founder, customs])
+    assert join(processes, ticket_of(customs), "d").code == 0
+    d = processes.node(processes.directory / "d", **QUIET)
+    start_all([d], among=[founder, customs, d])
+    customs.call("member.revoke", {"member": d.member, "cause": "left"})
+    wait_until(lambda: d.peer_id not in founder.connected(), "the member that is out to be dropped")
+    d.kill()
+    start_all([b], among=[founder, customs, b])
+    assert b.status()["domains"] == ["ACME", "CUSTOMS"]
+
+
+def test_founder_of_a_second_domain_restored_from_paper_alone_rules_it_again(processes: Processes, tmp_path: Path) -> None:
+    """Goal: the kit of any domain opens the network. Method: the only issuer of CUSTOMS publishes a record and is destroyed, when ACME has
+    fenced anew; from its kit and the address of a node of ACME it comes back: knows both domains, reads its record, lets a newcomer in,
+    puts the lost issuing key out."""
+    founder = found(processes)
+    for name in ("b", "enemy"):
+        assert join(processes, ticket_of(founder), name).code == 0
+    others = [processes.node(processes.directory / name, **QUIET) for name in ("b", "enemy")]
+    start_all(others, among=[founder, *others])
+    b, enemy = others
+    made = init_in_network(processes, ticket_of(founder, "--domain"), "CUSTOMS")
+    (tmp_path / "kit.txt").write_text(str(made.data["recovery_kit"]))
+    customs = processes.node(processes.directory / "customs", **QUIET)
+    start_all([customs], among=[founder, b, enemy, customs])
+    assert join(processes, ticket_of(customs), "d").code == 0
+    d = processes.node(processes.directory / "d", **QUIET)
+    start_all([d], among=[founder, b, enemy, customs, d])
+    assert founder.run("member", "revoke", enemy.member, "--yes").code == 0
+    enemy.kill()
+    wait_meshed([founder, b, customs, d])
+    (tmp_path / "source.txt").write_text("of CUSTOMS")
+    record = customs.put(tmp_path / "source.txt", ack="full")["record"]
+    who = customs.member
+    customs.kill()
+    shutil.rmtree(customs.home)
+
+    peer = f"{founder.ready['listen'][0]}/p2p/{founder.peer_id}"  # type: ignore[index]  # a list of addresses
+    words = ["keys", "restore", str(tmp_path / "kit.txt"), "--peer", peer, *join_words("again")]
+    restored = processes.run(*words, home=processes.directory / "again")
+    assert restored.code == 0, restored
+    again = processes.node(processes.directory / "again", **QUIET)
+    start_all([again], among=[founder, b, d, again])
+    assert (again.member, again.status()["domain"]) == (who, "CUSTOMS")
+    assert again.status()["domains"] == ["ACME", "CUSTOMS"]
+    wait_until(lambda: again.call("ls")["records"], "the record to be known")
+    again.get(record, tmp_path / "read")
+    assert (tmp_path / "read").read_text() == "of CUSTOMS"
+    assert join(processes, ticket_of(again), "e").data["domain"] == "CUSTOMS"
+    again.stop()
+    issuers = again.run("keys", "revoke-issuer", str(tmp_path / "kit.txt")).data["issuers"]
+    lost = [str(row["issuer"]) for row in issuers if not row["own"]]  # type: ignore[attr-defined]  # a list of rows
+    assert len(lost) == 1
+    assert again.run("keys", "revoke-issuer", str(tmp_path / "kit.txt"), lost[0][:8], "--cause", "lost").code == 0
+    start_all([again], among=[founder, b, d, again])

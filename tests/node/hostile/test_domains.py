@@ -19,14 +19,16 @@ from node.transport.port import StreamBroken, StreamEnded
 from node.wiring import Node
 from protocols.codec import decode, encode
 from protocols.crypto import HpkePrivateKey, SigningKey
+from protocols.errors import LadingError
 from protocols.exchange import messages as m
 from protocols.files.keys import OwnerSecrets
 from protocols.files.objects import Statement
 from protocols.gossip import messages as g
 from protocols.gossip.facts import FactKind, fact_id
-from protocols.identity.certificates import NodeIdentity, fingerprint, make_member, verify_chain
+from protocols.identity.certificates import MEMBER, NodeIdentity, chain_validity, fingerprint, make_member, verify_chain
 from protocols.identity.domains import sign_domain
 from protocols.identity.fences import sign_fence
+from protocols.identity.keyfiles import MemberKey
 from protocols.identity.revocation import RevocationKind, sign_revocation
 from protocols.registry import decode_message
 from protocols.types import PeerId, UnixSeconds
@@ -446,5 +448,76 @@ def test_other_domain_that_gives_a_member_of_ours_twins_then_ours_stays_whom_it_
             await trio.sleep(1)
             assert victim.own.peer_id not in node.peers.sessions
             assert not node.knowledge.revocations.is_revoked(twins[0].own.identity.path)
+
+    play(story)
+
+
+def later_chain(two: TwoDomains, ends: int) -> MemberKey:
+    """The member of the honest node, renewed by our domain's issuer."""
+    issuer, own = two.stage.founding.issuer, two.node.own
+    member = two.stage.member(own.identity.host)
+    assert SigningKey(member.seed).public == own.owner
+    certificate = make_member(
+        SigningKey(issuer.seed),
+        issuer.chain[0],
+        member_id=own.member_id,
+        signing_public=own.owner,
+        hpke_public=HpkePrivateKey(member.hpke_seed).public,
+        name=own.identity.member,
+        nodes_max=4,
+        weight_total_max=400,
+        serial=two.stage.entropy.token(16),
+        not_before=chain_validity(member.chain, MEMBER)[0],
+        not_after=ends,
+    )
+    return member.with_chain((certificate, *issuer.chain))
+
+
+def test_member_of_another_domain_with_our_members_id_does_not_hide_its_renewal() -> None:
+    """Goal: a node learns its member's newer certificate, whatever another domain certifies. Method: the other domain gives the member id a
+    certificate that ends later than any of ours; then our member's second node announces a renewed one."""
+
+    async def story() -> None:
+        async with two_domains() as two:
+            twin = two.foreigner("eve", twin=two.node.own.identity)
+            await twin.enter(two.node)
+            assert two.node.knowledge.book.get(twin.own.peer_id) is not None
+            ends = EPOCH + 3 * 365 * 86400
+            second = Enemy(two.stage, two.stage.own("second", member=later_chain(two, ends)))
+            await second.enter(two.node)
+            await trio.sleep(120)
+            assert chain_validity(two.node.membership.own.node_chain[1:], MEMBER)[1] == ends
+
+    play(story)
+
+
+def test_renewal_is_asked_of_nobody_in_another_domain() -> None:
+    """Goal: the few that are asked to ask on are of our domain. Method: a node without an issuing key renews, beside an enemy of each
+    domain; which streams it opens to them."""
+
+    async def story() -> None:
+        async with two_domains() as two:
+            asker = await two.stage.start("asker", issues=False)
+            await asker.facts.submit_own(two.word)
+            await two.stage.stop(two.node)
+            enemies = [two.foreigner("eve"), Enemy(two.stage, two.stage.own("ours"))]
+            seen: list[list[str]] = [[], []]
+
+            async def watch(enemy: Enemy, protocols: list[str]) -> None:
+                assert enemy.connection is not None
+                while True:
+                    stream = await enemy.connection.accept_stream()
+                    protocols.append(stream.protocol)
+                    stream.reset()
+
+            async with trio.open_nursery() as nursery:
+                for enemy, protocols in zip(enemies, seen, strict=True):
+                    await enemy.enter(asker)
+                    nursery.start_soon(enemy.keep_alive)
+                    nursery.start_soon(watch, enemy, protocols)
+                with pytest.raises(LadingError):
+                    await asker.membership.renewal.renew_now()
+                nursery.cancel_scope.cancel()
+            assert [JOIN in protocols for protocols in seen] == [False, True]
 
     play(story)

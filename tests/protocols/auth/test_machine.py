@@ -300,6 +300,13 @@ def test_entries_of_domains_that_we_do_not_know_are_passed_over() -> None:
     assert isinstance(outcome(left), Proven)
     assert isinstance(outcome(right), Proven)
     assert not any(isinstance(effect, LearnedRevocations | LearnedFences) for effect in left)
+    # What would tell of that domain is said on a proven connection only: its fence must not keep the two apart.
+    assert [only(effects, Proven).current for effects in (left, right)] == [True, True]
+    left, right = converse(dialler(roots=theirs), answerer(fences=fences, roots=theirs))
+    assert [fence.value.number for fence in only(left, LearnedFences).fences] == [9]
+    assert [only(effects, Proven).current for effects in (left, right)] == [False, True]
+    both = [dialler(roots=theirs, fences=fences), answerer(roots=theirs, fences=fences)]
+    assert [only(effects, Proven).current for effects in converse(*both)] == [False, False]
 
 
 def exchanging(**ours: object) -> AuthMachine:

@@ -11,7 +11,7 @@ from protocols.crypto import Label
 from protocols.errors import InvalidObject, Reason
 from protocols.identity.attested import Attested
 from protocols.identity.domains import CheckedDomain, Domain, DomainSet, check_domain, sign_domain
-from protocols.identity.fences import CheckedFence, FenceSet, check_fence
+from protocols.identity.fences import CheckedFence, FenceSet, check_fence, founding_fence
 from protocols.identity.revocation import RevocationKind, RevocationSet, check_revocation
 from protocols.limits import DOMAINS_MAX, FENCES_KEPT_MAX
 from protocols.signed import sign_object
@@ -120,7 +120,11 @@ def test_domain_that_rotates_without_end_then_anothers_fences_stay() -> None:
     assert len(FenceSet(FLOOD)) == FENCES_KEPT_MAX
 
 
-fence_sets = st.lists(st.sampled_from([*OWN, *FLOOD, *LAST]), max_size=150).map(FenceSet)
+FOUNDING = [
+    check_fence(known, NETWORK, ROOTS)
+    for known in (*(ACME.fence(1, name=str(number)) for number in range(2)), founding_fence(CUSTOMS.key.seed, CUSTOMS.root, NETWORK))
+]
+fence_sets = st.lists(st.sampled_from([*OWN, *FLOOD, *LAST, *FOUNDING]), max_size=150).map(FenceSet)
 
 
 @given(fence_sets, fence_sets, fence_sets)
@@ -128,6 +132,40 @@ def test_merging_fences_of_several_domains_gives_the_same_in_any_order(a: FenceS
     """Goal: shares do not depend on who met whom first. Method: laws of a union over sets beyond the bound."""
     assert a.merge(b).merge(c) == c.merge(b.merge(a)) == c.merge(a).merge(b)
     assert len(a.merge(b)) <= FENCES_KEPT_MAX
+
+
+def test_each_domain_keeps_its_founding_fence_within_its_share() -> None:
+    """Goal: the kits of all domains open the network, and no domain's takes another's place. Method: two domains that rotated without end;
+    then as many domains as there may be, of which one has sought the least hashes."""
+    later = [check_fence(ACME.fence(number, by=ACME.issuer()), NETWORK, ROOTS) for number in range(2, 80)]
+    founding = [check_fence(founding_fence(one.key.seed, one.root, NETWORK), NETWORK, ROOTS) for one in (ACME, CUSTOMS)]
+    kept = FenceSet([*later, *FLOOD, *founding])
+    assert {fence.hash for fence in founding} <= set(kept.hashes)
+    assert len(kept) == FENCES_KEPT_MAX
+    assert sum(fence.value.domain_id == ACME.id for fence in (*later, *founding) if fence.hash in kept.hashes) == FENCES_KEPT_MAX // 2
+    many = [found(f"domain {number}") for number in range(DOMAINS_MAX)]
+    roots = {one.id: one.root for one in many}
+    theirs = [check_fence(founding_fence(one.key.seed, one.root, NETWORK), NETWORK, roots) for one in many]
+    in_use = [check_fence(one.fence(number), NETWORK, roots) for one in many for number in (2, 3)]
+    full = FenceSet([*theirs, *in_use])
+    assert len(full) == FENCES_KEPT_MAX
+    assert {fence.hash for fence in (*theirs, *in_use[1::2])} == set(full.hashes)
+
+
+def test_no_domain_makes_a_fence_of_another_forgotten_or_young_again() -> None:
+    """Goal: how long our members may be away is our domain's to say. Method: ACME rotated 500 and 100 days ago; CUSTOMS comes in with the
+    first number and today's date, and then says of a far greater number that it is of long ago."""
+    times = (NOW - 900 * 86400, NOW - 500 * 86400, NOW - 100 * 86400)
+    first, second, third = (check_fence(ACME.fence(number, time=time), NETWORK, ROOTS) for number, time in enumerate(times, 1))
+    for name in range(8):
+        # Of the same number: by its hash it may come before or after ACME's first.
+        late = check_fence(CUSTOMS.fence(1, time=NOW, name=str(name)), NETWORK, ROOTS)
+        backdated = check_fence(CUSTOMS.fence(99, time=0), NETWORK, ROOTS)
+        for theirs in ([], [late], [backdated], [late, backdated]):
+            known = FenceSet([first, second, third, *theirs])
+            forgotten = [known.is_forgotten(fence.value.secret_hash, NOW, RevocationSet()) for fence in (first, second, third)]
+            assert forgotten == [True, False, False]
+            assert {first.hash, second.hash, third.hash} <= set(known.kept(NOW, RevocationSet()).hashes)
 
 
 def test_fences_of_a_domain_that_left_are_told_apart() -> None:
