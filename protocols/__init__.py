@@ -10,6 +10,7 @@ effects, machine         what a machine may ask for; how a table is stepped
 registry                 the only list of messages
 identity/                networks, members, certificates, key files, tickets, revocation, fences, clock floor
 files/                   entries, cuts, sealing, sequences, manifest, statement, wraps, receipts, placement, repair
+ledger/                  blocks, state, transactions, terms, votes and finality: above the values, below the conversations
 auth/ join/              conversations: proving who one is; coming in with a ticket
 gossip/ exchange/        conversations: announcing facts; moving chunks
 noise/ yamux/            what is under every conversation: the sealed session, and the streams in it

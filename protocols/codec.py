@@ -47,6 +47,14 @@ def decode(data: bytes | memoryview, kind: type[T], *, bytes_max: int = FRAME_BY
     return value  # type: ignore[return-value]  # Decoder(kind) returns a kind; the cache cannot say so
 
 
+R = TypeVar("R", bound=Record)
+
+
+def replace(value: R, **changes: object) -> R:
+    """A copy of a record with some fields changed."""
+    return msgspec.structs.replace(value, **changes)
+
+
 def to_json(value: object) -> bytes:
     """JSON text of plain values (dicts, lists, strings, numbers), for the command line and the HTTP interface."""
     return msgspec.json.encode(value)

@@ -80,6 +80,34 @@ class Reason(enum.Enum):
     NO_KEY = ("E-NO-KEY", 5)
     SOURCE_CHANGED = ("E-SOURCE-CHANGED", 1)
     SOURCE_UNREADABLE = ("E-SOURCE-UNREADABLE", 1)
+    # ledger: transactions
+    UNKNOWN_KIND = ("E-UNKNOWN-KIND", 11)
+    WRONG_CHAIN = ("E-WRONG-CHAIN", 5)
+    SEEN = ("E-SEEN", 10)
+    BAD_TIME = ("E-BAD-TIME", 5)
+    NOT_SIGNED = ("E-NOT-SIGNED", 5)
+    UNEXPECTED_SIGNER = ("E-UNEXPECTED-SIGNER", 5)
+    SUSPENDED = ("E-SUSPENDED", 5)
+    NOT_ELIGIBLE = ("E-NOT-ELIGIBLE", 5)
+    POLICY = ("E-POLICY", 5)
+    SEQUENCE = ("E-SEQUENCE", 10)
+    UNKNOWN_LINK = ("E-UNKNOWN-LINK", 4)
+    BAD_BODY = ("E-BAD-BODY", 6)
+    # ledger: blocks
+    UNKNOWN_PARENT = ("E-UNKNOWN-PARENT", 7)
+    TOO_EARLY = ("E-TOO-EARLY", 13)
+    RULE_SET = ("E-RULE-SET", 11)
+    NOT_LEADER = ("E-NOT-LEADER", 5)
+    BAD_SEAL = ("E-BAD-SEAL", 6)
+    WORK = ("E-WORK", 6)
+    NONCE = ("E-NONCE", 6)
+    TARGET = ("E-TARGET", 6)
+    MERKLE_ROOT = ("E-MERKLE-ROOT", 6)
+    STATE_ROOT = ("E-STATE-ROOT", 6)
+    BAD_INFO = ("E-BAD-INFO", 6)
+    BAD_REVEAL = ("E-BAD-REVEAL", 6)
+    BAD_VOTE = ("E-BAD-VOTE", 6)
+    PROMISED = ("E-PROMISED", 5)
     CANCELLED = ("E-CANCELLED", 130)
     TERMINATED = ("E-TERMINATED", 143)
 
@@ -124,6 +152,18 @@ class DecodeError(RemoteError):
 
 class InvalidObject(LadingError):
     """Well-formed data that breaks a rule: refuse it and remember the reason."""
+
+
+class InvalidTransaction(InvalidObject):
+    """A transaction that breaks a rule of its chain: refuse it, and every block that carries it."""
+
+
+class InvalidBlock(InvalidObject):
+    """A block that breaks a rule whoever looks at it: refuse it and all that follows it."""
+
+
+class Undecided(LadingError):
+    """A block that *this node* cannot judge now (parent, clock or rule set): nobody is to blame, nothing is stored, judge again."""
 
 
 class StoreFull(LadingError):

@@ -144,3 +144,49 @@ CLOCK_REPORTS_MAX = 256
 TOMBSTONE_LIFETIME_S = 400 * 86400
 TRASH_WINDOW_S = 7 * 86400
 RECEIPT_LIFETIME_S = 30 * 86400
+
+# --- ledger -------------------------------------------------------------------------------------------------------
+# What one chain allows stands in its profile; here is what no profile may exceed, and what every chain shares.
+NUMBER_MAX = (1 << 63) - 1  # every language's signed 64-bit integer holds it
+HEADER_BYTES = 84
+# A block travels as one frame.
+BLOCK_BYTES_MAX = 384 * 1024
+assert BLOCK_BYTES_MAX + 1024 <= FRAME_BYTES_MAX
+# A handover with its proofs, or a batch of receipts, is the largest transaction.
+TX_BYTES_MAX = 64 * 1024
+# Each costs every node one verification (about 0.1 ms on a laptop, 0.5 ms on a Pi 4).
+SIGNATURES_MAX = 32
+LINKS_MAX = 32
+BLOCK_TRANSACTIONS_MAX = 4096
+# Two for each member and the chain's slowest answer.
+BLOCK_VOTES_MAX = 256
+COUNCIL_MEMBERS_MAX = 31
+CLUSTERS_MAX = 64
+MINERS_MAX = 256
+# Timed conditions that one block fires; the rest come with the next block, in order.
+CONDITIONS_PER_BLOCK_MAX = 1024
+# Blocks whose hashes the state knows one by one; what is older is proved through the history tree.
+RECENT_BLOCKS = 1024
+RETARGET_BLOCKS = 64
+RETARGET_STEP_MAX = 2
+RETARGET_FACTOR = 13
+EVIDENCE_TERMS = 20
+HANDOVER_LEAVES = 3
+HANDOVER_KEYS = 3
+TREE_DEPTH_MAX = 256
+TEXT_BYTES_MAX = 256
+ATTRIBUTES_MAX = 32
+PARENTS_MAX = 64
+OWNERS_MAX = 16
+POLICY_ROWS_MAX = 256
+# Of a miner's participation counters: so many missed slots more than sealed ones and it is not recommended.
+MISSED_GRACE = 10
+# Local policy of sealing and voting (LEDGER: quiet chain, votes).
+HEARD_WITHIN_MS = 10_000
+LONELY_MS = 30_000
+HEARTBEAT_MS = 600_000
+# Pool.
+POOL_TRANSACTIONS_MAX = 16384
+POOL_BYTES_MAX = 32 * 1024 * 1024
+POOL_PER_SENDER_MAX = 256
+POOL_PER_PEER_MAX = 2048

@@ -28,6 +28,16 @@ Signature = NewType("Signature", bytes)
 """64 bytes, Ed25519."""
 StoreId = NewType("StoreId", bytes)
 """16 bytes: random id of one chunk store."""
+ChainId = NewType("ChainId", bytes)
+"""32 bytes: id of a chain's genesis transaction; 32 zero bytes inside that transaction."""
+TxId = NewType("TxId", bytes)
+"""32 bytes: SHA-256 of a transaction's canonical content."""
+BlockHash = NewType("BlockHash", bytes)
+"""32 bytes: SHA-256 of a header."""
+AccountId = NewType("AccountId", bytes)
+"""32 bytes: pseudonym under which a chain knows a member (its MemberId in that domain)."""
+UnixMillis = NewType("UnixMillis", int)
+"""Whole milliseconds since 1970-01-01 UTC."""
 UnixSeconds = NewType("UnixSeconds", int)
 """Whole seconds since 1970-01-01 UTC."""
 RecordKey = tuple[OwnerKey, HashId]

@@ -1,0 +1,26 @@
+"""The ledger: one block format, one envelope, one state engine; everything pure. SPEC.md is normative.
+
+checks         small checks that every value shares
+envelope       transactions: content, id, signatures
+block          header, block info, body, seal, Merkle leaves and proofs
+tree           the sparse Merkle map behind the state
+state          spaces, overlay, undo; the reference state in memory
+history        the tree over all block hashes
+votes          what a committee member says, and what it promised
+committee      sizes, quorums, links across a change
+finality       fork choice and finality over everything a node knows
+carried        finality inside the state, from the votes that blocks carry
+draw           seeds, the order of a draw, the leader of a slot
+profile        what a chain is: limits, clocks, council, policy
+terms          lists of miners, term after term, as state
+work           targets, retargeting, cumulative work
+context        what a rule sees of the chain, and the common rules of transactions
+conditions     what fires by itself: at a time, at a height, at a threshold
+schedule       rule sets: which kinds and which numbers hold from which height
+transition     the one function that judges and applies a block
+genesis        the first block
+pool           transactions that wait, of two kinds, with quotas
+sealing        when a leader seals and when a member votes: local policy
+seals/         proof of work, scrypt, authority behind one port
+transactions/  one file for each kind
+"""

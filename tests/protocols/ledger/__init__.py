@@ -1,0 +1,1 @@
+"""The ledger's ground floor: values, rules, chains in memory."""
