@@ -4,6 +4,7 @@ chaos           the seeded scheduler: delivery in any order, loss, doubling, cra
 dropping        several holders that take each other's copy for the one that stays
 deleting        puts and deletes of one owner's nodes that know different things
 clocks          boards that boot in the past, and members that lie about the time
+finalising      miners and members: leaders, votes, finality, a change of committee, with liars
 duty            who copies what is missing when nodes are frozen or die
 test_models     each model over many seeds; each with a planted bug that its checker must catch
 """

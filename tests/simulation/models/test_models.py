@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.simulation.models import clocks, deleting, dropping, duty
+from tests.simulation.models import clocks, deleting, dropping, duty, finalising
 from tests.simulation.models.chaos import ModelBroken
 
 
@@ -81,3 +81,35 @@ def test_checker_of_clocks_catches_wrong_agreement(bug: str) -> None:
 def test_checker_of_clocks_catches_a_floor_that_follows_any_clock() -> None:
     """Goal: the checker can fail. Method: our own clock is written down unasked, and one of them is far ahead."""
     assert is_caught(lambda seed: clocks.run(seed, liars=0, write=clocks.write_the_clock), 5)
+
+
+@pytest.mark.parametrize(("members", "liars"), [(2, 0), (3, 0), (4, 1), (5, 1), (7, 2)])
+def test_final_blocks_never_conflict_and_finality_goes_on_after_healing(members: int, liars: int) -> None:
+    """Goal: safety with the stated liars under loss, crash, lost databases, partition; liveness soon after. Method: 4 seeds."""
+    for seed in range(4):
+        assert finalising.run(seed, members=members, liars=liars) > 3
+
+
+@pytest.mark.parametrize("liars", [0, 1])
+def test_committee_is_replaced_whole_and_finality_goes_on(liars: int) -> None:
+    """Goal: the links across a change hold both committees. Method: four members are replaced by four others, 4 seeds."""
+    for seed in range(4):
+        assert finalising.run(seed, members=4, liars=liars, change=True) > 10
+
+
+def test_checker_of_finalising_catches() -> None:
+    """Goal: the checker can fail. Method: half of the members are a quorum; members forget their promises with their database;
+    sealers carry votes above their own final block only, so that the state falls behind for ever."""
+    small = finalising.Bugs(small_quorum=True)
+    assert is_caught(lambda seed: finalising.run(seed, members=4, bugs=small), 20)
+    forgetful = finalising.Bugs(forgets_promises=True)
+    assert is_caught(lambda seed: finalising.run(70 + seed, members=4, liars=1, bugs=forgetful), 10)
+    short = finalising.Bugs(carries_its_own_only=True)
+    assert is_caught(lambda seed: finalising.run(15 + seed, members=4, liars=1, bugs=short), 3)
+
+
+def test_one_live_miner_carries_the_chain_on() -> None:
+    """Goal: dead miners slow a chain, they never stop it. Method: all but one of four are dead; a block for each lonely period
+    and twice as many slots as there are miners, since it leads one slot of four once its own are over."""
+    for seed in range(4):
+        assert finalising.run_alone(seed, members=4, slots=120) >= 120 // (finalising.LONELY_SLOTS + 8)
