@@ -5,6 +5,7 @@ bounds       what the machine and the stock libp2p can do at best: each in a pro
 lane         session and muxer alone, two processes, against the stock library's; a line with a delay
 rows         one function per row of docs/PERFORMANCE.md
 plots        the curves
+ledger       what the pure rules of the ledger cost; stands alone
 chunk_store  how the chunk store was chosen (docs/decisions/0002); stands alone
 results/     raw samples (JSON), curves (SVG, PNG)
 """
