@@ -3,6 +3,8 @@
 harness      nodes as processes, an API client for many calls at once, load of the machine, samples to files
 bounds       what the machine and the stock libp2p can do at best: each in a process of its own
 lane         session and muxer alone, two processes, against the stock library's; a line with a delay
+syncthing    two Syncthing instances on loopback that share a folder
+peers        the same files through Lading and through Syncthing
 rows         one function per row of docs/PERFORMANCE.md
 plots        the curves
 ledger       what the pure rules of the ledger cost; stands alone

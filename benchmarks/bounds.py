@@ -3,9 +3,11 @@
     python -m benchmarks.bounds ingest FILE DIRECTORY     read, hash, seal, hash, store durably, in one straight loop
     python -m benchmarks.bounds receive ADDRESS-FILE MIB OUTPUT
     python -m benchmarks.bounds send ADDRESS-FILE FILE    one bare stream of the stock libp2p, both ends
+    python -m benchmarks.bounds offer FILE                prints its port, then sends FILE over one clear TCP connection
+    python -m benchmarks.bounds take PORT OUTPUT          the other end of it
 
-Each prints its figure as JSON. A bare stream carries the bytes of FILE in writes of 256 KiB; the receiver hashes and writes what
-comes and is done after fsync. This is the fastest that a plain program on the library does without changing the library.
+Each end that measures prints its figure as JSON. A bare stream carries the bytes of FILE in writes of 256 KiB; the receiver hashes and
+writes what comes and is done after fsync. This is the fastest that a plain program on the library does without changing the library.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import socket
 import sys
 import time
 from pathlib import Path
@@ -119,6 +122,31 @@ def send(address_file: Path, source: Path) -> None:
     trio.run(main)
 
 
+def offer(source: Path) -> None:
+    """Serves one caller by sendfile."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        print(server.getsockname()[1], flush=True)
+        caller, _ = server.accept()
+        with caller, source.open("rb") as file:
+            caller.sendfile(file)
+
+
+def take(port: int, output: Path) -> None:
+    """Receives, hashes, writes, fsyncs, one after the other in one thread. The clock runs from before the dial to after fsync."""
+    began = time.perf_counter()
+    digest = hashlib.sha256()
+    buffer = memoryview(bytearray(WRITE_BYTES))
+    size = 0
+    with socket.create_connection(("127.0.0.1", port)) as sock, output.open("wb", buffering=0) as file:
+        while count := sock.recv_into(buffer):
+            digest.update(buffer[:count])
+            file.write(buffer[:count])
+            size += count
+        os.fsync(file.fileno())
+    took = time.perf_counter() - began
+    print(json.dumps({"mb_s": size / took / 1e6, "s": took, "sha256": digest.hexdigest()}), flush=True)
+
+
 def main() -> None:
     match sys.argv[1:]:
         case ["ingest", source, directory]:
@@ -127,6 +155,10 @@ def main() -> None:
             receive(Path(address), int(mib) * 1024 * 1024, Path(output))
         case ["send", address, source]:
             send(Path(address), Path(source))
+        case ["offer", source]:
+            offer(Path(source))
+        case ["take", port, output]:
+            take(int(port), Path(output))
         case _:
             sys.exit(__doc__)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import json
 import os
 import platform
@@ -39,6 +40,10 @@ SAMPLE_S = 0.01
 TICKS = os.sysconf("SC_CLK_TCK")
 # Asked at the start: a checkout may move on while the rows are measured.
 COMMIT = subprocess.run(["git", "describe", "--always", "--dirty"], capture_output=True, text=True, check=False).stdout.strip()
+
+
+class Skipped(Exception):
+    """A row that cannot be measured here; says why, and what to do."""
 
 
 # --- the machine ----------------------------------------------------------------------------------------------------
@@ -237,6 +242,49 @@ class TestNet:
         shutil.rmtree(self.directory, ignore_errors=True)
 
 
+# --- what rows ask of nodes -----------------------------------------------------------------------------------------
+
+
+def put_timed(node: RunningNode, *paths: Path, **args: object) -> tuple[Mapping[str, object], float]:
+    """One `put`: its answer and its seconds."""
+    began = time.perf_counter()
+    data = node.call("put", paths=[str(path) for path in paths], **args)
+    return data, time.perf_counter() - began
+
+
+def member_of(node: RunningNode) -> str:
+    """The member whose node it is."""
+    return str(node.call("status")["member"])
+
+
+def keep_off(net: TestNet, node: RunningNode) -> None:
+    """The reader holds nothing and says so: a reserve above its budget leaves no room, so every `get` there is cold."""
+    node.process.terminate()
+    node.process.wait(10)
+    node.process = net.start(
+        node.name,
+        LADING_STORE_BUDGET_BYTES=str(100 * 1024 * MIB),
+        LADING_STORE_BUDGET_SHARE="0.001",
+        LADING_STORE_RESERVE_BYTES=str(99 * 1024 * MIB),
+    ).process
+    net.wait_connected()
+    time.sleep(3.0)  # its announcement is made every two seconds and takes a moment to be everywhere
+
+
+def wait_shared(node: RunningNode, record: str) -> None:
+    """Until the node can open a record that was shared with its member. Raises RuntimeError after 30 s."""
+    deadline = time.monotonic() + 30
+    while not any(row["record"] == record for row in node.call("ls")["records"]):  # type: ignore[attr-defined]
+        if time.monotonic() > deadline:
+            raise RuntimeError("the wrap did not arrive")
+        time.sleep(0.05)
+
+
+def rate_mb_s(size: int, seconds: float) -> float:
+    """MB/s, of 10^6 bytes."""
+    return size / seconds / 1e6
+
+
 # --- content --------------------------------------------------------------------------------------------------------
 
 
@@ -252,9 +300,27 @@ def random_file(path: Path, size: int, seed: int) -> Path:
     return path
 
 
+def documents(folder: Path, count: int, seed: int, sizes: Callable[[int], int]) -> list[Path]:
+    """``count`` random files in a new folder; sizes: bytes of the file with that index."""
+    folder.mkdir()
+    return [random_file(folder / f"{index:04}", sizes(index), seed * 10_000 + index) for index in range(count)]
+
+
 def settle() -> None:
     """Earlier writes reach the disk now, not inside the next measurement."""
     os.sync()
+
+
+def sync_file_system(place: Path) -> None:
+    """syncfs(2): back when everything that was written to the file system of ``place`` is on the disk. Raises OSError."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    descriptor = os.open(place, os.O_RDONLY)
+    try:
+        if libc.syncfs(descriptor) != 0:
+            code = ctypes.get_errno()
+            raise OSError(code, os.strerror(code), str(place))
+    finally:
+        os.close(descriptor)
 
 
 # --- many calls at once ---------------------------------------------------------------------------------------------

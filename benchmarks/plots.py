@@ -51,3 +51,38 @@ def plot_lane(values: Mapping[str, Sequence[float]]) -> None:
     for kind in ("svg", "png"):
         figure.savefig(RESULTS / f"lane.{kind}", dpi=130, metadata={"Date": None} if kind == "svg" else None)
     plt.close(figure)
+
+
+def plot_peers(values: Mapping[str, Sequence[float]], *, bulk_mib: int, count: int) -> None:
+    """Lading and Syncthing on the same files; every run a dot, the medians bars."""
+    panels: tuple[tuple[str, str, Mapping[str, str]], ...] = (
+        (
+            f"one file of {bulk_mib} MiB",
+            "MB/s (higher is better)",
+            {"peers_get_rate": "Lading\nget", "peers_syncthing_rate": "Syncthing", "peers_socket_rate": "clear\nsocket"},
+        ),
+        (
+            f"{count} × 10 KiB",
+            "s until durable (lower is better)",
+            {"peers_many_10k_lading": "Lading", "peers_many_10k_syncthing": "Syncthing"},
+        ),
+        (
+            f"{count} × 1 MiB",
+            "s until durable (lower is better)",
+            {"peers_many_1m_lading": "Lading", "peers_many_1m_syncthing": "Syncthing"},
+        ),
+    )
+    figure, all_axes = plt.subplots(1, len(panels), figsize=(10, 3.6))
+    for axes, (title, unit, names) in zip(all_axes, panels, strict=True):
+        for place, name in enumerate(names):
+            axes.bar(place, statistics.median(values[name]), width=0.6, color=("#135", "#9bb", "#ddd")[place])
+            axes.plot([place] * len(values[name]), values[name], ".", color="#a30", markersize=5)
+        axes.set_xticks(range(len(names)), list(names.values()))
+        axes.set_title(title)
+        axes.set_ylabel(unit)
+        axes.set_ylim(bottom=0)
+        axes.grid(alpha=0.25, axis="y")
+    figure.tight_layout()
+    for kind in ("svg", "png"):
+        figure.savefig(RESULTS / f"peers.{kind}", dpi=130, metadata={"Date": None} if kind == "svg" else None)
+    plt.close(figure)

@@ -14,12 +14,31 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from .harness import MIB, Called, Load, Row, RunningNode, TestNet, call_at_once, load_of, memory_of, random_file, settle
+from .harness import (
+    MIB,
+    Called,
+    Load,
+    Row,
+    RunningNode,
+    TestNet,
+    call_at_once,
+    documents,
+    keep_off,
+    load_of,
+    member_of,
+    memory_of,
+    put_timed,
+    random_file,
+    rate_mb_s,
+    settle,
+    wait_shared,
+)
 from .lane import lane_rows
 
 RUNS = int(os.environ.get("BENCH_RUNS", "5"))
 BULK_MIB = int(os.environ.get("BENCH_BULK_MIB", "512"))
 MEMORY_MIB = int(os.environ.get("BENCH_MEMORY_MIB", "1024"))
+SMALL_COUNT = int(os.environ.get("BENCH_SMALL_COUNT", "300"))
 REPAIR_MIB = int(os.environ.get("BENCH_REPAIR_MIB", "256"))
 CURVE = (1, 10, 20, 40, 80, 120, 180, 240, 300)
 GRACE_S = 2.0
@@ -60,16 +79,6 @@ def _stream_bound(source: Path) -> float:
         shutil.rmtree(directory)
 
 
-def _rate(size: int, seconds: float) -> float:
-    return size / seconds / 1e6
-
-
-def _put(node: RunningNode, *paths: Path, **args: object) -> tuple[Mapping[str, object], float]:
-    began = time.perf_counter()
-    data = node.call("put", paths=[str(path) for path in paths], **args)
-    return data, time.perf_counter() - began
-
-
 # --- bulk -----------------------------------------------------------------------------------------------------------
 
 
@@ -88,8 +97,8 @@ def ingest() -> list[Row]:
             with TestNet(1) as net:
                 settle()
                 with load_of(net.pids) as load:
-                    _, took = _put(net.nodes[0], source, ack="local")
-            reached = _rate(BULK_MIB * MIB, took)
+                    _, took = put_timed(net.nodes[0], source, ack="local")
+            reached = rate_mb_s(BULK_MIB * MIB, took)
             rate.add(reached, load)
             row.add(reached / limit, load)
     return [row, rate, bound]
@@ -113,9 +122,9 @@ def bulk() -> list[Row]:
             with TestNet(2) as net:
                 settle()
                 with load_of(net.pids) as load:
-                    _, took = _put(net.nodes[0], source, ack="quorum", replicas=2)
-                copy_rate.add(_rate(size, took), load)
-                copy.add(_rate(size, took) / streams[-1], load)
+                    _, took = put_timed(net.nodes[0], source, ack="quorum", replicas=2)
+                copy_rate.add(rate_mb_s(size, took), load)
+                copy.add(rate_mb_s(size, took) / streams[-1], load)
         _cold(source, streams, cold, cold_rate)
     return [copy, copy_rate, cold, cold_rate, bare]
 
@@ -124,12 +133,12 @@ def _cold(source: Path, streams: Sequence[float], cold: Row, cold_rate: Row) -> 
     size = source.stat().st_size
     with TestNet(4) as net:
         owner, reader = net.nodes[0], net.nodes[3]
-        reader_id = _member(reader)
-        _keep_off(net, reader)
-        data, _ = _put(owner, source, ack="full", replicas=3)
+        reader_id = member_of(reader)
+        keep_off(net, reader)
+        data, _ = put_timed(owner, source, ack="full", replicas=3)
         record = str(data["record"])
         owner.call("share", record=record, to=reader_id)
-        _wait_shared(reader, record)
+        wait_shared(reader, record)
         for run in range(RUNS):
             output = source.with_name(f"out{run}")
             settle()
@@ -139,42 +148,11 @@ def _cold(source: Path, streams: Sequence[float], cold: Row, cold_rate: Row) -> 
                 took = time.perf_counter() - began
             assert output.stat().st_size == size
             output.unlink()
-            cold_rate.add(_rate(size, took), load, sources=len(got["sources"]))  # type: ignore[arg-type]
-            cold.add(_rate(size, took) / statistics.median(streams), load)
-
-
-def _member(node: RunningNode) -> str:
-    return str(node.call("status")["member"])
-
-
-def _keep_off(net: TestNet, node: RunningNode) -> None:
-    """The reader holds nothing and says so: a reserve above its budget leaves no room, so every `get` there is cold."""
-    node.process.terminate()
-    node.process.wait(10)
-    node.process = net.start(
-        node.name,
-        LADING_STORE_BUDGET_BYTES=str(100 * 1024 * MIB),
-        LADING_STORE_BUDGET_SHARE="0.001",
-        LADING_STORE_RESERVE_BYTES=str(99 * 1024 * MIB),
-    ).process
-    net.wait_connected()
-    time.sleep(3.0)  # its announcement is made every two seconds and takes a moment to be everywhere
-
-
-def _wait_shared(node: RunningNode, record: str) -> None:
-    deadline = time.monotonic() + 30
-    while not any(row["record"] == record for row in node.call("ls")["records"]):  # type: ignore[attr-defined]
-        if time.monotonic() > deadline:
-            raise RuntimeError("the wrap did not arrive")
-        time.sleep(0.05)
+            cold_rate.add(rate_mb_s(size, took), load, sources=len(got["sources"]))  # type: ignore[arg-type]
+            cold.add(rate_mb_s(size, took) / statistics.median(streams), load)
 
 
 # --- many records ---------------------------------------------------------------------------------------------------
-
-
-def _documents(folder: Path, count: int, seed: int, sizes: Callable[[int], int]) -> list[Path]:
-    folder.mkdir()
-    return [random_file(folder / f"{index:04}", sizes(index), seed * 10_000 + index) for index in range(count)]
 
 
 def _document_bytes(index: int) -> int:
@@ -197,12 +175,12 @@ def small() -> list[Row]:
     row = Row("many_small", "300 records of 10 KiB at once, `--ack quorum`, all acknowledged", "s", "1.0", "0.3")
     thousand = Row("p8_thousand", "P8: 1,000 records of 10 KiB at once, all acknowledged", "s", "all succeed", "latency linear")
     with TestNet(3) as net, tempfile.TemporaryDirectory(prefix="lading-bench-") as folder:
-        _many(net, _documents(Path(folder) / "warm", 20, 99, lambda _: 10240))
+        _many(net, documents(Path(folder) / "warm", 20, 99, lambda _: 10240))
         for run in range(RUNS):
-            _, took, load = _many(net, _documents(Path(folder) / f"s{run}", 300, run, lambda _: 10240))
+            _, took, load = _many(net, documents(Path(folder) / f"s{run}", 300, run, lambda _: 10240))
             row.add(took, load, records_before=20 + run * 300)
         for run in range(2):
-            called, took, load = _many(net, _documents(Path(folder) / f"t{run}", 1000, 50 + run, lambda _: 10240))
+            called, took, load = _many(net, documents(Path(folder) / f"t{run}", 1000, 50 + run, lambda _: 10240))
             thousand.add(took, load, answered=len(called), mean_ms=round(statistics.mean(c.ended - c.began for c in called) * 1000, 1))
     return [row, thousand]
 
@@ -214,12 +192,10 @@ def curve() -> list[Row]:
     slope = Row("p3_slope", "slope of the mean after 180, of that before", "×", "1.5", "1.5 to 1,000")
     points: dict[int, list[float]] = {count: [] for count in CURVE}
     with TestNet(3) as net, tempfile.TemporaryDirectory(prefix="lading-bench-") as folder:
-        _many(net, _documents(Path(folder) / "warm", 20, 98, _document_bytes))
+        _many(net, documents(Path(folder) / "warm", 20, 98, _document_bytes))
         for run in range(RUNS):
             for count in CURVE:
-                called, _, load = _many(
-                    net, _documents(Path(folder) / f"c{run}-{count}", count, 1000 + run * 1000 + count, _document_bytes)
-                )
+                called, _, load = _many(net, documents(Path(folder) / f"c{run}-{count}", count, 1000 + run * 1000 + count, _document_bytes))
                 waits = sorted((one.ended - one.began) * 1000 for one in called)
                 points[count].append(statistics.mean(waits))
                 if count == 180:
@@ -246,8 +222,8 @@ def single() -> list[Row]:
     parts = Row("p7_parts", "P7: ack of one record with 100 parts, of that of one file of equal bytes", "×", "2", "1.2")
     with TestNet(4) as net, tempfile.TemporaryDirectory(prefix="lading-bench-") as folder:
         owner, reader = net.nodes[0], net.nodes[3]
-        reader_id = _member(reader)
-        _keep_off(net, reader)
+        reader_id = member_of(reader)
+        keep_off(net, reader)
         records: list[str] = []
         fives: list[float] = []
         for run in range(max(RUNS, 8)):
@@ -255,7 +231,7 @@ def single() -> list[Row]:
             for megabytes in range(1, 6):
                 source = random_file(Path(folder) / f"p{run}-{megabytes}", megabytes * 1_000_000, 7000 + run * 10 + megabytes)
                 with load_of(net.pids) as load:
-                    data, took = _put(owner, source, ack="quorum")
+                    data, took = put_timed(owner, source, ack="quorum")
                 waits.append(took * 1000)
                 if megabytes == 5:
                     fives.append(took * 1000)
@@ -264,7 +240,7 @@ def single() -> list[Row]:
         put5.add(_p95(fives))
         for record in records:
             owner.call("share", record=record, to=reader_id)
-            _wait_shared(reader, record)
+            wait_shared(reader, record)
         for node, row in ((owner, warm), (reader, cold)):
             waits = []
             for number, record in enumerate(records * 2):
@@ -274,9 +250,9 @@ def single() -> list[Row]:
             row.add(_p95(waits), None, median_ms=round(statistics.median(waits), 1))
         for run in range(RUNS):
             whole = random_file(Path(folder) / f"whole{run}", 100 * 20_000, 8000 + run)
-            _documents(Path(folder) / f"parts{run}", 100, 900 + run, lambda _: 20_000)
-            _, one = _put(owner, whole, ack="quorum")
-            _, many = _put(owner, Path(folder) / f"parts{run}", ack="quorum")
+            documents(Path(folder) / f"parts{run}", 100, 900 + run, lambda _: 20_000)
+            _, one = put_timed(owner, whole, ack="quorum")
+            _, many = put_timed(owner, Path(folder) / f"parts{run}", ack="quorum")
             parts.add(many / one, None, parts_ms=round(many * 1000, 1), one_ms=round(one * 1000, 1))
     return [put, put5, warm, cold, parts]
 
@@ -303,8 +279,8 @@ def memory() -> list[Row]:
         for name, peak in peaks.items():
             idle.add(peak.own_mib, None, node=name, file_mib=round(peak.file_mib))
         owner, reader = net.nodes[0], net.nodes[3]
-        reader_id = _member(reader)
-        _keep_off(net, reader)
+        reader_id = member_of(reader)
+        keep_off(net, reader)
         pids = {node.name: node.pid for node in net.nodes}
         source = random_file(Path(folder) / "bulk", size, 5)
         since = time.time()
@@ -314,14 +290,14 @@ def memory() -> list[Row]:
                 moving.add(peak.own_mib, load, node=name, doing=what, file_mib=round(peak.file_mib))  # type: ignore[attr-defined]
 
         with memory_of(pids) as peaks, load_of(net.pids) as load:
-            data, _ = _put(owner, source, ack="quorum")
+            data, _ = put_timed(owner, source, ack="quorum")
         note("put", peaks, load)
         owner.call("share", record=str(data["record"]), to=reader_id)
-        _wait_shared(reader, str(data["record"]))
+        wait_shared(reader, str(data["record"]))
         with memory_of(pids) as peaks, load_of(net.pids) as load:
             reader.call("get", record=str(data["record"]), output=str(Path(folder) / "out"))
         note("get", peaks, load)
-        _many(net, _documents(Path(folder) / "many", 300, 77, lambda _: 10240))
+        _many(net, documents(Path(folder) / "many", 300, 77, lambda _: 10240))
         for node in net.nodes:
             rows = node.held(since)
             if rows:
@@ -350,7 +326,7 @@ def loss() -> list[Row]:
         for _ in range(min(RUNS, 3)):
             with TestNet(4, {"LADING_REPAIR_GRACE_S": str(GRACE_S), "LADING_COPIES_ALL": "false"}) as net:
                 owner = net.nodes[0]
-                data, _ = _put(owner, source, ack="full", replicas=3)
+                data, _ = put_timed(owner, source, ack="full", replicas=3)
                 record = str(data["record"])
                 status = owner.call("file.status", record=record)
                 holder = next(r for r in status["holders"] if not str(r["name"]).endswith("/n1"))  # type: ignore[attr-defined]
@@ -377,7 +353,7 @@ def loss() -> list[Row]:
                         time.sleep(0.05)
                 took = time.perf_counter() - killed - GRACE_S
                 repaired.add(took, load, sequences_lost=lost)
-                repaired_rate.add(_rate(lost * 4 * MIB, took), load)
+                repaired_rate.add(rate_mb_s(lost * 4 * MIB, took), load)
     return [noticed, repaired, repaired_rate]
 
 
@@ -408,6 +384,16 @@ def lane() -> list[Row]:
     return rows
 
 
+def peers() -> list[Row]:
+    """The same files through Lading and through Syncthing."""
+    from .peers import peer_rows
+    from .plots import plot_peers
+
+    rows = peer_rows(RUNS, bulk_mib=BULK_MIB, count=SMALL_COUNT)
+    plot_peers({row.name: row.values for row in rows}, bulk_mib=BULK_MIB, count=SMALL_COUNT)
+    return rows
+
+
 ROWS: Mapping[str, Callable[[], list[Row]]] = {
     "ingest": ingest,
     "bulk": bulk,
@@ -417,4 +403,5 @@ ROWS: Mapping[str, Callable[[], list[Row]]] = {
     "memory": memory,
     "loss": loss,
     "lane": lane,
+    "peers": peers,
 }
