@@ -353,19 +353,25 @@ class Replication:
                     nursery.start_soon(send, peer)
         return took
 
-    async def ship_by_statement(self, signed: Signed, statement: Statement, shipped: Mapping[int, set[PeerId]]) -> None:
-        """The statement is made: confirms what was offered and places the rest, at every wanted holder at once."""
-        key = (statement.owner, statement.hash_id)
-        facts = self.knowledge.records[key]
+    async def ship_by_statement(
+        self,
+        signed: Signed,
+        statement: Statement,
+        sequences: Sequence[HeldSequence],
+        shipped: Mapping[int, set[PeerId]],
+        bodies: Mapping[ChunkName, bytes],
+    ) -> None:
+        """The statement is made: confirms what was offered and places the rest, at every wanted holder at once. shipped: by index, who
+        took a sequence. bodies: chunks that are in memory still."""
+        facts = self.knowledge.records[(statement.owner, statement.hash_id)]
         count = sequence_count(statement)
-        held = {sequence.index: sequence for sequence in await self._holdings.sequences_of(key)}
         confirm: dict[PeerId, list[HeldSequence]] = {}
         place: dict[PeerId, list[HeldSequence]] = {}
-        for index, sequence in sorted(held.items()):
-            took = shipped.get(index, set())
+        for sequence in sequences:
+            took = shipped.get(sequence.index, set())
             for peer in took:
                 confirm.setdefault(peer, []).append(sequence)
-            for peer in self.wanted(facts, statement, index, SequenceRoot(sequence.root), reachable=True):
+            for peer in self.wanted(facts, statement, sequence.index, SequenceRoot(sequence.root), reachable=True):
                 if peer != self._own.peer_id and peer not in took and self._peers.is_connected(peer):
                     place.setdefault(peer, []).append(sequence)
 
@@ -386,7 +392,7 @@ class Replication:
                 again = [*again, *(sequence for sequence in part if sequence.index in answer.missing)]
             async with trio.open_nursery() as nursery:
                 for sequence in again:
-                    nursery.start_soon(self._place_stated, peer, signed, count, sequence)
+                    nursery.start_soon(self._place_stated, peer, signed, count, sequence, bodies)
 
         async with trio.open_nursery() as nursery:
             for peer in sorted({*confirm, *place}):
@@ -475,15 +481,19 @@ class Replication:
             raise LadingError(Reason.DELETED, "nothing of this record is in force")
         return facts.statement(verdict.statement)
 
-    async def _place_stated(self, peer: PeerId, signed: Signed, count: int, sequence: HeldSequence) -> bool:
+    async def _place_stated(
+        self, peer: PeerId, signed: Signed, count: int, sequence: HeldSequence, in_memory: Mapping[ChunkName, bytes]
+    ) -> bool:
         if sum(sequence.sizes) <= SMALL_BYTES_MAX:
-            bodies = dict(zip(sequence.names, await self._holdings.bodies(sequence.names), strict=True))
-            whole = {name: body for name, body in bodies.items() if body is not None}
-            if len(whole) < len(bodies):
+            absent = [name for name in sequence.names if name not in in_memory]
+            read = dict(zip(absent, await self._holdings.bodies(absent), strict=True)) if absent else {}
+            whole = {name: body for name in sequence.names if (body := in_memory.get(name) or read.get(name)) is not None}
+            if any(name not in whole for name in sequence.names):
                 return False
             return await self._is_kept(peer, [sequence], self._give(peer, signed, [sequence], whole))
         authority = m.ByStatement(signed, sequence.index, count, sequence.path)
-        answer = await self._place(peer, m.Place(0, sequence.root, sequence.names, sequence.sizes, authority), sequence)
+        place = m.Place(0, sequence.root, sequence.names, sequence.sizes, authority)
+        answer = await self._place(peer, place, sequence, in_memory)
         if answer is None:
             return False
         await self._facts.submit([(FactKind.RECEIPT, encode(answer))], peer)
@@ -880,7 +890,7 @@ class Replication:
             if verdict.statement is None:
                 return  # gone on purpose meanwhile
             signed, statement = facts.statement(verdict.statement)
-            ok = await self._place_stated(copy.target, signed, sequence_count(statement), sequence)
+            ok = await self._place_stated(copy.target, signed, sequence_count(statement), sequence, {})
             if ok:
                 log.info(
                     "sequence copied record=%s index=%d to=%s",
