@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import signal
 import subprocess
 import time
@@ -12,6 +13,7 @@ import pytest
 
 from node.http.client import call
 from node.http.contract import CallFailed
+from protocols.limits import BLOCK_BYTES
 from tests.functional.conftest import MIB
 from tests.functional.nodes import HomeNode, Processes, start_all, wait_until
 from tests.functional.sources import assert_same, random_folder
@@ -52,6 +54,25 @@ def test_folder_with_every_kind_of_name_comes_back_as_it_was(trio_net: list[Home
     assert_same(source, tmp_path / "target")
     assert os.access(tmp_path / "target" / "run.sh", os.X_OK)
     assert not os.access(tmp_path / "target" / "مرحبا", os.X_OK)
+
+
+def test_digests_of_file_status_when_files_are_small_are_those_of_sha256sum(trio_net: list[HomeNode], tmp_path: Path) -> None:
+    """Goal: the digest of an entry of at most one block is what `sha256sum` prints, so that anybody can compare. Method: put files of no
+    byte to one block and one of a byte more, run the program over the folder; equal in all, and for the last alone not."""
+    node = trio_net[0]
+    source = tmp_path / "source"
+    (source / "below").mkdir(parents=True)
+    for name, size in (("empty", 0), ("one", 1), ("below/page", 70_001), ("below/block", BLOCK_BYTES), ("more", BLOCK_BYTES + 1)):
+        (source / name).write_bytes(random.Random(name).randbytes(size))
+    names = sorted(str(path.relative_to(source)) for path in source.rglob("*") if path.is_file())
+    output = subprocess.run(["sha256sum", *names], cwd=source, capture_output=True, text=True, check=True).stdout
+    theirs = {name: digest for digest, name in (line.split("  ", 1) for line in output.splitlines())}
+    record = node.put(source)["record"]
+    entries = node.run("file", "status", record).data["entries"]
+    ours = {entry["path"]: entry["digest"] for entry in entries if entry["kind"] == "file"}
+    assert sorted(ours) == names
+    assert ours.pop("more") != theirs.pop("more")
+    assert ours == theirs
 
 
 @pytest.mark.parametrize("target", ["/etc/hostname", "../outside"])

@@ -7,10 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import shutil
 import subprocess
-import tempfile
 from pathlib import Path
 
 import pytest
@@ -21,6 +18,7 @@ from node.transport.libp2p.mux import MuxStream
 from node.transport.port import StreamBroken
 from protocols.yamux.pieces import joined
 
+from .packages import script_beside_its_packages
 from .standard import StandardConnection, answerer_id, dial, welcome
 
 pytestmark = pytest.mark.slow
@@ -35,21 +33,7 @@ BULK_HASH = hashlib.sha256(PIECE * (BULK // len(PIECE))).hexdigest()
 @pytest.fixture(scope="module")
 def peer_script() -> Path:
     """peer.mjs beside its packages."""
-    if shutil.which("node") is None or shutil.which("npm") is None:
-        pytest.skip("node and npm are not on this machine: js-libp2p cannot run")
-    digest = hashlib.sha256((HERE / "package-lock.json").read_bytes()).hexdigest()[:16]
-    folder = Path(tempfile.gettempdir()) / f"lading-js-libp2p-{os.getuid()}-{digest}"
-    if not (folder / "installed").exists():
-        folder.mkdir(mode=0o700, exist_ok=True)
-        for name in ("package.json", "package-lock.json"):
-            shutil.copy(HERE / name, folder)
-        command = ["npm", "ci", "--no-audit", "--no-fund", "--ignore-scripts"]
-        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=180, check=False)
-        if done.returncode:
-            pytest.skip(f"npm could not install js-libp2p: {done.stderr.strip().splitlines()[-1:]}")
-        (folder / "installed").touch()
-    shutil.copy(HERE / "peer.mjs", folder)
-    return folder / "peer.mjs"
+    return script_beside_its_packages(HERE / "peer.mjs", "js-libp2p")
 
 
 async def send_bulk(stream: MuxStream) -> None:
