@@ -14,6 +14,8 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+from node.http.client import call
+
 from .harness import (
     MIB,
     Called,
@@ -170,25 +172,47 @@ def _many(net: TestNet, files: Sequence[Path], ack: str = "quorum") -> tuple[lis
     return called, took, load
 
 
+def _in_one_call(net: TestNet, files: Sequence[Path]) -> tuple[list[float], float, Load]:
+    """`put --each` of all: seconds until each record was told of, until the answer, and the load."""
+    settle()
+    waits: list[float] = []
+    with load_of(net.pids) as load:
+        began = time.perf_counter()
+
+        def hear(facts: Mapping[str, object]) -> None:
+            if "record" in facts:
+                waits.append(time.perf_counter() - began)
+
+        call(net.nodes[0].home, "put", {"paths": [str(path) for path in files], "ack": "quorum", "each": True}, hear)
+        took = time.perf_counter() - began
+    if len(waits) != len(files):
+        raise RuntimeError(f"{len(waits)} of {len(files)} records were told of")
+    return waits, took, load
+
+
 def small() -> list[Row]:
     """300 records of 10 KiB at once, all acknowledged at quorum; then 1,000 (P8)."""
     row = Row("many_small", "300 records of 10 KiB at once, `--ack quorum`, all acknowledged", "s", "1.0", "0.3")
+    each = Row("many_small_each", "the same in one call (`put --each`)", "s", "", "")
     thousand = Row("p8_thousand", "P8: 1,000 records of 10 KiB at once, all acknowledged", "s", "all succeed", "latency linear")
     with TestNet(3) as net, tempfile.TemporaryDirectory(prefix="lading-bench-") as folder:
         _many(net, documents(Path(folder) / "warm", 20, 99, lambda _: 10240))
         for run in range(RUNS):
             _, took, load = _many(net, documents(Path(folder) / f"s{run}", 300, run, lambda _: 10240))
-            row.add(took, load, records_before=20 + run * 300)
+            row.add(took, load, records_before=20 + run * 600)
+            _, took, load = _in_one_call(net, documents(Path(folder) / f"e{run}", 300, 500 + run, lambda _: 10240))
+            each.add(took, load, records_before=320 + run * 600)
         for run in range(2):
             called, took, load = _many(net, documents(Path(folder) / f"t{run}", 1000, 50 + run, lambda _: 10240))
             thousand.add(took, load, answered=len(called), mean_ms=round(statistics.mean(c.ended - c.began for c in called) * 1000, 1))
-    return [row, thousand]
+    return [row, each, thousand]
 
 
 def curve() -> list[Row]:
     """P3: mean ack of n documents at the same instant."""
     row = Row("p3_180", "P3: mean ack of 180 documents of 4–64 KiB at once, `quorum`", "ms", "200", "50")
     p95 = Row("p3_180_p95", "the same, 95th percentile", "ms", "", "")
+    each = Row("p3_180_each", "P3: the same 180 documents in one call (`put --each`), mean until each is told of", "ms", "", "")
     slope = Row("p3_slope", "slope of the mean after 180, of that before", "×", "1.5", "1.5 to 1,000")
     points: dict[int, list[float]] = {count: [] for count in CURVE}
     with TestNet(3) as net, tempfile.TemporaryDirectory(prefix="lading-bench-") as folder:
@@ -201,6 +225,8 @@ def curve() -> list[Row]:
                 if count == 180:
                     row.add(statistics.mean(waits), load)
                     p95.add(waits[int(len(waits) * 0.95)], load)
+                    told, _, load = _in_one_call(net, documents(Path(folder) / f"e{run}", count, 500_000 + run, _document_bytes))
+                    each.add(statistics.mean(told) * 1000, load)
     medians = {count: statistics.median(values) for count, values in points.items()}
     before = (medians[180] - medians[20]) / 160
     after = (medians[300] - medians[180]) / 120
@@ -210,7 +236,7 @@ def curve() -> list[Row]:
     from .plots import plot_curve
 
     plot_curve(points, before, after)
-    return [row, p95, slope]
+    return [row, p95, each, slope]
 
 
 def single() -> list[Row]:

@@ -9,7 +9,7 @@ from typing import cast
 
 import trio
 
-from protocols.errors import LadingError, Reason, Refused, UsageError
+from protocols.errors import LadingError, Partial, Reason, Refused, UsageError
 from protocols.files.keys import RecordClass
 from protocols.identity.announce import CheckedAnnouncement
 from protocols.identity.peers import peer_id_text
@@ -20,7 +20,7 @@ from .actors.facts import FactsAccepted
 from .actors.peers import PeerConnected, PeerLost
 from .actors.puts import PutOptions
 from .clock import CLOCK_HINT, clock_trouble
-from .http.contract import Answer
+from .http.contract import Answer, error_to_json
 from .wiring import Node
 
 Progress = Callable[[Mapping[str, object]], None]
@@ -98,7 +98,7 @@ class NodeApi:
         handler = self._operations.get(operation)
         if handler is None:
             raise LadingError(Reason.NOT_FOUND, f"this node does not know the operation {operation!r}")
-        if operation in PATIENT:
+        if operation in PATIENT and not args.get("each"):  # where lines of progress are results
             progress = self._from_then_on(progress)
         return await handler(args, body=body, progress=progress, output=output)
 
@@ -305,10 +305,46 @@ class NodeApi:
             tags=tuple(sorted(cast(Mapping[str, str], args.get("tag") or {}).items())),
             valid_until_s=seconds_of(str(valid_until)) if valid_until else 0,
         )
+        if args.get("each"):
+            if stdin:
+                raise UsageError("standard input is one record")
+            return await self._put_each(paths, options, progress)
         data, warnings = await self.node.files.put(
             paths, options, progress=progress, body=body if stdin else None, name=str(args.get("name") or "stdin")
         )
         return Answer(data, warnings)
+
+    async def _put_each(self, paths: Sequence[Path], options: PutOptions, progress: Progress) -> Answer:
+        """A record of its own for every path, all at once. Raises Partial naming what was published and what was not."""
+        done: dict[int, Mapping[str, object]] = {}
+        warnings: dict[str, None] = {}
+        failed: list[LadingError] = []
+
+        async def one(number: int, path: Path) -> None:
+            try:
+                data, told = await self.node.files.put([path], options)
+            except LadingError as error:
+                failed.append(error)
+                done[number] = {"path": str(path), "error": error_to_json(error)}
+            else:
+                warnings.update(dict.fromkeys(told))
+                done[number] = {"path": str(path), **data}
+            progress({"phase": "published", "records": len(done), "records_total": len(paths), **done[number]})
+
+        async with trio.open_nursery() as nursery:
+            for number, path in enumerate(paths):
+                nursery.start_soon(one, number, path)
+        records = [done[number] for number in sorted(done)]
+        if failed:
+            if len(failed) == len(records) == 1:
+                raise failed[0]
+            raise Partial(
+                failed[0].reason,
+                f"{len(failed)} of {len(records)} not published as asked: {failed[0].message}",
+                hint="the details name each; put those again: what is stored already is not stored twice",
+                records=records,
+            )
+        return Answer({"records": records, "record": [one["record"] for one in records]}, list(warnings))
 
     async def _put_dry(self, paths: Sequence[Path]) -> Answer:
         from .sources import scan

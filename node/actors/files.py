@@ -54,7 +54,7 @@ log = logging.getLogger(__name__)
 
 # Records that are read, sealed, kept and shipped at the same time; others wait their turn. Enough to fill every batch of commits,
 # signatures and receipts, and few enough that the first of hundreds are done while the last wait, in bounded memory.
-PUTS_AT_ONCE_MAX = 96
+PUTS_AT_ONCE_MAX = 64
 SEQUENCES_FETCHING_MAX = 6
 ACK_PATIENCE_S = 30.0
 FETCH_ROUNDS = 3

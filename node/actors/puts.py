@@ -16,6 +16,7 @@ from pathlib import Path
 import trio
 
 from protocols.crypto import FORMAT, SUITE
+from protocols.errors import LadingError
 from protocols.exchange.machine import SMALL_BYTES_MAX
 from protocols.files.builder import FinishedRecord, RecordBuilder, SealedChunk
 from protocols.files.entries import Attributes, colliding_paths
@@ -182,6 +183,9 @@ class Puts:
         self.under_way += 1
         try:
             return await _OnePut(self, member, options, progress).run(paths, body, name)
+        except BaseExceptionGroup as group:
+            # Steps that run side by side fail side by side, of one cause more often than not: the first one tells it.
+            raise first_of(group) from group
         finally:
             self.under_way -= 1
 
@@ -419,6 +423,15 @@ class _OnePut:
 
 def _sequence(index: int, sequence: SequenceDescriptor, path: tuple[bytes, ...]) -> HeldSequence:
     return HeldSequence(index, sequence.root, tuple(ChunkName(name) for name in sequence.names), sequence.sizes, path)
+
+
+def first_of(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """The first error of a group that has LadingErrors only, else the group."""
+    error: BaseException = group
+    if group.split(LadingError)[1] is None:
+        while isinstance(error, BaseExceptionGroup):
+            error = error.exceptions[0]
+    return error
 
 
 def _bodies(record: FinishedRecord, last: Sequence[SealedChunk]) -> dict[ChunkName, bytes]:

@@ -101,6 +101,7 @@ def _put_flags(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--tag", metavar="K=V", type=tag, action="append", help="a note sealed with the record; may be repeated")
     parser.add_argument("--valid-until", metavar="T", type=point_in_time, help="time after which readers refuse it, like 2027-01-31")
+    parser.add_argument("--each", action="store_true", help="a record of its own for every PATH, instead of one of them all")
     parser.add_argument("--resume", metavar="RECORD", help="go on with a put that was interrupted or fell short")
     parser.add_argument("--name", metavar="N", help="name of the entry made from standard input; default: stdin")
     parser.add_argument("--dry-run", action="store_true", help="say what would be published, store nothing")
@@ -324,7 +325,11 @@ COMMANDS: tuple[Command, ...] = (
         "Seals the given files into a record, gives its parts to holders, and returns when as many have it on disk as "
         "--ack asks. The record's "
         "id is what others get it by. Falling short is exit 3: the work goes on in the background, and --resume waits for it.",
-        ("lading put report.pdf", "lading put scans/ --replicas 4 --ack full --tag case=17", "tar c /etc | lading put - --name etc.tar"),
+        (
+            "lading put scans/ --replicas 4 --ack full --tag case=17",
+            "lading put --each inbox/*.pdf",
+            "tar c /etc | lading put - --name etc.tar",
+        ),
         (0, 1, 2, 3, 4, 5, 7, 8, 12, 13, 130),
         remote.put,
         _put_flags,

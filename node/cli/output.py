@@ -34,7 +34,8 @@ class Output:
             return
         target = self.stderr if self.is_stdout_taken else self.stdout
         if self.is_quiet:
-            lines: Iterable[str] = [str(answer.data[quiet_key])] if quiet_key in answer.data and not self.is_stdout_taken else []
+            value = answer.data.get(quiet_key)
+            lines: Iterable[str] = [] if value is None or self.is_stdout_taken else map(str, value if isinstance(value, list) else [value])
         else:
             lines = show(answer.data, self.style)
         for line in lines:

@@ -155,8 +155,11 @@ def put(invocation: Invocation) -> Answer:
         "tag": dict(args.tag) if args.tag else None,
         "valid_until": args.valid_until,
         "resume": args.resume,
+        "each": args.each or None,
         "dry_run": args.dry_run or None,
     }
+    if args.each and (args.resume or args.dry_run or "-" in args.path):
+        raise UsageError("--each takes paths, and no --resume or --dry-run", hint="lading put --each PATH…")
     if "-" not in args.path:
         if args.name:
             raise UsageError("--name is for the entry made from standard input", hint="lading put - --name NAME")

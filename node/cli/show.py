@@ -79,6 +79,9 @@ def show_peers(data: Mapping[str, object], style: Style) -> Iterator[str]:
 
 def show_put(data: Mapping[str, object], style: Style) -> Iterator[str]:
     """Who holds it now and what it survives."""
+    if "records" in data:
+        yield from _show_each(_list_of(data["records"]), style)
+        return
     holders = _list_of(data.get("holders"))
     facts = _joined(
         _count(data, "entries", "entry", "entries"), _size(data), _count(data, "sequences", "sequence"), _chunks(data), separator=", "
@@ -94,6 +97,14 @@ def show_put(data: Mapping[str, object], style: Style) -> Iterator[str]:
         ]
         yield from table(("HOLDER", "HOLDS", "RECEIPT"), rows, style, indent="  ")
     yield from ("  " + line for line in pairs([("survives", _survives(data.get("survives"), style)), *_after_put(data, style)], style))
+
+
+def _show_each(records: Sequence[Mapping[str, object]], style: Style) -> Iterator[str]:
+    """A line for every record of `put --each`."""
+    rows = [
+        (_id(one, "record", style), _size(one), _survives(one.get("survives"), style), printable(_text(one.get("path")))) for one in records
+    ]
+    yield from table(("RECORD", "SIZE", "SURVIVES", "PATH"), rows, style)
 
 
 def _after_put(data: Mapping[str, object], style: Style) -> list[tuple[str, str]]:

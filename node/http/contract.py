@@ -103,7 +103,8 @@ OPERATIONS: Mapping[str, Operation] = {
     "member.renew": _operation(member="text"),
     "member.revoke": _operation("member", member="text", cause="text", dry_run="flag"),
     # paths: absolute; ["-"] takes the body as one entry called `name`. ack: local, quorum, full. class: dedup, confidential.
-    # valid_until: ISO-8601 UTC. resume: a record, paths then empty.
+    # valid_until: ISO-8601 UTC. resume: a record, paths then empty. each: a record of its own for every path; a line of progress with
+    # `path` and `record` or `error` when one is done.
     "put": Operation(
         {
             "paths": "texts",
@@ -114,6 +115,7 @@ OPERATIONS: Mapping[str, Operation] = {
             "tag": "map",
             "valid_until": "text",
             "resume": "text",
+            "each": "flag",
             "dry_run": "flag",
         },
         frozenset({"paths"}),

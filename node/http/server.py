@@ -49,7 +49,7 @@ assert _READ_BYTES <= PIECE_BYTES_MAX
 # The last line must leave although the node is being stopped: it may be the answer to `stop`.
 _LAST_WORD_TIMEOUT_S = 2.0
 # Progress that is told together is written together; what ends sooner says it all in its last write.
-_PROGRESS_PAUSE_S = 0.1
+_PROGRESS_PAUSE_S = 0.03
 _SAFE_HEADERS = [
     ("Cache-Control", "no-store"),
     ("X-Content-Type-Options", "nosniff"),

@@ -7,6 +7,7 @@ import random
 import signal
 import subprocess
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -54,6 +55,40 @@ def test_folder_with_every_kind_of_name_comes_back_as_it_was(trio_net: list[Home
     assert_same(source, tmp_path / "target")
     assert os.access(tmp_path / "target" / "run.sh", os.X_OK)
     assert not os.access(tmp_path / "target" / "مرحبا", os.X_OK)
+
+
+def test_each_path_becomes_a_record_of_its_own_and_one_that_fails_does_not_stop_the_others(
+    trio_net: list[HomeNode], tmp_path: Path
+) -> None:
+    """Goal: an inbox is published with one command. Method: twenty files and a missing one; every record comes back as its own file, the
+    missing one is named, the lines of progress name each as it is done; the same again stores nothing."""
+    owner, reader, _ = trio_net
+    files = [tmp_path / f"{number:02}.pdf" for number in range(20)]
+    for number, path in enumerate(files):
+        path.write_bytes(bytes([number]) * (100 + 40_000 * (number % 3)))
+    told: list[str] = []
+
+    def hear(facts: Mapping[str, object]) -> None:
+        if "path" in facts:
+            told.append(str(facts["path"]))
+
+    asked = {"paths": [str(path) for path in (*files, tmp_path / "missing")], "each": True, "ack": "quorum"}
+    with pytest.raises(CallFailed) as failed:
+        call(owner.home, "put", asked, hear)
+    assert failed.value.stable_name == "E-NOT-FOUND"
+    rows = failed.value.details["records"]
+    assert isinstance(rows, list)
+    assert [row["path"] for row in rows] == asked["paths"]
+    assert [row["path"] for row in rows if "error" in row] == [str(tmp_path / "missing")]
+    assert sorted(told) == sorted(asked["paths"])
+    for path, row in list(zip(files, rows, strict=False))[::7]:
+        assert row["survives"] >= 2
+        shared_with(owner, reader, row["record"])
+        reader.get(row["record"], tmp_path / f"got-{path.name}")
+        assert (tmp_path / f"got-{path.name}").read_bytes() == path.read_bytes()
+    again = call(owner.home, "put", {**asked, "paths": asked["paths"][:-1]})
+    assert all(row["already_stored"] for row in again.data["records"])
+    assert again.data["record"] == [row["record"] for row in rows[:-1]]
 
 
 def test_digests_of_file_status_when_files_are_small_are_those_of_sha256sum(trio_net: list[HomeNode], tmp_path: Path) -> None:
