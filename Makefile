@@ -42,7 +42,7 @@ demo: setup
 	$(BIN)/lading demo
 
 test: setup-dev
-	$(BIN)/python -m pytest tests
+	$(BIN)/python -m pytest -n 3 --dist loadfile tests
 
 test-long: setup-dev
 	LADING_SEEDS=$(SEEDS) $(BIN)/python -m pytest tests/simulation
