@@ -177,9 +177,9 @@ class Workload:
         record.is_acknowledged = True
         self.done[f"put {options.ack}"] += 1
         note("put", at=machine.name, record=record.text, survives=data["survives"], ack=options.ack)
-        self.world.checkers.acknowledged(record, self._promised(options))
+        self.world.checkers.acknowledged(record, self._promised(options, record))
 
-    def _promised(self, options: PutOptions) -> int:
+    def _promised(self, options: PutOptions, record: Published) -> int:
         """Copies on honest disks that an answer to this put stands for, at the very least."""
         world = self.world
         copies = len(world.machines) if world.options.copies_all and len(world.machines) <= 5 else min(3, len(world.machines))
@@ -189,7 +189,9 @@ class Workload:
             case "quorum":
                 promised = min(2, copies - 1)  # of others: the owner's own copy may be surplus, or pinned out
             case _:
-                promised = copies
+                node = record.owner.node
+                assert node is not None
+                promised = copies - len(node.knowledge.records[record.key].pinned("out"))  # the profile's number bows to pins
         lost = any(machine.lies for machine in world.machines) + sum(bool(machine.rotten) for machine in world.machines)
         # While machines have not met, or are full, fewer are known as holders: what the node knew is not known here.
         return max(1, promised - lost - world.disturbance.full_ever) if world.options.wait_connected else 1
