@@ -191,7 +191,7 @@ class Files:
         data |= {
             "chunks_new": put.chunks_new,
             "bytes_new": put.bytes_new,
-            "bytes_saved": max(0, put.statement.sealed_bytes - put.bytes_new),
+            "bytes_saved": max(0, put.sealed_bytes - put.bytes_new),
             "already_stored": put.already_stored,
             "elapsed_ms": {
                 "ack": round((ended - began) * 1000, 1),

@@ -9,7 +9,7 @@ travels in a bundle.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -64,13 +64,14 @@ class PutOptions:
 
 @dataclass(frozen=True)
 class Put:
-    """A record that exists. chunks_new, bytes_new: of its content, what was not on this disk before. local_at: when it was published
-    here, monotonic seconds."""
+    """A record that exists. sealed_bytes: of its content, without the manifest. chunks_new, bytes_new: of that, what was not on this disk
+    before. local_at: when it was published here, monotonic seconds."""
 
     facts: RecordFacts
     statement: Statement
     entry_count: int
     content_bytes: int
+    sealed_bytes: int
     already_stored: bool
     chunks_new: int
     bytes_new: int
@@ -168,6 +169,7 @@ class Puts:
         self.sealing = SharedTrips(offload, calls_max=STEPS_PER_TRIP_MAX, trips_max=SEALING_TRIPS_MAX, given=lambda: nullcontext(()))
         self.shipping = trio.CapacityLimiter(SEQUENCES_SHIPPING_MAX)
         self.under_way = 0
+        self._publishing: dict[HashId, trio.Lock] = {}
 
     async def put(
         self,
@@ -191,6 +193,17 @@ class Puts:
 
     def now(self) -> UnixSeconds:
         return UnixSeconds(int(self.clock.now()))
+
+    @asynccontextmanager
+    async def publishing(self, hash_id: HashId) -> AsyncIterator[None]:
+        """One publication of a record at a time: two would each bring a manifest for the same place."""
+        lock = self._publishing.setdefault(hash_id, trio.Lock())
+        try:
+            async with lock:
+                yield
+        finally:
+            if not lock.locked():
+                self._publishing.pop(hash_id, None)
 
     def in_force(self, hash_id: HashId) -> Digest | None:
         """Our statement of a record, if one is in force."""
@@ -230,15 +243,16 @@ class _OnePut:
                 async with trio.open_nursery() as self._commits:
                     record, last = await (self._receive(body, name) if body is not None else self._read(pump, step or _Step()))
                 # All but ``last`` is on this disk.
-                if (known := self._known(record)) is not None:
-                    await self._puts.holdings.release_put(self._put_id)
-                    return known
-                signed, statement, sequences = self._state(record)
-                bodies = _bodies(record, last)
-                if self._options.ack != "local" and self._puts.under_way <= OVERLAPPING_PUTS_MAX:
-                    await self._ship_last(last, sequences, bodies)
-                await self._adopt(signed, statement, sequences, bodies, record)
-                result = self._result(record, statement)
+                async with self._puts.publishing(record.hash_id):
+                    if (known := self._known(record)) is not None:
+                        await self._puts.holdings.release_put(self._put_id)
+                        return known
+                    signed, statement, sequences = self._state(record)
+                    bodies = _bodies(record, last)
+                    if self._options.ack != "local" and self._puts.under_way <= OVERLAPPING_PUTS_MAX:
+                        await self._ship_last(last, sequences, bodies)
+                    await self._adopt(signed, statement, sequences, bodies, record)
+                    result = self._result(record, statement)
                 self._progress({"phase": "waiting for holders", "waiting_for": "sequences under way"})
         finally:
             pump.close()
@@ -247,12 +261,13 @@ class _OnePut:
         return result
 
     async def _put_small(self, record: FinishedRecord, last: Sequence[SealedChunk]) -> Put:
-        if (known := self._known(record)) is not None:
-            return known
-        signed, statement, sequences = self._state(record)
-        bodies = _bodies(record, last)
-        await self._adopt(signed, statement, sequences, bodies, record)
-        result = self._result(record, statement)
+        async with self._puts.publishing(record.hash_id):
+            if (known := self._known(record)) is not None:
+                return known
+            signed, statement, sequences = self._state(record)
+            bodies = _bodies(record, last)
+            await self._adopt(signed, statement, sequences, bodies, record)
+            result = self._result(record, statement)
         if self._options.ack != "local":
             await self._puts.replication.ship_bundled(signed, statement, sequences, bodies)
         return result
@@ -272,6 +287,7 @@ class _OnePut:
             statement=statement,
             entry_count=record.entry_count,
             content_bytes=record.content_bytes,
+            sealed_bytes=record.sealed_bytes - _manifest_bytes(record),
             already_stored=already_stored,
             chunks_new=self._chunks_new,
             bytes_new=self._bytes_new,
@@ -358,7 +374,7 @@ class _OnePut:
         else:
             self._count(await holdings.adopt(signed, statement, sequences, put_id=self._put_id, bodies=bodies))
         # A manifest is new each time; what is counted is the content.
-        self._count((-len(record.manifest_chunks), -sum(len(chunk.sealed) for chunk in record.manifest_chunks)))
+        self._count((-len(record.manifest_chunks), -_manifest_bytes(record)))
 
     def _state(self, record: FinishedRecord) -> tuple[Signed, Statement, list[HeldSequence]]:
         """The statement of a record that is sealed, signed, and where its sequences stand under it."""
@@ -432,6 +448,11 @@ def first_of(group: BaseExceptionGroup[BaseException]) -> BaseException:
         while isinstance(error, BaseExceptionGroup):
             error = error.exceptions[0]
     return error
+
+
+def _manifest_bytes(record: FinishedRecord) -> int:
+    """Sealed."""
+    return sum(len(chunk.sealed) for chunk in record.manifest_chunks)
 
 
 def _bodies(record: FinishedRecord, last: Sequence[SealedChunk]) -> dict[ChunkName, bytes]:

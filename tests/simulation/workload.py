@@ -1,4 +1,5 @@
-"""What people do in a simulated world: each owner puts, shares, deletes, puts again and pins; everybody reads. One thing at a time each."""
+"""What people do in a simulated world: each owner puts, shares, deletes, puts again and pins; everybody reads. One thing at a time each,
+but for puts of the same at once."""
 
 from __future__ import annotations
 
@@ -27,6 +28,7 @@ KIB = 1024
 PATIENCE_S = 60.0
 READ_PATIENCE_S = 120.0
 RECORDS_PER_OWNER_MAX = 4
+IMPATIENT_SHARE = 0.25
 MODIFIED_S = 1_700_000_000  # of every source file: it stands in manifests
 ACK_LEVELS = ("local", "quorum", "quorum", "quorum", "full")
 Files = dict[str, bytes]
@@ -144,7 +146,15 @@ class Workload:
     async def _put_new(self, machine: Machine, mind: random.Random) -> None:
         files, source = self._write_source(mind)
         record_class = RecordClass.CONFIDENTIAL if mind.random() < 0.2 else RecordClass.DEDUP
-        await self._put(machine, files, source, PutOptions(ack=mind.choice(ACK_LEVELS), record_class=record_class))
+        options = PutOptions(ack=mind.choice(ACK_LEVELS), record_class=record_class)
+        # Some are impatient, and put the same once more while the first is under way.
+        impatience = chance(self.world.seed, f"impatience {self._sources}")
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._put, machine, files, source, options)
+            if impatience.random() < IMPATIENT_SHARE:
+                await trio.sleep(impatience.choice((0.0, 0.01, 0.1)))
+                self.done["put twice at once"] += 1
+                await self._put(machine, files, source, options)
 
     async def _put_again(self, machine: Machine, record: Published) -> None:
         """The same content once more: a new life for what was deleted, nothing at all for what was not. Confidential content has
