@@ -16,7 +16,7 @@ import trio
 
 from protocols.codec import decode, encode
 from protocols.crypto import FORMAT, SUITE, sha256
-from protocols.errors import InvalidObject, LadingError, Reason, StoreFull
+from protocols.errors import InvalidObject, LadingError, LocalError, Reason, StoreFull
 from protocols.exchange import messages as m
 from protocols.files.audit import Range, check_challenge
 from protocols.files.audit import answer as audit_answer
@@ -193,9 +193,6 @@ class Holdings(Actor[Take]):
     def handle(self, message: Take) -> None:
         self._batch.append(message)
 
-    def keep_failed(self, error: LadingError) -> None:
-        log.error("sequences not taken error=%s", error)
-
     async def keep(self) -> None:
         batch, self._batch = self._batch, []
         start = 0
@@ -204,8 +201,19 @@ class Holdings(Actor[Take]):
             while end < len(batch) and (end == start or size + _body_bytes(batch[end]) <= COMMIT_BYTES):
                 size += _body_bytes(batch[end])
                 end += 1
-            await self._keep_some(batch[start:end])
+            await self._keep_group(batch[start:end])
             start = end
+
+    async def _keep_group(self, takes: Sequence[Take]) -> None:
+        """Each group is answered for itself: the ones before it are durable, whatever becomes of this one."""
+        try:
+            await self._keep_some(takes)
+        except LocalError:
+            raise
+        except LadingError as error:
+            log.error("sequences not taken error=%s", error)
+            for take in takes:
+                self.refuse(take.reply, error)
 
     async def _keep_some(self, takes: Sequence[Take]) -> None:
         """One commit of chunks and references, then one of facts."""
@@ -262,6 +270,8 @@ class Holdings(Actor[Take]):
             self._check_quota(chunks.owner_bytes(overlay, owner), record.body_bytes)
         for sequence in record.sequences:
             overlay.add(_reference_writes(overlay, record.statement, record.object_hash, sequence))
+            # A new promise ends the dropping of a surplus copy, which looks at this in the same thread (``drop_withheld``).
+            self._withheld.discard((record.key, sequence.root))
         if new:  # after the references, which claim them
             overlay.add(chunks.keep(overlay, record.bodies, None, now=self._now()))
         for one in record.release:
@@ -802,24 +812,35 @@ class Holdings(Actor[Take]):
         """Our copy of one sequence goes; the receipt was withdrawn before."""
         await self._store.transact(lambda snapshot: (chunks.release(snapshot, *key, SequenceRoot(root)), None))
 
+    async def drop_withheld(self, key: RecordKey, root: bytes) -> bool:
+        """Lets a surplus copy go, unless it was promised anew since no receipt may be signed for it. True: it went."""
+
+        def fn(snapshot: Snapshot) -> tuple[Sequence[Write], bool]:
+            if (key, root) not in self._withheld:
+                return [], False
+            return chunks.release(snapshot, *key, SequenceRoot(root)), True
+
+        return await self._store.transact(fn)
+
     async def drop_replaced(self, key: RecordKey) -> bool:
         """Lets go of what a statement out of force has left behind where the one in force has something else: above all its manifest,
         whose root is another one at every publication. True when there was something.
 
         Other sequences of an old statement stay: they may be those of the new one, which this node has not been told."""
+        is_placed = await self._place_manifest(key)
         held = await self._store.read(lambda snapshot: _replaced(snapshot, key))
         facts = self._facts.knowledge.records.get(key)
         if facts is None or not held:
-            return False
+            return is_placed
         # From here to the transaction nothing may wait: this is what the transaction compares with.
         verdict = self._facts.knowledge.verdict(facts)
         if verdict.statement is None:
-            return False
+            return is_placed
         _, statement = facts.statement(verdict.statement)
         alive = {*verdict.readable, *self._arriving}
         dead = [one for one, place in held if one.object_hash not in alive and not (place and _stands_under(statement, one, place))]
         if not dead:
-            return False
+            return is_placed
         counted = self._facts.knowledge.counting(facts, now=self._now())
         came_with = {one.object_hash for one in dead}
         for one in dead:
@@ -829,6 +850,32 @@ class Holdings(Actor[Take]):
         await self.withdraw(key, [one.sequence_root for one in dead if self._own.peer_id in counted.get(one.sequence_root, ())])
         log.info("sequences of an earlier publication dropped record=%s count=%d", key[1].hex()[:8], len(dead))
         return True
+
+    async def _place_manifest(self, key: RecordKey) -> bool:
+        """Two nodes of one owner may publish the same at once, each with its own manifest: that of the statement in force gets the place
+        back which the other one has taken. True when it was so."""
+        held = await self._store.read(lambda snapshot: _replaced(snapshot, key))
+        facts = self._facts.knowledge.records.get(key)
+        in_force = self._facts.knowledge.verdict(facts).statement if facts is not None else None
+        standing = next(((one, place) for one, place in held if place is not None), None)
+        if facts is None or in_force is None or standing is None:
+            return False
+        _, statement = facts.statement(in_force)
+        one, place = standing
+        if _stands_under(statement, one, place):
+            return False
+        # The path of a manifest is made of the other sequences, which are the same ones.
+        ours = next((other for other, at in held if at is None and _stands_under(statement, other, place)), None)
+        if ours is None:
+            return False
+
+        def fn(snapshot: Snapshot) -> tuple[Sequence[Write], bool]:
+            sizes = [size for name in ours.names if (size := chunks.sealed_bytes(snapshot, name)) is not None]
+            if places.get_place(snapshot, *key, MANIFEST_SEQUENCE) != place or len(sizes) < len(ours.names):
+                return [], False
+            return places.put_place(*key, MANIFEST_SEQUENCE, ours.sequence_root, tuple(sizes), place.count, place.path), True
+
+        return await self._store.transact(fn)
 
     def _is_buried(self, key: RecordKey, object_hash: Digest) -> bool:
         """Whether this tombstone is in force still."""

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trio
 
+from node.actors.holdings import TakenRecord
 from node.actors.puts import PutOptions
 from node.actors.replication import LOOK_PAUSE_S
 from node.wiring import Node
 from protocols.crypto import sha256
+from protocols.errors import StoreFull
 from protocols.exchange import messages as m
 from protocols.exchange.machine import CREDIT_BYTES
+from protocols.files.repair import ReceiptAnswered, SurplusDrop, Weighed
 from protocols.files.sequences import sequence_root
 from protocols.registry import decode_message, encode_message
+from protocols.signed import Signed
+from protocols.types import PeerId, SequenceRoot
 from storage import chunks
 from storage.engine import Put
 from storage.tables import BODIES, PLACES, REFERENCES, ROOTS
@@ -25,6 +31,7 @@ LOCAL = PutOptions(ack="local")
 FIRST_S = LOOK_PAUSE_S - 0.006
 STEP_S = 0.00025
 STEPS = 48
+PUTS = 6
 
 
 def file_of(folder: Path, name: str, seed: int, size: int = 200_000) -> Path:
@@ -187,3 +194,77 @@ async def entered(stage: Scene) -> tuple[Node, Enemy]:
     assert stage.nursery is not None
     stage.nursery.start_soon(enemy.keep_alive)
     return node, enemy
+
+
+# --- promised ---------------------------------------------------------------------------------------------------------
+
+
+def test_surplus_copy_that_is_promised_anew_while_it_is_being_dropped_stays(tmp_path: Path) -> None:
+    """Goal: no receipt counts for a copy that is gone. Method: a copy is withdrawn and about to be dropped; before the last answer comes,
+    another node has the sequence placed here again and gets a receipt; then the last answer comes."""
+
+    async def story() -> None:
+        async with scene() as stage:
+            node = await stage.start()
+            put, _ = await node.files.put([file_of(tmp_path, "deed.bin", 5)], LOCAL)
+            facts = node.files.find(str(put["record"]))
+            signed, statement = node.files.statement_of(facts)
+            sequence = (await node.holdings.sequences_of(facts.key))[1]
+            root, other = SequenceRoot(sequence.root), PeerId(b"other")
+            machine = SurplusDrop(node.own.peer_id)
+            node.replication._dropping[(facts.key, root)] = machine
+            async with trio.open_nursery() as nursery:
+
+                async def step(event: object) -> None:
+                    await node.replication._drop_step(machine, event, facts, sequence, nursery)
+
+                def counts() -> bool:
+                    counted = node.files.knowledge.counting(facts, now=int(node.world.clock.now()))
+                    return node.own.peer_id in counted.get(root, ())
+
+                await step(Weighed(frozenset({other}), frozenset({other})))
+                assert not counts()
+                await node.holdings.take_all((TakenRecord(statement, signed.object_hash, (sequence,)),), other)
+                assert counts()
+                await step(ReceiptAnswered(other, 1))
+                assert counts()
+                assert sequence in await node.holdings.sequences_of(facts.key)
+
+    play(story)
+
+
+def test_put_that_is_durable_is_answered_so_whatever_becomes_of_the_next(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Goal: `put` tells the truth. Method: puts wait while the actor signs for the first, and are taken in one batch, each with a
+    commit of its own; the last commit meets a full disk: only that put fails."""
+    monkeypatch.setattr("node.actors.holdings.COMMIT_BYTES", 1)
+
+    async def story() -> None:
+        async with scene() as stage:
+            node = await stage.start()
+            receipts_for, calls = node.holdings._receipts_for, 0
+
+            async def fails_at_the_last(*arguments: Any) -> dict[int, Signed]:
+                nonlocal calls
+                calls += 1
+                if calls == PUTS:
+                    raise StoreFull("no room")
+                return await receipts_for(*arguments)
+
+            monkeypatch.setattr(node.holdings, "_receipts_for", fails_at_the_last)
+            outcomes: list[bool] = []
+
+            async def put(number: int) -> None:
+                try:
+                    await node.files.put([file_of(tmp_path, f"{number}.bin", number, 20_000)], LOCAL)
+                    outcomes.append(True)
+                except StoreFull:
+                    outcomes.append(False)
+
+            async with trio.open_nursery() as nursery, node.holdings._signing:
+                for number in range(PUTS):
+                    nursery.start_soon(put, number)
+                await trio.sleep(1)
+            published = sum(bool(facts.objects) for facts in node.files.knowledge.records.values())
+            assert (outcomes.count(False), len(outcomes), published) == (1, PUTS, PUTS - 1)
+
+    play(story)
