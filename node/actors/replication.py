@@ -521,7 +521,10 @@ class Replication:
                 nursery.start_soon(self._audit_loop)
 
                 async def listen() -> None:
+                    lost = 0
                     async for fact in news:
+                        if news.lost > lost:  # nobody knows which records those were about
+                            lost, self._look_at_all = news.lost, True
                         if isinstance(fact, FactsAccepted):
                             self._changed |= fact.records
                             self._look_at_all |= FactKind.REVOCATION in fact.kinds  # whose tombstones count, for one
@@ -586,7 +589,7 @@ class Replication:
                 if verdict.tombstone is not None and isinstance(verdict.tombstone.value, Tombstone):
                     await self._holdings.bury(key, verdict.tombstone.value, verdict.tombstone.object_hash)
                 return False
-            is_left_over = any(object_hash not in verdict.readable for object_hash, _ in came_with)
+            is_left_over = any(object_hash != verdict.statement for object_hash, _ in came_with)
             changed = is_left_over and await self._holdings.drop_replaced(key)
             if any(in_trash for _, in_trash in came_with) and await self._holdings.restore(key):
                 log.warning("record restored from trash record=%s", key[1].hex()[:8])
@@ -635,7 +638,7 @@ class Replication:
                 root = SequenceRoot(sequence.root)
                 wanted = self.wanted(facts, statement, sequence.index, root)
                 counting = counted.get(root, frozenset())
-                if own not in counting and mark_of(key, sequence) not in self._dropping:
+                if own not in counting and not self._is_leaving(mark_of(key, sequence)):
                     unreceipted.setdefault(key, set()).add(root)
                 missing = [peer for peer in wanted if peer not in counting]
                 mark = (key, sequence.root)
@@ -767,7 +770,7 @@ class Replication:
                     await self._holdings.withdraw(key, [root])
                     if not await self.heal(key, root):
                         continue
-                if (key, root) not in self._dropping:
+                if not self._is_leaving((key, root)):
                     await self._holdings.sign_again(key, {root})
                 await trio.sleep(pause)
 
@@ -825,6 +828,11 @@ class Replication:
 
     # --- surplus ----------------------------------------------------------------------------------------------------
 
+    def _is_leaving(self, mark: tuple[RecordKey, bytes]) -> bool:
+        """Whether our copy of a sequence is withdrawn, so that no receipt may be signed for it."""
+        machine = self._dropping.get(mark)
+        return machine is not None and not machine.may_sign_receipt
+
     async def _weigh(
         self, facts: RecordFacts, sequence: HeldSequence, wanted: tuple[PeerId, ...], counting: frozenset[PeerId], nursery: trio.Nursery
     ) -> None:
@@ -855,10 +863,11 @@ class Replication:
                     self._holdings.withhold(*mark, on=False)
                     await self._holdings.sign_again(facts.key, {sequence.root})
                 case DropCopy():
-                    await self._holdings.drop(facts.key, sequence.root)
+                    is_dropped = await self._holdings.drop_withheld(facts.key, sequence.root)
                     self._holdings.withhold(*mark, on=False)
                     self._dropping.pop(mark, None)
-                    log.info("surplus copy dropped root=%s", sequence.root.hex()[:8])
+                    if is_dropped:
+                        log.info("surplus copy dropped root=%s", sequence.root.hex()[:8])
                 case _:
                     raise AssertionError(effect)
 
@@ -890,7 +899,9 @@ class Replication:
             if verdict.statement is None:
                 return  # gone on purpose meanwhile
             signed, statement = facts.statement(verdict.statement)
-            ok = await self._place_stated(copy.target, signed, sequence_count(statement), sequence, {})
+            is_answered = await self._place_stated(copy.target, signed, sequence_count(statement), sequence, {})
+            # Whoever says yes and signs for nothing is not sent the same again at once.
+            ok = is_answered and copy.target in self.knowledge.counting(facts, now=self._now()).get(copy.sequence_root, ())
             if ok:
                 log.info(
                     "sequence copied record=%s index=%d to=%s",
