@@ -207,6 +207,7 @@ class _Exchange:
         self._is_read = False  # the request has come to its end
         self._progress: deque[bytes] = deque(maxlen=PROGRESS_LINES_MAX)
         self._call: trio.CancelScope | None = None
+        self._is_telling = False
 
     @property
     def is_running(self) -> bool:
@@ -358,16 +359,22 @@ class _Exchange:
         self._server.has_progress(self)
 
     async def write_progress(self) -> None:
-        """Lines that were told since the last time."""
-        if self._call is None or not self._progress:
+        """Lines that were told since the last time. While some wait for a caller who does not read, later ones stay in their bounded
+        queue."""
+        if self._call is None or not self._progress or self._is_telling:
             return
         lines = b"".join(self._progress)
         self._progress.clear()
+        self._is_telling = True
         try:
             await self._write(lines)
         except _CallerGone:
             if self._call is not None:
                 self._leave(self._call)
+        finally:
+            self._is_telling = False
+        if self._progress:
+            self._server.has_progress(self)
 
     # --- writing ---------------------------------------------------------------------------------------------------
 

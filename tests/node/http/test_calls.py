@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trio
@@ -380,3 +381,40 @@ async def test_progress_beyond_the_bound_drops_the_oldest(fake_node: FakeNode) -
     told: list[Mapping[str, object]] = []
     await fake_node.ask("put", {"paths": []}, on_progress=told.append)
     assert [facts["bytes"] for facts in told] == list(range(contract.PROGRESS_LINES_MAX, contract.PROGRESS_LINES_MAX * 2))
+
+
+async def test_caller_that_reads_nothing_keeps_one_write_of_progress(fake_node: FakeNode, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Goal: a terminal that was stopped costs the node no memory. Method: a caller who reads nothing while its call tells more than the
+    socket takes, again and again; one write waits for it, and no others behind that one."""
+    monkeypatch.setattr(server, "_PROGRESS_PAUSE_S", 0.001)
+    writing: list[int] = []
+    write = server._Exchange._write
+
+    async def counted(self: server._Exchange, lines: bytes, **options: Any) -> None:
+        writing.append(len(lines))
+        try:
+            await write(self, lines, **options)
+        finally:
+            writing.remove(len(lines))
+
+    monkeypatch.setattr(server._Exchange, "_write", counted)
+    most, told = 0, trio.Event()
+
+    async def put(call: Call) -> Answer:
+        nonlocal most
+        for _ in range(50):
+            for _ in range(contract.PROGRESS_LINES_MAX):
+                call.progress({"text": "x" * 8192})
+            await trio.sleep(0.005)
+            most = max(most, len(writing))
+        told.set()
+        return Answer({})
+
+    fake_node.answers["put"] = put
+    stream = await trio.open_unix_socket(fake_node.home / SOCKET_NAME)
+    body = b'{"paths": ["/x"]}\n'
+    await stream.send_all(b"POST /v1/put HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
+    with trio.fail_after(30):
+        await told.wait()
+        await stream.aclose()
+    assert most == 1
