@@ -261,9 +261,9 @@ def lane_rows(runs: int, mib: int) -> list[Row]:
     """In turns, so that what else the machine does meets all alike."""
     one = Row("lane_one", f"one stream of {mib} MiB, process to process", "MB/s", "", "")
     stock = Row("lane_stock", "the same by stock py-libp2p", "MB/s", "", "")
-    ratio = Row("lane_ratio", "ours over stock, same turn", "", "4", "6")
+    ratio = Row("lane_ratio", "ours over stock, same turn", "", "4", "7")
     both = Row("lane_both", "both directions at once, sum over one direction, same turn", "", "0.8", "1")
-    small = Row("lane_request", f"{REQUEST_BYTES}-byte request on the connection that carries bulk, p99", "ms", "50", "20")
+    small = Row("lane_request", f"{REQUEST_BYTES}-byte request on the connection that carries bulk, p99", "ms", "30", "10")
     line = Row("lane_40ms", "share of window over round trip (8 MiB / 40 ms) that one stream gets", "", "0.7", "0.9")
     for _ in range(runs):
         ours, load = _measure("own", mib)

@@ -60,7 +60,7 @@ COLLECT_INTERVAL_S = 30.0
 SEQUENCES_PER_ADOPTION = 64
 CONFIRM_WRAPS_MAX = 64
 OPENED_STATEMENTS_MAX = 256
-# A full question of CONFIRM_ITEMS_MAX sequences of 16 chunks has 8,192; claiming these holds the writer for half a second.
+# A full question of 128 sequences of 16 chunks has 2,048; claiming four times as many as allowed here holds the writer for two seconds.
 CONFIRM_CHUNKS_MAX = 32 * 1024
 
 

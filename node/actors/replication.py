@@ -65,8 +65,9 @@ COPY_RETRY_S = 5.0
 AUDIT_INTERVAL_S = 120.0
 DISTRUST_S = 86400.0
 SURPLUS_WAIT_S = 20.0
-CONFIRM_ITEMS_MAX = 512
+CONFIRM_ITEMS_MAX = 128  # a path of eleven hashes to check for each, on the holder's loop
 RECORDS_PER_READ = 32
+SEQUENCES_PER_TURN = 64  # looked at before others have a turn of the loop
 KINDS_ABOUT_NODES = frozenset({FactKind.ANNOUNCEMENT, FactKind.REVOCATION, FactKind.FENCE})
 
 Progress = Callable[[Mapping[str, object]], None]
@@ -634,7 +635,9 @@ class Replication:
             counted = self.knowledge.counting(facts, now=self._now(), gone=gone)
             held_here = kept[key]
             self.learn_roots(statement, [sequence.root for sequence in held_here])
-            for sequence in held_here:
+            for position, sequence in enumerate(held_here):
+                if position % SEQUENCES_PER_TURN == SEQUENCES_PER_TURN - 1:
+                    await trio.lowlevel.checkpoint()  # a record of 5 GiB has 1,281
                 root = SequenceRoot(sequence.root)
                 wanted = self.wanted(facts, statement, sequence.index, root)
                 counting = counted.get(root, frozenset())
