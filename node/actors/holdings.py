@@ -60,7 +60,7 @@ COLLECT_INTERVAL_S = 30.0
 SEQUENCES_PER_ADOPTION = 64
 CONFIRM_WRAPS_MAX = 64
 OPENED_STATEMENTS_MAX = 256
-# A full question of 128 sequences of 16 chunks has 2,048; claiming four times as many as allowed here holds the writer for two seconds.
+# A full question of 128 sequences of 16 chunks has 2,048; sequences may be longer, but claiming more than this would hold the writer.
 CONFIRM_CHUNKS_MAX = 32 * 1024
 
 
