@@ -50,6 +50,7 @@ class Label(enum.Enum):
     TRANSACTION = b"lading/transaction/1"
     SEAL = b"lading/seal/1"
     VOTE = b"lading/vote/1"
+    ALIVE = b"lading/alive/1"
     # hashes
     MEMBER_ID = b"lading/member-id/1"
     NETWORK_ID = b"lading/network-id/1"

@@ -190,3 +190,39 @@ POOL_TRANSACTIONS_MAX = 16384
 POOL_BYTES_MAX = 32 * 1024 * 1024
 POOL_PER_SENDER_MAX = 256
 POOL_PER_PEER_MAX = 2048
+# Conversation `ledger`: what one message, one page, one peer may be.
+LEDGER_IDS_PER_MESSAGE_MAX = 1024
+# Bodies of transactions and votes in one message; far below a frame, so that one more always fits.
+LEDGER_BODIES_BYTES_MAX = 256 * 1024
+assert LEDGER_BODIES_BYTES_MAX + TX_BYTES_MAX + 1024 <= FRAME_BYTES_MAX
+# Ids asked of one peer and not answered; more wait for its next announcement.
+LEDGER_WANTED_MAX = 4096
+# Headers of one page of a sync, each with its leaf 0 and path: below 64 KiB.
+HEADERS_PER_PAGE_MAX = 64
+# Hashes that say where two chains part, one for each doubling of the distance.
+LOCATOR_HASHES_MAX = 64
+# Bodies asked for at once: at most 6 MiB on their way from one peer.
+BLOCKS_PER_PAGE_MAX = 16
+# Seats and sealing keys that one node speaks for in a sign of life.
+WITNESSES_MAX = 4
+CHALLENGE_BYTES = 32
+LEDGER_BEAT_S = 3.0
+LEDGER_SILENCE_MAX_S = 12.0
+# A peer that was asked for headers or bodies and gives none for so long is given up.
+LEDGER_PATIENCE_S = 20.0
+# Announced anew: what was lost on the way is found again. Above the longest pause between two beats.
+LEDGER_RECONCILE_S = 9.0
+# Votes above the final block that are kept of one member: more come only from one that breaks its promises.
+VOTES_PER_MEMBER_MAX = 512
+# A vote for a block so far above the head is not kept: it comes again with its block.
+VOTE_AHEAD_MAX = 1024
+# Blocks of one miner in one slot that are kept: two are evidence already.
+BLOCKS_PER_SLOT_MAX = 2
+# Blocks held back because their time has not come.
+EARLY_BLOCKS_MAX = 16
+# A node that lost its last sealed slot begins to seal so many slots after its start.
+SLOTS_WITHOUT_PROMISE = 60
+# How long a node listens after a start before it seals or votes.
+LISTEN_FIRST_MS = 10_000
+# Nonces of one step of a search: about 1 ms on a laptop, so that a sealer lets go within 50 ms on a machine twenty times slower.
+SEARCH_STEP_NONCES = 4096

@@ -14,6 +14,7 @@ from .exchange import messages as exchange
 from .exchange.bulk import CHUNK_NUMBER, chunk_header, chunk_of
 from .gossip import messages as gossip
 from .join import messages as join
+from .ledger import messages as ledger
 from .limits import FRAME_BYTES_MAX
 
 CONVERSATIONS: Mapping[str, tuple[tuple[int, type], ...]] = {
@@ -21,6 +22,7 @@ CONVERSATIONS: Mapping[str, tuple[tuple[int, type], ...]] = {
     "join": join.MESSAGES,
     "gossip": gossip.MESSAGES,
     "exchange": exchange.MESSAGES,
+    "ledger": ledger.MESSAGES,
 }
 """Conversation name to its (message number, class); protocol id on the wire: see ``protocol_id``."""
 

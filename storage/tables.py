@@ -47,6 +47,17 @@ FACTS = Table("facts/1", Env.LEDGER, key_form="fact id: SHA-256(kind (1) | body)
 ENTRY_COUNTS = Table("entry-counts/1", Env.LEDGER, key_form="object hash of a statement; the value is a number")
 HELD_FACTS = Table("held-facts/1", Env.LEDGER, key_form="fact id of a statement or tombstone in quarantine; the value is its kind (1)")
 
+# The chain: written by one actor, one batch a block. Nothing here is missed when it is lost: it is fetched again from peers.
+CHAIN_BLOCKS = Table("chain-blocks/1", Env.LEDGER, key_form="block hash")
+CHAIN_ROWS = Table("chain-rows/1", Env.LEDGER, key_form="block hash: its place in the tree of blocks")
+CHAIN_HEIGHTS = Table("chain-heights/1", Env.LEDGER, key_form="height (8) | block hash")
+CHAIN_CROSSINGS = Table("chain-crossings/1", Env.LEDGER, key_form="block hash: what takes the state over this block, down or up")
+CHAIN_STATE = Table("chain-state/1", Env.LEDGER, key_form="length of the space (1) | space | key")
+CHAIN_NODES = Table("chain-nodes/1", Env.LEDGER, key_form="hash of a node of the state tree")
+CHAIN_POOL = Table("chain-pool/1", Env.LEDGER, key_form="transaction id, of those made here")
+CHAIN_VOTES = Table("chain-votes/1", Env.LEDGER, key_form="target height (8) | target | member | source height (8) | source")
+CHAIN_META = Table("chain-meta/1", Env.LEDGER, key_form="name, ASCII")
+
 ALL: tuple[Table, ...] = tuple(value for value in list(globals().values()) if isinstance(value, Table))
 assert len({table.name for table in ALL}) == len(ALL)
 

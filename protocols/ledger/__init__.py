@@ -21,6 +21,10 @@ transition     the one function that judges and applies a block
 genesis        the first block
 pool           transactions that wait, of two kinds, with quotas
 sealing        when a leader seals and when a member votes: local policy
+messages       what is said on `/lading/ledger/1`
+machine        one end of it: announcing, pulling, headers first, bodies in pages
+sync           pages of headers: made, checked, and where two chains part
+alive          who is there: signed answers to a challenge
 seals/         proof of work, scrypt, authority behind one port
 transactions/  one file for each kind
 """

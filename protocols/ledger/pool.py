@@ -85,6 +85,11 @@ class Pool:
     def __contains__(self, name: object) -> bool:
         return name in self._waiting
 
+    def get(self, name: TxId) -> Transaction | None:
+        """The transaction, None when it does not wait here."""
+        waiting = self._waiting.get(name)
+        return None if waiting is None else waiting.transaction
+
     @property
     def size(self) -> int:
         """Encoded bytes of all that waits."""

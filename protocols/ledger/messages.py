@@ -1,0 +1,105 @@
+"""What is said on `/lading/ledger/1`. Bounds: limits.py; which message when: SPEC.md §Talk."""
+
+from __future__ import annotations
+
+from ..codec import Record
+from ..types import ChainId
+from .alive import Witness
+from .block import Block
+from .envelope import Transaction
+from .sync import HeaderRow
+from .votes import Checkpoint, Vote
+
+
+class Hello(Record, frozen=True):
+    """First of both ends. challenge: 32 fresh bytes, which the other's signs of life answer."""
+
+    chain: ChainId
+    challenge: bytes
+
+
+class Tip(Record, frozen=True):
+    """The sender's head and its latest final block. A node without the chain's genesis says height 0 and 32 zero bytes."""
+
+    head: Checkpoint
+    final: Checkpoint
+
+
+class Alive(Record, frozen=True):
+    """A sign of life, and for whom the sender speaks. counter: from 1, rising."""
+
+    counter: int
+    witnesses: tuple[Witness, ...]
+
+
+class Announce(Record, frozen=True):
+    """Ids of what the sender has: transactions by id, votes by the SHA-256 of their encoding."""
+
+    transactions: tuple[bytes, ...]
+    votes: tuple[bytes, ...]
+
+
+class Want(Record, frozen=True):
+    """Send the bodies of these."""
+
+    transactions: tuple[bytes, ...]
+    votes: tuple[bytes, ...]
+
+
+class Bodies(Record, frozen=True):
+    """What was wanted; ids are recomputed by the receiver."""
+
+    transactions: tuple[Transaction, ...]
+    votes: tuple[Vote, ...]
+
+
+class AskHeaders(Record, frozen=True):
+    """Headers after the first of these hashes (newest first) that is on the receiver's branch; from genesis on if none is."""
+
+    locator: tuple[bytes, ...]
+
+
+class Headers(Record, frozen=True):
+    """A page of the sender's branch, oldest first; empty when there is nothing after."""
+
+    rows: tuple[HeaderRow, ...]
+
+
+class AskBlocks(Record, frozen=True):
+    """Bodies of these blocks, in this order."""
+
+    hashes: tuple[bytes, ...]
+
+
+class GiveBlock(Record, frozen=True):
+    """One of the blocks asked for."""
+
+    block: Block
+
+
+class Given(Record, frozen=True):
+    """All that was asked for has been sent but these, which the sender has not (any more)."""
+
+    lacking: tuple[bytes, ...]
+
+
+class NewBlock(Record, frozen=True):
+    """A block just sealed or just heard of, unasked, to those who seal and vote."""
+
+    block: Block
+
+
+MESSAGES: tuple[tuple[int, type], ...] = (
+    (1, Hello),
+    (2, Tip),
+    (3, Alive),
+    (4, Announce),
+    (5, Want),
+    (6, Bodies),
+    (7, AskHeaders),
+    (8, Headers),
+    (9, AskBlocks),
+    (10, GiveBlock),
+    (11, Given),
+    (12, NewBlock),
+)
