@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from protocols.codec import encode
+from protocols.crypto import sha256
 from protocols.errors import DecodeError, InvalidBlock, InvalidObject, Reason, StoreDamaged, Undecided
 from protocols.ledger.block import Block, Header, check_block_form, decode_header
 from protocols.ledger.checks import u64
@@ -24,7 +25,6 @@ from protocols.ledger.transition import Applied, apply_block
 from protocols.ledger.tree import EMPTY, leaves, state_key
 from protocols.ledger.votes import Vote, carried_order
 from protocols.types import BlockHash, ChainId, Digest
-from protocols.crypto import sha256
 
 from .engine import Delete, Put, Snapshot, Write
 from .overlay import Overlay
@@ -349,9 +349,10 @@ def check(snapshot: Snapshot) -> None:
     _check_values(snapshot, view)
     _known(snapshot, final)
     for name, found in blocks_from(snapshot, _known(snapshot, final).height):
-        if not snapshot.has(CHAIN_BLOCKS, name) or not snapshot.has(CHAIN_CROSSINGS, name) or not snapshot.has(CHAIN_ROWS, found.parent):
-            if found.height:
-                raise StoreDamaged("a block lacks its body, its crossing or its parent", table=CHAIN_ROWS.name)
+        tables = (CHAIN_BLOCKS, CHAIN_CROSSINGS)
+        has_parent = found.height == 0 or snapshot.has(CHAIN_ROWS, found.parent)
+        if not has_parent or not all(snapshot.has(table, name) for table in tables):
+            raise StoreDamaged("a block lacks its body, its crossing or its parent", table=CHAIN_ROWS.name)
 
 
 def _check_values(snapshot: Snapshot, view: ChainState) -> None:
@@ -371,5 +372,3 @@ def wipe(snapshot: Snapshot) -> list[Write]:
 def state_items(snapshot: Snapshot) -> Sequence[tuple[bytes, bytes]]:
     """Every value of the state by its key, for comparing two of them."""
     return tuple(snapshot.scan(CHAIN_STATE))
-
-

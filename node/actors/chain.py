@@ -42,9 +42,17 @@ from protocols.ledger.sync import HeaderRow, header_row, locator_heights
 from protocols.ledger.terms import MINER, Miner
 from protocols.ledger.transition import check_arrival, check_transaction, next_term, slot_of, slot_start_ms
 from protocols.ledger.votes import Checkpoint, Vote, check_vote, promise_seal, sign_vote
-from protocols.limits import BLOCKS_PER_SLOT_MAX, EARLY_BLOCKS_MAX, HEADERS_PER_PAGE_MAX, HEARD_WITHIN_MS, LISTEN_FIRST_MS, SLOTS_WITHOUT_PROMISE
-from protocols.limits import VOTE_AHEAD_MAX, VOTES_PER_MEMBER_MAX
-from protocols.types import AccountId, BlockHash, ChainId, PeerId, TxId, UnixMillis
+from protocols.limits import (
+    BLOCKS_PER_SLOT_MAX,
+    EARLY_BLOCKS_MAX,
+    HEADERS_PER_PAGE_MAX,
+    HEARD_WITHIN_MS,
+    LISTEN_FIRST_MS,
+    SLOTS_WITHOUT_PROMISE,
+    VOTE_AHEAD_MAX,
+    VOTES_PER_MEMBER_MAX,
+)
+from protocols.types import AccountId, BlockHash, ChainId, PeerId, TxId
 from storage import chain as store
 from storage.engine import Snapshot, Write
 from storage.overlay import Overlay as StorageOverlay
@@ -232,7 +240,9 @@ class ChainActor(Actor[ChainMessage]):
         """A node that lost its promises waits until what it may have sealed lies behind."""
         if self._kept.may_vote or self.facts is None:
             return True
-        return slot >= slot_of(self._started_ms, genesis_ms=self.facts.genesis_ms, slot_ms=self.facts.profile.slot_ms) + SLOTS_WITHOUT_PROMISE
+        return (
+            slot >= slot_of(self._started_ms, genesis_ms=self.facts.genesis_ms, slot_ms=self.facts.profile.slot_ms) + SLOTS_WITHOUT_PROMISE
+        )
 
     def head(self) -> BlockPoint | None:
         return None if self.tree is None else self.tree.head()
@@ -318,9 +328,9 @@ class ChainActor(Actor[ChainMessage]):
 
         def read(snapshot: Snapshot) -> tuple[HeaderRow, ...]:
             first = 0
-            for name in locator:
-                row = store.row(snapshot, BlockHash(name))
-                if row is not None and name_at(snapshot, row.height) == name:
+            for known in locator:
+                row = store.row(snapshot, BlockHash(known))
+                if row is not None and name_at(snapshot, row.height) == known:
                     first = row.height + 1
                     break
             found: list[HeaderRow] = []
@@ -407,7 +417,7 @@ class ChainActor(Actor[ChainMessage]):
         self.tree, self.facts, self._at, self._head = None, None, None, None
         self.votes, self._rows, self._unsettled, self.pool = {}, {}, [], Pool()
         await self._storage.read(self._read_chain)
-        if self.tree is None:
+        if self.head() is None:
             return
         await self._follow_head()
         await self._settle()
@@ -734,12 +744,13 @@ class ChainActor(Actor[ChainMessage]):
         if self._head == head.hash:
             return
         before = self._head
-        left, reached, self.facts = await self._storage.read(lambda snapshot: self._read_head(snapshot, before, head.hash))
+        left, reached, facts = await self._storage.read(lambda snapshot: self._read_head(snapshot, before, head.hash))
+        self.facts = facts
         self._head = head.hash
         carried = {one.id for one in reached}
         self.pool.returned([one for one in left if one.id not in carried], frozenset(self._own))
         self.pool.included(carried)
-        self.pool.expire(slot_start_ms(head.slot, genesis_ms=self.facts.genesis_ms, slot_ms=self.facts.profile.slot_ms))
+        self.pool.expire(slot_start_ms(head.slot, genesis_ms=facts.genesis_ms, slot_ms=facts.profile.slot_ms))
         self._tell(HeadMovedTo(head.checkpoint, self.tree.final.checkpoint))
 
     def _read_head(

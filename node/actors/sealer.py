@@ -6,6 +6,7 @@ The search runs off the event loop and looks after every step whether the head h
 from __future__ import annotations
 
 import dataclasses
+import functools
 import logging
 
 import trio
@@ -196,7 +197,7 @@ class Sealer:
             if now >= start + facts.profile.slot_ms or tip is None or tip.hash != head.hash:
                 return None
             draft = dataclasses.replace(draft, header=_stamped(draft.header, UnixMillis(max(start, now))))
-            step = await self._offload.run(lambda d=draft, n=nonce: rule.search(d.header, target, first=n, count=SEARCH_STEP_NONCES))
+            step = await self._offload.run(functools.partial(rule.search, draft.header, target, first=nonce, count=SEARCH_STEP_NONCES))
             if isinstance(step, Found):
                 return draft, step.nonce
             nonce = step.next_nonce

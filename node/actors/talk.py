@@ -17,6 +17,7 @@ import trio
 from protocols.effects import Close, Effect, Send
 from protocols.errors import ActorGone, DecodeError, LadingError, Reason, RemoteError, StoreFull, Undecided, Verdict
 from protocols.ledger import machine as m
+from protocols.ledger.block import Block
 from protocols.ledger.seals.table import SEALS
 from protocols.ledger.sync import check_rows
 from protocols.limits import CHALLENGE_BYTES, LEDGER_PATIENCE_S, LEDGER_SILENCE_MAX_S
@@ -52,7 +53,7 @@ class Claims:
         """Those that nobody else was asked for lately; they are this peer's now."""
         self._asked = {name: claim for name, claim in self._asked.items() if claim[1] > now_s}
         free = tuple(name for name in hashes if self._asked.get(name, (peer, 0.0))[0] == peer)
-        self._asked.update({name: (peer, now_s + LEDGER_PATIENCE_S) for name in free})
+        self._asked.update(dict.fromkeys(free, (peer, now_s + LEDGER_PATIENCE_S)))
         return free
 
     def drop(self, peer: PeerId) -> None:
@@ -190,7 +191,7 @@ class TalkEnd:
                 raise AssertionError(effect)
         return None
 
-    async def _deliver(self, block: m.Block, asked: bool) -> None:
+    async def _deliver(self, block: Block, asked: bool) -> None:
         try:
             await self._chain.take_block(block, self.peer, eager=not asked)
         except Undecided as error:

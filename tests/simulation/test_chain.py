@@ -1,0 +1,146 @@
+"""The chain among nodes: agreement under loss, partitions and crashes; dead miners; lost and damaged databases; broken promises."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+import pytest
+import trio
+
+from protocols.errors import LadingError
+
+from .chain_world import ChainWorld, ForgetfulPromises
+from .checkers import Violation
+from .scheduler import SimulationFailed, chance, first_cause, run_world, seeds
+from .trace import Trace
+
+WORLD_S_MAX = 3600.0
+
+
+def life(seed: int, story: Callable[[ChainWorld], Awaitable[None]], **options: object) -> str:
+    """The trace's hash of a world with this story."""
+
+    async def world(number: int, trace: Trace) -> None:
+        there = ChainWorld(number, trace, **options)  # type: ignore[arg-type]
+        async with trio.open_nursery() as nursery:
+            there.nursery = nursery
+            for seat in there.seats.values():
+                await seat.start()
+            await story(there)
+            nursery.cancel_scope.cancel()
+
+    return run_world(world, seed, virtual_seconds_max=WORLD_S_MAX)[1]
+
+
+async def first_final(world: ChainWorld) -> None:
+    await trio.sleep(15)
+    await world.submit("a")
+    await world.until(lambda: min(world.final_heights()) >= 1, within_s=60, what="a first final block")
+
+
+def test_a_transaction_becomes_final_everywhere_and_then_all_is_quiet() -> None:
+    """Goal: the thinnest complete path. Method: four members, one watcher that has no genesis; one transaction; then a minute of nothing."""
+
+    async def story(world: ChainWorld) -> None:
+        await first_final(world)
+        await world.agree()
+        heights = {seat.chain.checkpoints()[0].height for seat in world.live()}
+        await trio.sleep(60)
+        assert {seat.chain.checkpoints()[0].height for seat in world.live()} == heights
+        assert len(world.live()) == 5
+
+    life(1, story, watchers=("w",))
+
+
+def test_proof_of_work_is_searched_in_steps() -> None:
+    """Goal: the same by work. Method: two members, the seal of twelve bits."""
+    life(2, first_final, members=("a", "b"), seal="pow")
+
+
+@pytest.mark.parametrize("seed", seeds((3, 4, 5)))
+def test_all_agree_on_final_blocks_and_states_after_faults(seed: int) -> None:
+    """Goal: nothing of the world splits the chain for long. Method: two minutes of cuts, partitions, resets and kills, then peace."""
+
+    async def story(world: ChainWorld) -> None:
+        await first_final(world)
+        await world.disturb(120, rng=chance(seed, "faults"))
+        await trio.sleep(15)
+        await world.submit("b")
+        await world.agree(within_s=600)
+
+    life(seed, story)
+
+
+def test_chain_goes_on_when_a_miner_is_killed() -> None:
+    """Goal: a dead leader costs its slots and nothing else. Method: one of four is killed; two more transactions; it comes back."""
+
+    async def story(world: ChainWorld) -> None:
+        await first_final(world)
+        await world.seats["d"].kill()
+        for name in ("a", "b"):
+            height = min(world.final_heights())
+            await world.submit(name)
+            await world.until(lambda height=height: min(world.final_heights()) > height, within_s=120, what="finality without one")  # type: ignore[misc]
+        await world.seats["d"].start()
+        await trio.sleep(5)
+        await world.agree()
+
+    life(6, story)
+
+
+def test_lost_or_damaged_database_is_fetched_again_to_the_same_state() -> None:
+    """Goal: the chain is on the others too. Method: one node's database is lost, in another's a bit of the state and of a block is flipped."""
+
+    async def story(world: ChainWorld) -> None:
+        from storage.tables import CHAIN_STATE
+
+        await first_final(world)
+        await world.agree()
+        before = world.seats["a"].state()
+        await world.seats["b"].kill()
+        world.seats["b"].lose_database()
+        await world.seats["b"].start()
+        await world.seats["c"].kill()
+        world.seats["c"].engine.restart()
+        with world.seats["c"].engine.snapshot() as snapshot:
+            key = next(key for key, value in snapshot.scan(CHAIN_STATE) if value)
+        world.seats["c"].engine.flip_bit(CHAIN_STATE, key)
+        await world.seats["c"].start()
+        await world.until(lambda: len({seat.chain.checkpoints()[0] for seat in world.live()}) == 1, within_s=60, what="the same head")
+        assert "chain" in world.seats["c"].chain.alerts
+        assert world.seats["b"].state() == before == world.seats["c"].state()
+        await trio.sleep(15)
+        await world.submit("b")
+        await world.agree()
+
+    life(7, story)
+
+
+async def everybody_loses_the_database(world: ChainWorld) -> None:
+    await first_final(world)
+    world.final.clear()  # what is lost everywhere contradicts nobody; what was said stays said
+    for seat in world.seats.values():
+        await seat.kill()
+        seat.lose_database()
+    for seat in world.seats.values():
+        await seat.start()
+    await trio.sleep(20)
+    try:
+        await world.submit("a")
+    except LadingError:
+        return
+    await trio.sleep(60)
+
+
+def test_promises_outlive_databases() -> None:
+    """Goal: a deleted database never makes a node vote twice. Method: all four lose theirs and begin anew at genesis."""
+    life(8, everybody_loses_the_database)
+
+
+def test_promise_that_is_not_on_the_disk_before_the_vote_leaves_is_noticed() -> None:
+    """Goal: the checker can fail. Method: the same story with promises that are never written."""
+    with pytest.raises(SimulationFailed) as failure:
+        life(8, everybody_loses_the_database, promises=ForgetfulPromises)
+    cause = first_cause(failure.value)
+    assert isinstance(cause, Violation)
+    assert "said two things" in str(cause)
