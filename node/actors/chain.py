@@ -279,6 +279,11 @@ class ChainActor(Actor[ChainMessage]):
             found.append(witness.account)
         return tuple(found)
 
+    def drop_refused(self, refused: Iterable[tuple[Transaction, InvalidTransaction]]) -> None:
+        """What a draft on the head refused leaves the pool, but what waiting may cure."""
+        for waiting in self.pool.drop([(one.id, error) for one, error in refused]):
+            self._refuse_again(waiting.id)
+
     def witnesses(self, *, challenge: bytes, counter: int) -> tuple[Witness, ...]:
         """What this node answers to a challenge."""
         keys = [key for key in (self.keys.seal, self.keys.vote) if key is not None]
@@ -421,6 +426,10 @@ class ChainActor(Actor[ChainMessage]):
             return
         await self._follow_head()
         await self._settle()
+        own = self._storage.peek(store.own_transactions)
+        for one, error in zip(own, await self._storage.read(lambda snapshot: self._judge_all(snapshot, own)), strict=True):
+            if error is None or error.reason in MAY_BECOME_VALID:
+                self.pool.offer(one, Origin.OUTBOUND)
 
     def _read_chain(self, snapshot: Snapshot) -> None:
         """In a pool thread, nobody else looking."""
@@ -442,8 +451,6 @@ class ChainActor(Actor[ChainMessage]):
             self.votes[vote_id(vote)] = vote
             self._unsettled += self.tree.add_vote(vote)
         self._at = store.state_at(snapshot)
-        for one in own:
-            self.pool.offer(one, Origin.OUTBOUND)
 
     def _plant(self, name: BlockHash, row: store.BlockRow) -> None:
         self._rows = {name: row}

@@ -88,6 +88,8 @@ class Sealer:
         if reason is None or is_held_back(situation, facts.miners, head.committee):
             return
         draft = await chain.plan(lambda snapshot: self._draft(snapshot, slot, head, facts))
+        if draft is not None:
+            chain.drop_refused(draft.refused)
         if draft is None or (reason is SealReason.POOL and not draft.transactions):
             return
         found = await self._search(draft, slot, head, facts)

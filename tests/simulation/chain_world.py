@@ -94,27 +94,23 @@ class Connections:
         async with trio.open_nursery() as nursery:
             for peer in self._others:
                 if self.transport.peer_id < peer:
-                    nursery.start_soon(self._dial, peer, talks)
+                    nursery.start_soon(self._dial, peer)
             while True:
                 nursery.start_soon(self._live, await self.transport.accept(), talks)
 
-    async def _dial(self, peer: PeerId, talks: Talks) -> None:
+    async def _dial(self, peer: PeerId) -> None:
         while True:
             try:
                 with trio.move_on_after(5.0):
                     connection = await self.transport.dial(f"/memory/{peer.decode()}", peer, FENCE)
-                    with trio.CancelScope():
-                        await self._start(connection, talks)
+                    connection.trust()
+                    self.sessions[peer] = connection
             except DialFailed:
                 pass
-            connection_now = self.sessions.get(peer)
-            if connection_now is not None:
-                await connection_now.closed.wait()
+            if peer in self.sessions:
+                await self.sessions[peer].closed.wait()
+                del self.sessions[peer]
             await trio.sleep(DIAL_S)
-
-    async def _start(self, connection: Connection, talks: Talks) -> None:
-        self.sessions[connection.remote] = connection
-        connection.trust()
 
     async def _live(self, connection: Connection, talks: Talks) -> None:
         """The accepting side: serves what the dialling side opens."""
@@ -302,8 +298,8 @@ class ChainWorld:
         end = trio.current_time() + within_s
         while not holds():
             if trio.current_time() > end:
-                heads = {seat.name: [point.height for point in seat.chain.checkpoints()] for seat in self.live()}
-                raise Violation(f"not within {within_s} s: {what}; heads and final heights {heads}")
+                heads = {seat.name: (*(point.height for point in seat.chain.checkpoints()), len(seat.chain.pool)) for seat in self.live()}
+                raise Violation(f"not within {within_s} s: {what}; heads, final heights, waiting {heads}")
             await trio.sleep(0.25)
 
     async def agree(self, *, within_s: float = 120.0) -> None:

@@ -39,7 +39,7 @@ async def first_final(world: ChainWorld) -> None:
 
 
 def test_a_transaction_becomes_final_everywhere_and_then_all_is_quiet() -> None:
-    """Goal: the thinnest complete path. Method: four members, one watcher that has no genesis; one transaction; then a minute of nothing."""
+    """Goal: the thinnest complete path. Method: four members, a watcher without genesis; a transaction; a quiet minute."""
 
     async def story(world: ChainWorld) -> None:
         await first_final(world)
@@ -53,8 +53,8 @@ def test_a_transaction_becomes_final_everywhere_and_then_all_is_quiet() -> None:
 
 
 def test_proof_of_work_is_searched_in_steps() -> None:
-    """Goal: the same by work. Method: two members, the seal of twelve bits."""
-    life(2, first_final, members=("a", "b"), seal="pow")
+    """Goal: the same by work. Method: three members, the seal of twelve bits."""
+    life(2, first_final, members=("a", "b", "c"), seal="pow")
 
 
 @pytest.mark.parametrize("seed", seeds((3, 4, 5)))
@@ -89,7 +89,7 @@ def test_chain_goes_on_when_a_miner_is_killed() -> None:
 
 
 def test_lost_or_damaged_database_is_fetched_again_to_the_same_state() -> None:
-    """Goal: the chain is on the others too. Method: one node's database is lost, in another's a bit of the state and of a block is flipped."""
+    """Goal: the chain is on the others too. Method: one node's database is lost, in another's a bit of the state is flipped."""
 
     async def story(world: ChainWorld) -> None:
         from storage.tables import CHAIN_STATE
