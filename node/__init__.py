@@ -7,6 +7,7 @@ actor supervisor bus    mailbox and reply; the tree and what to do when one fall
 transport/         port, the libp2p twin and the memory twin
 actors/            storage, membership, peers, session, files, replication …
 services           the tables: who may open which protocol, with limits; which facts are told to whom
+promises       what this node has bound itself to on the chain: one file, synced before a vote or seal leaves
 own sources        what this node is; what `put` reads
 home joining run   the home directory; `lading join`; `lading start`
 founding           `lading init --network`: a further domain in a network

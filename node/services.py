@@ -47,6 +47,8 @@ SERVICES: tuple[Service, ...] = (
     Service("gossip", _PROVEN, 1),
     # Two: one that the peer is using, and one that it opens after the first broke before we noticed.
     Service("exchange", _DOMAIN, 2),
+    # A chain is followed within its domain; two for the same reason.
+    Service("ledger", _DOMAIN, 2),
 )
 
 FACTS: Mapping[FactKind, frozenset[Standing]] = {
@@ -74,7 +76,7 @@ LIFE_SIGNS = _DOMAIN
 TIMES = _DOMAIN
 
 BY_PROTOCOL = {service.protocol: service for service in SERVICES}
-AUTH, JOIN, GOSSIP, EXCHANGE = (service.protocol for service in SERVICES)
+AUTH, JOIN, GOSSIP, EXCHANGE, LEDGER = (service.protocol for service in SERVICES)
 
 
 def standing_of(domain: bytes, own: DomainId) -> Standing:

@@ -18,6 +18,7 @@ from storage import keys
 from storage.engine import Engine, Env
 from storage.keys import clock_floor, identify_store, raise_clock_floor
 
+from .actors.chain import ChainActor, ChainSetup
 from .actors.facts import FactsActor, FactsHandle
 from .actors.files import Files
 from .actors.holdings import Holdings
@@ -26,7 +27,9 @@ from .actors.membership import Membership
 from .actors.peers import Peers
 from .actors.replication import Replication
 from .actors.scope import GossipScope
+from .actors.sealer import Sealer
 from .actors.storage import StorageActor, StorageHandle
+from .actors.talk import Talks
 from .bus import Bus
 from .clock import Clock, FlooredClock, clock_trouble
 from .config import Config
@@ -59,7 +62,15 @@ class World:
 class Node:
     """All actors of one node, wired. ``run`` lives until stopped; ``ready`` is set when everything answers."""
 
-    def __init__(self, own: OwnKeys, config: Config, world: World, first_facts: Sequence[tuple[FactKind, bytes]] = ()) -> None:
+    def __init__(
+        self,
+        own: OwnKeys,
+        config: Config,
+        world: World,
+        first_facts: Sequence[tuple[FactKind, bytes]] = (),
+        chain: ChainSetup | None = None,
+    ) -> None:
+        """chain: the one that this node follows; None follows none and refuses its streams."""
         self.own = own
         self.config = config
         self.world = world
@@ -127,6 +138,11 @@ class Node:
             scrub_period_s=config.scrub_period_s,
         )
         self.files = Files(own, self.facts, self.holdings, self.replication, self.peers, clock, entropy, offload, self.bus)
+        self.chain: ChainActor | None = None
+        if chain is not None:
+            self.chain = ChainActor(chain.chain, chain.genesis, chain.keys, self.ledger_store, chain.promises, clock, self.bus, offload)
+            self.sealer = Sealer(self.chain, offload)
+            self.talks = Talks(own.peer_id, self.chain, self.peers, clock, entropy, self.bus)
         self.membership.attach(self.peers)
         self.membership.on_new_chain = self._use_chain
         self.membership.adopt_chain(self._kept_chain())
@@ -158,6 +174,18 @@ class Node:
             Child("membership", self._run_membership, again, owns="announcements", asks=("facts", "transport", "peers")),
             Child("replication", self._run_replication, again, owns="repair", asks=("facts", "holdings", "peers")),
             Child("room", self._watch_room, again, owns="whether new sequences are taken", asks=("membership",)),
+            *self._chain_children(),
+        )
+
+    def _chain_children(self) -> tuple[Child, ...]:
+        if self.chain is None:
+            return ()
+        again = OnFall.RESTART
+        told = ("HeadMovedTo", "BlockFinal", "ChainItems", "BlockTaken")
+        return (
+            Child("chain", self.chain.run, again, owns="blocks, state, pool, promises", asks=("storage-ledger",), tells=told),
+            Child("sealer", self.sealer.run, again, owns="this node's slots", asks=("chain",)),
+            Child("talks", self._run_talks, again, owns="ledger streams", asks=("chain", "peers")),
         )
 
     async def run(self) -> None:
@@ -184,6 +212,10 @@ class Node:
             self._add_static(text)
         self.ready.set()
         await self.membership.run()
+
+    async def _run_talks(self) -> None:
+        await self.ready.wait()
+        await self.talks.run()
 
     async def _run_replication(self) -> None:
         await self.ready.wait()
@@ -272,6 +304,12 @@ class Node:
 
     async def serve_relayed(self, stream: Stream, peer: PeerId) -> None:
         await self.membership.serve_relayed(stream, peer)
+
+    async def serve_ledger(self, stream: Stream, peer: PeerId) -> None:
+        if self.chain is None:
+            stream.reset()
+        else:
+            await self.talks.serve(stream, peer)
 
     def standing(self, identity: NodeIdentity) -> Standing:
         return standing_of(identity.domain_id, self.own.domain_id)

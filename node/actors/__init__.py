@@ -13,6 +13,9 @@ renewal       certificates with a later end: when, whom to ask, who else learns 
 membership    tickets, joining, certificates, revocations, fences
 holdings      what this node holds for others: offers, holds, receipts, collection, scrub
 files         get, and what people ask about records
+chain         the chain: judges blocks, follows the head, keeps the pool, votes
+sealer        seals when it is this node's slot
+talk          the ends of `/lading/ledger/1`
 puts          a record on its way in
 replication   want against have: repair, audit, surplus
 """

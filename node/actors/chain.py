@@ -168,6 +168,16 @@ class ChainKeys:
 
 
 @dataclass(frozen=True, slots=True)
+class ChainSetup:
+    """What a node needs to follow a chain. genesis: None fetches the first block from peers, which the chain's id is enough to check."""
+
+    chain: ChainId
+    genesis: Block | None
+    keys: ChainKeys
+    promises: PromiseStore
+
+
+@dataclass(frozen=True, slots=True)
 class HeadFacts:
     """What the state at the head says, for the loop: read once for each head."""
 
@@ -177,6 +187,28 @@ class HeadFacts:
     miners: frozenset[AccountId]
     keys: Mapping[AccountId, frozenset[bytes]]
     due_ms: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class _KeptChain:
+    """What the tables hold. blocks: the final one, then all above it, lowest first; none before genesis is known."""
+
+    blocks: tuple[tuple[BlockHash, store.BlockRow], ...]
+    votes: tuple[Vote, ...]
+    own: tuple[Transaction, ...]
+    at: BlockHash | None
+
+
+def _read_chain(snapshot: Snapshot) -> _KeptChain:
+    """In a pool thread."""
+    final = store.final_block(snapshot)
+    blocks: list[tuple[BlockHash, store.BlockRow]] = []
+    if final is not None:
+        row = store.row(snapshot, final)
+        if row is None:
+            raise StoreDamaged("the final block has no row")
+        blocks = [(final, row), *store.blocks_from(snapshot, row.height + 1)]
+    return _KeptChain(tuple(blocks), store.votes(snapshot), store.own_transactions(snapshot), store.state_at(snapshot))
 
 
 class ChainActor(Actor[ChainMessage]):
@@ -421,36 +453,31 @@ class ChainActor(Actor[ChainMessage]):
                 raise LocalError(Reason.FAILED, f"this chain's first block does not hold: {outcome}")
         self.tree, self.facts, self._at, self._head = None, None, None, None
         self.votes, self._rows, self._unsettled, self.pool = {}, {}, [], Pool()
-        await self._storage.read(self._read_chain)
+        kept = await self._storage.read(_read_chain)
+        self._own = {one.id for one in kept.own}
+        if kept.blocks:
+            self._plant(*kept.blocks[0])
+            self._grow(kept)
         if self.head() is None:
             return
         await self._follow_head()
         await self._settle()
-        own = self._storage.peek(store.own_transactions)
-        for one, error in zip(own, await self._storage.read(lambda snapshot: self._judge_all(snapshot, own)), strict=True):
+        errors = await self._storage.read(lambda snapshot: self._judge_all(snapshot, kept.own))
+        for one, error in zip(kept.own, errors, strict=True):
             if error is None or error.reason in MAY_BECOME_VALID:
                 self.pool.offer(one, Origin.OUTBOUND)
 
-    def _read_chain(self, snapshot: Snapshot) -> None:
-        """In a pool thread, nobody else looking."""
-        final = store.final_block(snapshot)
-        own = store.own_transactions(snapshot)
-        self._own = {one.id for one in own}
-        if final is None:
-            return
-        row = store.row(snapshot, final)
-        if row is None:
-            raise StoreDamaged("the final block has no row")
-        self._plant(final, row)
+    def _grow(self, kept: _KeptChain) -> None:
+        """Fork tree and votes from what is on the disk; what was final before is found again."""
         assert self.tree is not None
-        for name, other in store.blocks_from(snapshot, row.height + 1):
-            if other.parent in self.tree:
-                self._rows[name] = other
-                self._unsettled += self.tree.add_block(store.point_of(name, other))
-        for vote in (*store.votes(snapshot), *self._kept.votes):
+        for name, row in kept.blocks[1:]:
+            if row.parent in self.tree:
+                self._rows[name] = row
+                self._unsettled += self.tree.add_block(store.point_of(name, row))
+        for vote in (*kept.votes, *self._kept.votes):
             self.votes[vote_id(vote)] = vote
             self._unsettled += self.tree.add_vote(vote)
-        self._at = store.state_at(snapshot)
+        self._at = kept.at
 
     def _plant(self, name: BlockHash, row: store.BlockRow) -> None:
         self._rows = {name: row}

@@ -21,7 +21,7 @@ from protocols.types import PeerId
 from ..bus import Bus
 from ..clock import Clock
 from ..entropy import Entropy
-from ..services import BY_PROTOCOL, EXCHANGE, GOSSIP, JOIN, Standing, may_open
+from ..services import BY_PROTOCOL, EXCHANGE, GOSSIP, JOIN, LEDGER, Standing, may_open
 from ..supervisor import run_contained
 from ..transport.port import Connection, DialFailed, PresharedKey, Stream, StreamBroken, Transport
 from .exchange import ExchangeClient, ExchangeHost, serve_exchange
@@ -92,6 +92,9 @@ class PeersHost(Protocol):
 
     async def serve_relayed(self, stream: Stream, peer: PeerId) -> None:
         """A newcomer's request that a proven peer passes on, or its own to have a certificate renewed."""
+
+    async def serve_ledger(self, stream: Stream, peer: PeerId) -> None:
+        """One end of a ledger stream; refused where no chain is followed."""
 
     def standing(self, identity: NodeIdentity) -> Standing:
         """What a proven peer's domain allows it here."""
@@ -377,6 +380,8 @@ class Peers:
                 await serve_exchange(stream, session.peer, self._exchange_host, self._clock)
             elif stream.protocol == JOIN:
                 await self._host.serve_relayed(stream, session.peer)
+            elif stream.protocol == LEDGER:
+                await self._host.serve_ledger(stream, session.peer)
             else:
                 stream.reset()
         except (DecodeError, RemoteError):

@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import logging
+from collections.abc import Sequence
 
 import trio
 
@@ -15,9 +16,10 @@ from protocols.crypto import SigningKey, sha256
 from protocols.errors import InvalidBlock, LadingError, Reason, Refused, Undecided
 from protocols.ledger.block import ZERO_REVEAL, Block, Header, sign_seal
 from protocols.ledger.draw import reveal_tip
+from protocols.ledger.envelope import Transaction
 from protocols.ledger.finality import BlockPoint
 from protocols.ledger.sealing import SealReason, Situation, is_held_back, seal_reason
-from protocols.ledger.seals.port import Found
+from protocols.ledger.seals.port import Found, NotYet
 from protocols.ledger.seals.table import SEALS
 from protocols.ledger.state import Overlay
 from protocols.ledger.terms import MINER, Miner, slot_leader
@@ -32,6 +34,7 @@ from protocols.ledger.transition import (
     slot_of,
     slot_start_ms,
 )
+from protocols.ledger.votes import Vote
 from protocols.limits import SEARCH_STEP_NONCES
 from protocols.types import AccountId, UnixMillis
 from storage import chain as store
@@ -87,7 +90,10 @@ class Sealer:
         reason = seal_reason(situation)
         if reason is None or is_held_back(situation, facts.miners, head.committee):
             return
-        draft = await chain.plan(lambda snapshot: self._draft(snapshot, slot, head, facts))
+        # Taken here: pool and votes belong to the loop, the draft is made in a thread.
+        waiting = chain.pool.select(facts.profile.block_bytes_max - BLOCK_OVERHEAD_BYTES, facts.profile.block_transactions_max)
+        votes = tuple(chain.votes.values())
+        draft = await chain.plan(lambda snapshot: self._draft(snapshot, slot, head, facts, waiting, votes))
         if draft is not None:
             chain.drop_refused(draft.refused)
         if draft is None or (reason is SealReason.POOL and not draft.transactions):
@@ -136,7 +142,15 @@ class Sealer:
             sealed_ms=chain.sealed_ms,
         )
 
-    def _draft(self, snapshot: Snapshot, slot: int, head: BlockPoint, facts: HeadFacts) -> Draft | None:
+    def _draft(
+        self,
+        snapshot: Snapshot,
+        slot: int,
+        head: BlockPoint,
+        facts: HeadFacts,
+        waiting: Sequence[Transaction],
+        votes: Sequence[Vote],
+    ) -> Draft | None:
         """In a pool thread. None when this is not our slot, or the state has moved on."""
         chain = self._chain
         if store.state_at(snapshot) != head.hash:
@@ -153,7 +167,6 @@ class Sealer:
             return None
         reveal, new_tip = self._reveal(miner, me)
         parent = store.header(snapshot, head.hash)
-        room = facts.profile.block_bytes_max - BLOCK_OVERHEAD_BYTES
         try:
             return draft_block(
                 view,
@@ -163,8 +176,8 @@ class Sealer:
                 miner=me,
                 reveal=reveal,
                 new_tip=new_tip,
-                transactions=chain.pool.select(room, facts.profile.block_transactions_max),
-                votes=carriable_votes(view, parent, tuple(chain.votes.values()), chain=chain.chain),
+                transactions=waiting,
+                votes=carriable_votes(view, parent, votes, chain=chain.chain),
             )
         except (InvalidBlock, Undecided) as error:
             log.warning("no draft slot=%d error=%s", slot, error)
@@ -199,7 +212,9 @@ class Sealer:
             if now >= start + facts.profile.slot_ms or tip is None or tip.hash != head.hash:
                 return None
             draft = dataclasses.replace(draft, header=_stamped(draft.header, UnixMillis(max(start, now))))
-            step = await self._offload.run(functools.partial(rule.search, draft.header, target, first=nonce, count=SEARCH_STEP_NONCES))
+            step: Found | NotYet = await self._offload.run(
+                functools.partial(rule.search, draft.header, target, first=nonce, count=SEARCH_STEP_NONCES)
+            )
             if isinstance(step, Found):
                 return draft, step.nonce
             nonce = step.next_nonce

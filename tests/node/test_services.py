@@ -4,13 +4,27 @@ from __future__ import annotations
 
 import pytest
 
-from node.services import AUTH, EXCHANGE, FACTS, GOSSIP, JOIN, LIFE_SIGNS, SERVICES, TIMES, Standing, may_open, may_share, standing_of
+from node.services import (
+    AUTH,
+    EXCHANGE,
+    FACTS,
+    GOSSIP,
+    JOIN,
+    LEDGER,
+    LIFE_SIGNS,
+    SERVICES,
+    TIMES,
+    Standing,
+    may_open,
+    may_share,
+    standing_of,
+)
 from protocols.gossip.facts import FactKind
 from tests.protocols.identity.people import ACME, CUSTOMS
 
 S = Standing
 # Written out once more, so that whoever changes the table changes this too.
-OPEN = {AUTH: {S.FENCED}, JOIN: {S.TICKET, S.DOMAIN}, GOSSIP: {S.NETWORK, S.DOMAIN}, EXCHANGE: {S.DOMAIN}}
+OPEN = {AUTH: {S.FENCED}, JOIN: {S.TICKET, S.DOMAIN}, GOSSIP: {S.NETWORK, S.DOMAIN}, EXCHANGE: {S.DOMAIN}, LEDGER: {S.DOMAIN}}
 CROSS = {FactKind.DOMAIN, FactKind.ANNOUNCEMENT, FactKind.REVOCATION, FactKind.FENCE}
 
 

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterable
+from pathlib import Path
 
 import trio
 
-from node.actors.chain import BlockFinal, ChainActor, ChainItems, ChainKeys
+from node.actors.chain import BlockFinal, ChainActor, ChainItems, ChainKeys, ChainSetup
 from node.actors.sealer import Sealer
 from node.actors.storage import StorageActor, StorageHandle
 from node.actors.talk import Talks
@@ -39,6 +40,7 @@ from tests.protocols.ledger import chains
 from .checkers import Violation
 from .scheduler import chance
 from .trace import Trace
+from .world import START_S_MAX, Options, World
 
 FENCE = PresharedKey("fence", b"F" * 32, b"f" * 32)
 DISK_BYTES = 256 * 1024 * 1024
@@ -360,3 +362,38 @@ class ChainWorld:
         for seat in self.seats.values():
             if seat.node is None:
                 await seat.start()
+
+
+class ChainedWorld(World):
+    """Whole nodes: all machines but the last follow one chain, the last but one begins without its genesis."""
+
+    def __init__(self, seed: int, trace: Trace, folder: Path, options: Options) -> None:
+        super().__init__(seed, trace, folder, options)
+        self.template = chains.start()
+        followers = self.machines[:-1]
+        for machine, name in zip(followers, self.template.members, strict=False):
+            keys = ChainKeys(
+                chains.account_of(name), chains.key_of(name, "seal"), chains.key_of(name, "vote"), sha256(b"reveal", name.encode())
+            )
+            genesis = None if machine is followers[-1] else self.template.blocks[0]
+            machine.chain = ChainSetup(self.template.chain, genesis, keys, SimulatedPromises(fresh(self.template.chain)))
+
+    async def _tell(self) -> None:
+        for machine in self.machines:
+            await machine.wait_up()
+        await self._wait(self._unconnected, START_S_MAX, "the machines do not find each other")
+        await trio.sleep(15)
+        chain = self._chains()[0]
+        now = UnixMillis(chains.START_MS + int(trio.current_time() * 1000))
+        body = folder_update.Body("folder", sha256(b"root"), bytes(32), 1)
+        await chain.submit(self.template.by("ann", "FolderUpdate", body, ts_ms=now, until_ms=UnixMillis(now + 3_600_000)))
+        await self._wait(self._not_final, 60.0, "no final block")
+        await trio.sleep(30)
+        await self._wait(self._unconnected, 1.0, "the one without a chain is dropped")
+
+    def _chains(self) -> list[ChainActor]:
+        return [machine.node.chain for machine in self.machines if machine.node is not None and machine.node.chain is not None]
+
+    def _not_final(self) -> str:
+        heights = [chain.checkpoints()[1].height for chain in self._chains()]
+        return "" if len(heights) == len(self.machines) - 1 and min(heights) >= 1 else f"final heights {heights}"

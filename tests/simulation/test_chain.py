@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 
 import pytest
 import trio
 
 from protocols.errors import LadingError
+from storage.tables import CHAIN_STATE
 
-from .chain_world import ChainWorld, ForgetfulPromises
+from .chain_world import ChainedWorld, ChainWorld, ForgetfulPromises
 from .checkers import Violation
 from .scheduler import SimulationFailed, chance, first_cause, run_world, seeds
+from .test_world import CALM
 from .trace import Trace
+from .world import tell
 
 WORLD_S_MAX = 3600.0
 
@@ -92,8 +96,6 @@ def test_lost_or_damaged_database_is_fetched_again_to_the_same_state() -> None:
     """Goal: the chain is on the others too. Method: one node's database is lost, in another's a bit of the state is flipped."""
 
     async def story(world: ChainWorld) -> None:
-        from storage.tables import CHAIN_STATE
-
         await first_final(world)
         await world.agree()
         before = world.seats["a"].state()
@@ -144,3 +146,12 @@ def test_promise_that_is_not_on_the_disk_before_the_vote_leaves_is_noticed() -> 
     cause = first_cause(failure.value)
     assert isinstance(cause, Violation)
     assert "said two things" in str(cause)
+
+
+def test_whole_nodes_follow_a_chain_and_one_without_stays_connected() -> None:
+    """Goal: wired into nodes, beside everything else, and off unless given. Method: four nodes, three with a chain, one without."""
+
+    async def world(seed: int, trace: Trace) -> None:
+        await tell(seed, trace, replace(CALM, machines=4), ChainedWorld)
+
+    run_world(world, 9, virtual_seconds_max=WORLD_S_MAX)

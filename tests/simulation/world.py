@@ -22,6 +22,7 @@ import trio
 import node.actors.puts as puts_actor
 from node import home
 from node.actor import Actor, Mailbox
+from node.actors.chain import ChainSetup
 from node.clock import SimulatedClock
 from node.config import Config
 from node.entropy import SeededEntropy
@@ -149,6 +150,8 @@ class Machine:
         self.lies = lies
         self.address = f"/memory/{self.name}"
         self.node: Node | None = None
+        self.chain: ChainSetup | None = None
+        """The chain that its nodes follow, if the world has one."""
         self.lives = 0
         self.facts_ever: set[bytes] = set()
         """Ids of all facts that were ever committed here."""
@@ -332,7 +335,7 @@ class Machine:
             entropy=entropy,
             offload=SimulatedOffload(lambda: disk_mind.random() * options.disk_delay_s),
         )
-        return Node(self.own, config, parts, home.first_facts(self.own))
+        return Node(self.own, config, parts, home.first_facts(self.own), self.chain)
 
 
 class _Listener(logging.Handler):

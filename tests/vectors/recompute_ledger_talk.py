@@ -1,0 +1,71 @@
+"""Second implementation of protocols/ledger/SPEC.md §Talk from its text: msgpack, hashlib and Ed25519, nothing of this project.
+
+``python -m tests.vectors.recompute_ledger_talk`` compares with ledger_talk.json and fails on a difference; ``--write`` writes it anew,
+which is a change of format.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import msgpack
+
+from tests.vectors.recompute_ledger import pack, public, sign
+from tests.vectors.recompute_ledger import recompute as recompute_chain
+
+VECTORS = Path(__file__).with_name("ledger_talk.json")
+
+
+def frame(number: int, *fields: object) -> str:
+    return (bytes([number]) + pack(list(fields))).hex()
+
+
+def recompute() -> dict[str, Any]:
+    chain_vectors = recompute_chain()
+    chain = bytes.fromhex(chain_vectors["first_block"]["chain"])
+    blocks = [msgpack.unpackb(bytes.fromhex(chain_vectors[name]["block"]), raw=False) for name in ("first_block", "second_block")]
+    names = [hashlib.sha256(block[0]).digest() for block in blocks]
+    challenge, account = b"\x07" * 32, b"\x0a" * 32
+    vote = [chain, [0, names[0]], [1, names[1]], account, b"\x0b" * 64]
+    witness = [account, public("ann"), sign("ann", "alive", chain, pack([challenge, 3, account]))]
+    header = blocks[0][0]
+    leaves = len(blocks[0][2]) + 1
+    assert leaves == 2
+    transaction = blocks[0][2][0]
+    leaf_path = [
+        hashlib.sha256(
+            b"lading/transaction-leaf/1\0"
+            + b"".join(
+                len(part).to_bytes(8, "big") + part
+                for part in (hashlib.sha256(pack(transaction[0])).digest(), hashlib.sha256(pack(transaction[1])).digest())
+            )
+        ).digest()
+    ]
+    return {
+        "vote_id": hashlib.sha256(pack(vote)).hexdigest(),
+        "frames": {
+            "hello": frame(1, chain, challenge),
+            "tip": frame(2, [1, names[1]], [0, names[0]]),
+            "alive": frame(3, 3, [witness]),
+            "announce": frame(4, [names[0]], [names[1]]),
+            "want": frame(5, [names[0]], []),
+            "bodies": frame(6, [transaction], [vote]),
+            "ask_headers": frame(7, names[::-1]),
+            "headers": frame(8, [[header, blocks[0][1], leaf_path]]),
+            "ask_blocks": frame(9, names),
+            "give_block": frame(10, blocks[1]),
+            "given": frame(11, names[:1]),
+            "new_block": frame(12, blocks[1]),
+        },
+    }
+
+
+if __name__ == "__main__":
+    if "--write" in sys.argv:
+        VECTORS.write_text(json.dumps(recompute(), indent=1) + "\n", encoding="utf-8")
+    elif json.loads(VECTORS.read_text(encoding="utf-8")) != recompute():
+        sys.exit("ledger_talk.json differs from what the SPEC gives")
