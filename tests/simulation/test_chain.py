@@ -8,7 +8,9 @@ from dataclasses import replace
 import pytest
 import trio
 
-from protocols.errors import LadingError
+from protocols import codec
+from protocols.errors import LadingError, Reason, RemoteError, Undecided, Verdict
+from storage import chain as store
 from storage.tables import CHAIN_STATE
 
 from .chain_world import ChainedWorld, ChainWorld, ForgetfulPromises
@@ -146,6 +148,38 @@ def test_promise_that_is_not_on_the_disk_before_the_vote_leaves_is_noticed() -> 
     cause = first_cause(failure.value)
     assert isinstance(cause, Violation)
     assert "said two things" in str(cause)
+
+
+def test_bad_blocks_cost_their_sender_and_early_ones_wait() -> None:
+    """Goal: verdicts fall on the right one. Method: a node alone is fed blocks with a wrong seal, out of order, too early."""
+
+    async def story(world: ChainWorld) -> None:
+        await first_final(world)
+        alone, others = world.seats["d"], [world.seats[name] for name in "abc"]
+        world.network.partition([alone.peer], [seat.peer for seat in others])
+        height = alone.chain.checkpoints()[0].height
+        await trio.sleep(1)
+        await world.submit("a")
+        await world.until(lambda: others[0].chain.checkpoints()[1].height > height, within_s=60, what="blocks without it")
+        with others[0].engine.snapshot() as snapshot:
+            names = [store.blocks_at(snapshot, height + 1 + step)[0] for step in range(2)]
+            first, second = (store.block(snapshot, name) for name in names)
+        assert first is not None
+        assert second is not None
+        peer = others[0].peer
+        with pytest.raises(RemoteError) as remote:
+            await alone.chain.take_block(codec.replace(first, seal=bytes(64)), peer, eager=True)
+        assert (remote.value.reason, remote.value.verdict) == (Reason.BAD_SEAL, Verdict.BAN)
+        with pytest.raises(Undecided) as undecided:
+            await alone.chain.take_block(second, peer, eager=True)
+        assert undecided.value.reason is Reason.UNKNOWN_PARENT
+        alone.clock.step(-30)
+        await alone.chain.take_block(first, peer, eager=True)
+        assert alone.chain.checkpoints()[0].height == height
+        alone.clock.step(30)
+        await world.until(lambda: alone.chain.checkpoints()[0].height == height + 1, within_s=5, what="the early block in its time")
+
+    life(10, story)
 
 
 def test_whole_nodes_follow_a_chain_and_one_without_stays_connected() -> None:
