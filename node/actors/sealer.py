@@ -194,7 +194,8 @@ class Sealer:
         return reveal, (reveal_tip(reveal_secret(self._chain.keys.reveal, number + 1), REVEALS_PER_CHAIN), REVEALS_PER_CHAIN)
 
     def _chain_number(self, miner: Miner) -> int:
-        for number in (self._reveal_chain, self._reveal_chain + 1, *range(REVEAL_CHAINS_MAX)):
+        numbers: list[int] = [self._reveal_chain, self._reveal_chain + 1, *range(REVEAL_CHAINS_MAX)]
+        for number in numbers:
             if reveal_tip(reveal_secret(self._chain.keys.reveal, number), miner.left) == miner.tip:
                 self._reveal_chain = number
                 return number

@@ -155,6 +155,7 @@ def test_bad_blocks_cost_their_sender_and_early_ones_wait() -> None:
 
     async def story(world: ChainWorld) -> None:
         await first_final(world)
+        await world.agree()
         alone, others = world.seats["d"], [world.seats[name] for name in "abc"]
         world.network.partition([alone.peer], [seat.peer for seat in others])
         height = alone.chain.checkpoints()[0].height
@@ -177,7 +178,7 @@ def test_bad_blocks_cost_their_sender_and_early_ones_wait() -> None:
         await alone.chain.take_block(first, peer, eager=True)
         assert alone.chain.checkpoints()[0].height == height
         alone.clock.step(30)
-        await world.until(lambda: alone.chain.checkpoints()[0].height == height + 1, within_s=5, what="the early block in its time")
+        await world.until(lambda: alone.chain.checkpoints()[0].height > height, within_s=5, what="the early block in its time")
 
     life(10, story)
 

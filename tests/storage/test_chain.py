@@ -70,7 +70,7 @@ def expected(chain: chains.Chain) -> dict[bytes, bytes]:
 def test_state_on_lmdb_is_that_of_the_reference(tmp_path: Path) -> None:
     """Goal: the store is a StateView like the one in memory. Method: twelve blocks with votes and transactions through both."""
     chain = a_chain(12)
-    engine = LmdbEngine(tmp_path / "ledger", Env.LEDGER, 64 * MIB)
+    engine = LmdbEngine(tmp_path / "ledger", Env.LEDGER, budget_bytes=64 * MIB, reserve_bytes=0)
     for block in chain.blocks:
         keep(engine, block, chain)
     assert dict(state_of(engine)) == expected(chain)
