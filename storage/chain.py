@@ -1,6 +1,6 @@
 """The chain on disk: blocks, the state *at* one of them, and for every block what takes the state across it, down or up.
 
-One block is one batch: its body, its row, its crossing, the values and tree nodes of the state. So a kill between any two commits
+One block is one batch: its body, row, crossing and votes, the values and tree nodes of the state. So a kill between any two commits
 leaves a whole chain. The state stands at one block, not always at the head: judging a block of another branch walks it over the
 crossings, each of which turns round when it is used (an undo record applied gives the record that does it again).
 """
@@ -77,10 +77,11 @@ class BlockRow(Stored, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class Executed:
-    """A block that was judged and kept. events: what happened in it."""
+    """A block that was judged and kept. votes: those that it carries, verified. events: what happened in it."""
 
     point: BlockPoint
     row: BlockRow
+    votes: tuple[Vote, ...]
     events: tuple[Event, ...]
 
 
@@ -285,8 +286,10 @@ def _keep(overlay: Overlay, body: Block, applied: Applied) -> Executed:
     overlay.put(CHAIN_ROWS, name, encode(kept))
     overlay.put(CHAIN_HEIGHTS, u64(info.height) + name, b"\x01")
     overlay.put(CHAIN_CROSSINGS, name, encode(applied.change.undo))
+    for vote in body.votes:  # a vote that came in a block is a vote: others may have forgotten it, another branch may need it
+        overlay.put(CHAIN_VOTES, carried_order(vote), encode(vote))
     overlay.put(CHAIN_META, _AT, name)
-    return Executed(point_of(name, kept), kept, applied.events)
+    return Executed(point_of(name, kept), kept, body.votes, applied.events)
 
 
 # --- finality, votes, what was made here ------------------------------------------------------------------------------
@@ -310,7 +313,7 @@ def put_vote(vote: Vote) -> Write:
 
 
 def votes(snapshot: Snapshot) -> tuple[Vote, ...]:
-    """All loose votes, lowest targets first."""
+    """All votes that no final block's state counts, lowest targets first."""
     return tuple(load(CHAIN_VOTES, data, Vote) for _, data in snapshot.scan(CHAIN_VOTES))
 
 

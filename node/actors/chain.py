@@ -474,9 +474,7 @@ class ChainActor(Actor[ChainMessage]):
             if row.parent in self.tree:
                 self._rows[name] = row
                 self._unsettled += self.tree.add_block(store.point_of(name, row))
-        for vote in (*kept.votes, *self._kept.votes):
-            self.votes[vote_id(vote)] = vote
-            self._unsettled += self.tree.add_vote(vote)
+        self._count((*kept.votes, *self._kept.votes))
         self._at = kept.at
 
     def _plant(self, name: BlockHash, row: store.BlockRow) -> None:
@@ -546,11 +544,22 @@ class ChainActor(Actor[ChainMessage]):
             self._answer_block(message, outcome)
 
     def _add(self, executed: store.Executed) -> None:
+        """A kept block and the votes that it carries: a node that was away learns only from them what became final meanwhile."""
         self._rows[executed.point.hash] = executed.row
         if self.tree is None:
             self._plant(executed.point.hash, executed.row)
-        else:
+        elif executed.point.parent in self.tree:
             self._unsettled += self.tree.add_block(executed.point)
+        # Otherwise a block of the same batch made another branch final: settling takes this one away.
+        self._count(executed.votes)
+
+    def _count(self, votes: Iterable[Vote]) -> None:
+        """Verified and durable votes enter the tree."""
+        assert self.tree is not None
+        for vote in votes:
+            if vote_id(vote) not in self.votes:
+                self.votes[vote_id(vote)] = vote
+                self._unsettled += self.tree.add_vote(vote)
 
     def _answer_block(self, message: TakeBlock, outcome: store.Executed | LadingError | None) -> None:
         if isinstance(outcome, Undecided) and outcome.reason is Reason.TOO_EARLY and len(self._early) < EARLY_BLOCKS_MAX:
@@ -661,11 +670,8 @@ class ChainActor(Actor[ChainMessage]):
         fresh = {vote_id(one): one for one in votes if vote_id(one) not in self.votes}
         if not fresh:
             return
-        assert self.tree is not None
         await self._storage.write([store.put_vote(one) for one in fresh.values()])
-        self.votes.update(fresh)
-        for one in fresh.values():
-            self._unsettled += self.tree.add_vote(one)
+        self._count(fresh.values())
 
     async def _checked_transactions(self, message: TakeItems) -> tuple[bytes, ...]:
         """Judges and pools. Raises RemoteError for a transaction that is wrong in itself."""

@@ -63,7 +63,7 @@ def test_proof_of_work_is_searched_in_steps() -> None:
     life(2, first_final, members=("a", "b", "c"), seal="pow")
 
 
-@pytest.mark.parametrize("seed", seeds((3, 4, 5)))
+@pytest.mark.parametrize("seed", seeds((0, 1, 2, 3, 4, 5)))
 def test_all_agree_on_final_blocks_and_states_after_faults(seed: int) -> None:
     """Goal: nothing of the world splits the chain for long. Method: two minutes of cuts, partitions, resets and kills, then peace."""
 
@@ -92,6 +92,32 @@ def test_chain_goes_on_when_a_miner_is_killed() -> None:
         await world.agree()
 
     life(6, story)
+
+
+def test_node_that_was_away_learns_from_the_blocks_what_became_final() -> None:
+    """Goal: finality comes with the chain. Method: one is cut off until the others have forgotten votes that it lacks, and comes back."""
+
+    async def story(world: ChainWorld) -> None:
+        await first_final(world)
+        await world.agree()
+        away, others = world.seats["d"], [world.seats[name] for name in "abc"]
+        world.network.partition([away.peer], [seat.peer for seat in others])
+        lacks = away.chain.checkpoints()[0].height + 1
+
+        def final() -> int:
+            return min(seat.chain.checkpoints()[1].height for seat in others)
+
+        for _ in range(8):
+            height = final()
+            await world.submit("a")
+            await world.until(lambda height=height: final() > height, within_s=120, what="finality without it")  # type: ignore[misc]
+        assert not any(vote.target.height == lacks for seat in others for vote in seat.chain.votes.values())
+        height = final()
+        world.network.heal_all()
+        await world.until(lambda: away.chain.checkpoints()[1].height >= height, within_s=60, what="finality of the one that was away")
+        await world.agree()
+
+    life(11, story)
 
 
 def test_lost_or_damaged_database_is_fetched_again_to_the_same_state() -> None:

@@ -12,7 +12,7 @@ from protocols.errors import InvalidBlock, Reason, StoreDamaged, Undecided
 from protocols.ledger.block import Block
 from protocols.ledger.envelope import Transaction
 from protocols.ledger.transactions import folder_update
-from protocols.ledger.votes import Promises
+from protocols.ledger.votes import Promises, carried_order
 from protocols.types import BlockHash
 from storage import chain as store
 from storage.engine import Engine, Env, Table
@@ -77,6 +77,9 @@ def test_state_on_lmdb_is_that_of_the_reference(tmp_path: Path) -> None:
     with engine.snapshot() as snapshot:
         assert store.ChainState(snapshot).root == chain.view.root
         assert [row.height for _, row in store.blocks_from(snapshot, 0)] == list(range(13))
+        carried = [vote for block in chain.blocks for vote in block.votes]
+        assert carried
+        assert store.votes(snapshot) == tuple(sorted(carried, key=carried_order))
     engine.close()
 
 
