@@ -11,7 +11,6 @@ import trio
 
 from protocols.errors import LadingError, Partial, Reason, Refused, UsageError
 from protocols.files.keys import RecordClass
-from protocols.identity.announce import CheckedAnnouncement
 from protocols.identity.peers import peer_id_text
 from protocols.limits import TICKET_LIFETIME_S
 from protocols.types import PeerId
@@ -467,10 +466,3 @@ class NodeApi:
                             progress({"event": "record", "record": key[1].hex(), "owner": owner, "state": "local", "time": now})
         await trio.lowlevel.checkpoint()
         return Answer({})
-
-
-def _is_called(text: str, entry: CheckedAnnouncement) -> bool:
-    identity = entry.identity
-    peer = peer_id_text(PeerId(entry.value.peer_id))
-    by_id = len(text) >= NODE_PREFIX_CHARS_MIN and (peer.startswith(text) or peer.endswith(text))
-    return by_id or text in (identity.host, identity.member, f"{identity.member}/{identity.host}")
