@@ -11,6 +11,7 @@ import trio
 
 from protocols.errors import LadingError, Partial, Reason, Refused, UsageError
 from protocols.files.keys import RecordClass
+from protocols.identity.announce import CheckedAnnouncement
 from protocols.identity.peers import peer_id_text
 from protocols.limits import TICKET_LIFETIME_S
 from protocols.types import PeerId
@@ -427,15 +428,7 @@ class NodeApi:
     def _node(self, text: str) -> PeerId:
         """A node by name, id, or unique prefix or ending of its id, ours before another domain's. Raises NOT_FOUND, UsageError."""
         node = self.node
-        found = [
-            PeerId(entry.value.peer_id)
-            for entry in node.knowledge.book.entries
-            if text in (entry.identity.host, f"{entry.identity.member}/{entry.identity.host}", entry.identity.member)
-            or (
-                len(text) >= 4
-                and (peer_id_text(PeerId(entry.value.peer_id)).startswith(text) or peer_id_text(PeerId(entry.value.peer_id)).endswith(text))
-            )
-        ]
+        found = [PeerId(entry.value.peer_id) for entry in node.knowledge.book.entries if _is_called(text, entry)]
         if not found:
             raise LadingError(Reason.NOT_FOUND, f"no node is called {text!r}", hint="lading peers")
         ours = node.knowledge.addresses(of=node.own.domain_id)
@@ -466,3 +459,10 @@ class NodeApi:
                             progress({"event": "record", "record": key[1].hex(), "owner": owner, "state": "local", "time": now})
         await trio.lowlevel.checkpoint()
         return Answer({})
+
+
+def _is_called(text: str, entry: CheckedAnnouncement) -> bool:
+    identity = entry.identity
+    peer = peer_id_text(PeerId(entry.value.peer_id))
+    by_id = len(text) >= NODE_PREFIX_CHARS_MIN and (peer.startswith(text) or peer.endswith(text))
+    return by_id or text in (identity.host, identity.member, f"{identity.member}/{identity.host}")
