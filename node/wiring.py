@@ -160,6 +160,11 @@ class Node:
         return (
             Child("storage-ledger", self._storage[Env.LEDGER].run, stop, owns="the ledger environment's writer"),
             Child("storage-chunks", self._storage[Env.CHUNKS].run, stop, owns="the chunk environment's writer"),
+            *(
+                Child(f"space-{env.value}", storage.prepare, again, owns="space for coming writes", asks=(storage.name,))
+                for env, storage in self._storage.items()
+                if storage.engine.prepares
+            ),
             Child("facts", self._facts_actor.run, again, owns="facts and their index", asks=("storage-ledger",), tells=("FactsAccepted",)),
             Child("holdings", self.holdings.run, again, owns="references and receipts", asks=("facts", "storage-chunks")),
             Child("transport", self._run_transport, stop, owns="sockets"),

@@ -64,6 +64,7 @@ class FaultyEngine:
 
     def __init__(self, inner: Engine, faults: Faults, chance: random.Random) -> None:
         self.env = inner.env
+        self.prepares = inner.prepares
         self.faults = faults
         self.crashed = False
         self._inner = inner
@@ -123,6 +124,10 @@ class FaultyEngine:
     def usage(self) -> Usage:
         self._check_alive()
         return self._inner.usage()
+
+    def prepare(self) -> bool:
+        self._check_alive()
+        return self._inner.prepare()
 
     def close(self) -> None:
         self._inner.close()

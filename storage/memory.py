@@ -107,5 +107,10 @@ class MemoryEngine:
     def usage(self) -> Usage:
         return Usage(self._bytes_used, self._budget_bytes, max(0, self._budget_bytes - self._bytes_used))
 
+    prepares = False
+
+    def prepare(self) -> bool:
+        return False
+
     def close(self) -> None:
         self._closed = True

@@ -30,6 +30,7 @@ SENDS_MAX = 256
 # Facts that are new together are told together; what reaches the peer by another way meanwhile (a statement with its record) is not
 # fetched a second time.
 TELL_PAUSE_S = 0.15
+TELL_WITHIN_S = 0.6  # while more keeps coming
 TELL_IDS_MAX = 65536
 assert SENDS_MAX > 2 * g.LOAD_IDS_MAX
 
@@ -90,7 +91,11 @@ class GossipEnd:
     async def _tell(self) -> None:
         while True:
             await self._some_to_tell.wait()
-            await trio.sleep(TELL_PAUSE_S)
+            told_by = trio.current_time() + TELL_WITHIN_S
+            count = -1
+            while count != len(self._to_tell) and trio.current_time() < told_by:
+                count = len(self._to_tell)
+                await trio.sleep(TELL_PAUSE_S)
             self._some_to_tell = trio.Event()
             ids, self._to_tell = tuple(self._to_tell), []
             await self._inbox_send.send((g.HaveFacts(ids), 0))

@@ -151,6 +151,8 @@ class Holdings(Actor[Take]):
         self._opened: OrderedDict[Signed, Statement] = OrderedDict()
         """Statements whose signature was checked: a request shows the same one at every step, and each sequence again."""
         self._withheld: set[tuple[RecordKey, bytes]] = set()
+        self.taken_at = float("-inf")
+        """When sequences were last taken, monotonic seconds."""
         """Sequences for which no receipt may be signed: a surplus copy is about to be dropped."""
         self._arriving: set[Digest] = set()
         """Statements that sequences refer to already, or will in a moment, and that are no facts yet."""
@@ -217,6 +219,7 @@ class Holdings(Actor[Take]):
 
     async def _keep_some(self, takes: Sequence[Take]) -> None:
         """One commit of chunks and references, then one of facts."""
+        self.taken_at = self._clock.monotonic()
         records = [record for take in takes for record in take.records]
         sources = [take.source for take in takes for _ in take.records]
 

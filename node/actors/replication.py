@@ -60,6 +60,9 @@ LOOK_INTERVAL_S = 5.0  # at what lacks something, and whether anything about nod
 LOOK_AT_ALL_INTERVAL_S = 600.0
 LOOK_PAUSE_S = 0.2  # hints about nodes that come together are looked at together
 LOOK_PAUSES_RECORDS = 5  # and hints about records
+# Who is taking records has no time for a look at those that came just now; it is put off for so long at most.
+LOOK_PUT_OFF_S = 5.0
+TAKING_S = 0.5
 COPIES_AT_ONCE_MAX = 4
 COPY_RETRY_S = 5.0
 AUDIT_INTERVAL_S = 120.0
@@ -575,8 +578,10 @@ class Replication:
 
     async def _pause(self) -> None:
         """Hints that come together are looked at together: those about records wait longer, since a put sees to its own copies."""
-        for _ in range(LOOK_PAUSES_RECORDS):
+        pauses, put_off_until = 0, self._clock.monotonic() + LOOK_PUT_OFF_S
+        while pauses < LOOK_PAUSES_RECORDS or self._holdings.taken_at + TAKING_S > self._clock.monotonic() < put_off_until:
             await trio.sleep(LOOK_PAUSE_S)
+            pauses += 1
             if self._look_at_all or self._hurry:
                 return
 

@@ -6,10 +6,13 @@ transactions of the same batch will write, and is answered when all of that is d
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TypeVar, cast
+
+import trio
 
 from protocols.errors import LadingError, LocalError, StoreFull
 from storage.engine import Engine, Put, Snapshot, Write
@@ -18,6 +21,7 @@ from storage.overlay import Overlay
 from ..actor import Actor, Reply
 from ..offload import Offload, SharedTrips
 
+log = logging.getLogger(__name__)
 T = TypeVar("T")
 Transaction = Callable[[Snapshot], tuple[Sequence[Write], T]]
 
@@ -26,6 +30,8 @@ COMMIT_BYTES = 4 * 1024 * 1024
 TRANSACTIONS_PER_BATCH_MAX = 256
 MAILBOX_TRANSACTIONS_MAX = 512
 READS_PER_TRIP_MAX = 32
+# Space is made ready for coming writes when nothing was committed for so long.
+PREPARE_AFTER_S = 0.03
 READ_TRIPS_MAX = 2
 
 
@@ -46,6 +52,7 @@ class StorageActor(Actor[Transact]):
         self.commits = 0
         self._offload = offload
         self._batch: list[Transact] = []
+        self._has_written = trio.Event()
 
     def handle(self, message: Transact) -> None:
         self._batch.append(message)
@@ -53,11 +60,27 @@ class StorageActor(Actor[Transact]):
     async def keep(self) -> None:
         batch, self._batch = self._batch, []
         outcomes = await self._offload.run(self._commit, batch, lane=self.engine.env.value)
+        self._has_written.set()
         for message, outcome in zip(batch, outcomes, strict=True):
             if isinstance(outcome, LadingError):
                 self.refuse(message.reply, outcome)
             else:
                 self.answer(message.reply, outcome)
+
+    async def prepare(self) -> None:
+        """Until cancelled: has the engine make space ready in pauses between commits."""
+        while True:
+            commits = -1
+            while commits != self.commits:
+                commits = self.commits
+                await trio.sleep(PREPARE_AFTER_S)
+            try:
+                while self.commits == commits and await self._offload.run(self.engine.prepare, lane=self.engine.env.value):
+                    pass
+            except LadingError as error:  # who reads or writes there is told; this was only for speed
+                log.debug("no space made ready env=%s error=%s", self.engine.env.value, error)
+            await self._has_written.wait()
+            self._has_written = trio.Event()
 
     def _commit(self, batch: Sequence[Transact]) -> list[object]:
         """In the writer thread. One outcome for each: its result, or the LadingError that it (or its commit) met."""

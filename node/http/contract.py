@@ -242,8 +242,13 @@ def error_from_json(value: object) -> CallFailed:
     )
 
 
+_PLAIN = frozenset({str, int, bool, float, type(None)})
+
+
 def plain(value: object) -> object:
     """``value`` in the kinds JSON has: bytes as hex, tuples and sets as lists (sets sorted), what is left as text."""
+    if type(value) in _PLAIN:
+        return value
     match value:
         case None | bool() | int() | float() | str():
             return value

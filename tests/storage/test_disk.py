@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
+import gc
+import mmap
 import os
 import random
 import shutil
@@ -449,4 +452,50 @@ def test_several_transactions_of_one_batch_survive_reopening(tmp_path: Path) -> 
     with engine.snapshot() as snapshot:
         assert chunks.get(snapshot, chunk) is None
         assert check.check_rows(snapshot) == ()
+    engine.close()
+
+
+def resident_bytes(path: Path, start: int, stop: int) -> int:
+    """How much of a stretch of a file the system has in memory (mincore(2)). start: a multiple of the page size."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    with path.open("rb") as file, mmap.mmap(file.fileno(), stop - start, flags=mmap.MAP_PRIVATE, offset=start) as view:
+        pages = (stop - start + mmap.PAGESIZE - 1) // mmap.PAGESIZE
+        found = (ctypes.c_ubyte * pages)()
+        address = ctypes.addressof(ctypes.c_char.from_buffer(view))
+        if libc.mincore(ctypes.c_void_p(address), ctypes.c_size_t(stop - start), found):
+            raise OSError(ctypes.get_errno(), "mincore")
+        gc.collect()  # the view cannot be closed while ctypes points into it
+    return sum(page & 1 for page in found) * mmap.PAGESIZE
+
+
+def test_space_beyond_the_last_page_is_made_ready_and_again_when_half_of_it_is_used(tmp_path: Path) -> None:
+    engine = open_engine(tmp_path)
+    engine.write([Put(BODIES, name(1), BODY)])
+    steps = 0
+    while engine.prepare():
+        steps += 1
+    end = (int(engine._lmdb.info()["last_pgno"]) + 1) * mmap.PAGESIZE
+    ready = 64 * MIB // 8
+    assert steps == ready // MIB
+    assert resident_bytes(tmp_path / DATA_FILE, end, end + ready) == ready
+    assert not engine.prepare()  # one look at a store that needs nothing
+    engine.write([Put(BODIES, name(index), bytes(MIB)) for index in range(2, 5)])
+    assert not engine.prepare()  # three of eight are used
+    engine.write([Put(BODIES, name(index), bytes(MIB)) for index in range(5, 8)])
+    while engine.prepare():
+        steps += 1
+    assert steps > ready // MIB
+    with engine.snapshot() as snapshot:
+        assert snapshot.get(BODIES, name(1)) == BODY
+        assert snapshot.get(BODIES, name(7)) == bytes(MIB)
+    engine.close()
+    assert not engine.prepare()
+
+
+def test_no_space_is_made_ready_on_a_disk_that_is_nearly_full(small_disk: Path) -> None:
+    engine = open_engine(small_disk / "store")  # eight MiB ready would be half of this disk
+    engine.write([Put(BODIES, name(1), BODY)])
+    before = os.statvfs(small_disk).f_bavail
+    assert not engine.prepare()
+    assert os.statvfs(small_disk).f_bavail == before
     engine.close()
