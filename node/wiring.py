@@ -177,6 +177,7 @@ class Node:
                 tells=("PeerConnected", "PeerLost"),
             ),
             Child("membership", self._run_membership, again, owns="announcements", asks=("facts", "transport", "peers")),
+            Child("puts", self.files.run_puts, again, owns="small records on their way in", asks=("holdings", "replication")),
             Child("replication", self._run_replication, again, owns="repair", asks=("facts", "holdings", "peers")),
             Child("room", self._watch_room, again, owns="whether new sequences are taken", asks=("membership",)),
             *self._chain_children(),

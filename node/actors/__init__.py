@@ -17,5 +17,6 @@ chain         the chain: judges blocks, follows the head, keeps the pool, votes
 sealer        seals when it is this node's slot
 talk          the ends of `/lading/ledger/1`
 puts          a record on its way in
+groups        small ones together
 replication   want against have: repair, audit, surplus
 """

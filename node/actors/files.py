@@ -54,7 +54,6 @@ log = logging.getLogger(__name__)
 
 # Records that are read, sealed, kept and shipped at the same time; others wait their turn. Enough to fill every batch of commits,
 # signatures and receipts, and few enough that the first of hundreds are done while the last wait, in bounded memory.
-PUTS_AT_ONCE_MAX = 64
 SEQUENCES_FETCHING_MAX = 6
 ACK_PATIENCE_S = 30.0
 FETCH_ROUNDS = 3
@@ -125,7 +124,6 @@ class Files:
         self._entropy = entropy
         self._offload = offload
         self._bus = bus
-        self._putting = trio.CapacityLimiter(PUTS_AT_ONCE_MAX)
         self._puts = Puts(own, lambda: self.knowledge, holdings, replication, clock, entropy, offload, note_entries=facts.note_entries)
         replication.attach(self.fetch_sequence)
 
@@ -144,6 +142,10 @@ class Files:
         if self._own.member is None:
             raise Refused(Reason.NO_KEY, "this node is holder-only: it keeps sequences and signs for no member")
         return self._own.member
+
+    async def run_puts(self) -> None:
+        """Until cancelled: what takes small records in."""
+        await self._puts.groups.run()
 
     # --- finding a record -------------------------------------------------------------------------------------------
 
@@ -181,9 +183,7 @@ class Files:
         when the copies asked for did not answer in time; what failed before that leaves nothing visible."""
         member = self._member()
         began = self._clock.monotonic()
-        # An upload takes as long as its sender likes, and keeps nobody waiting meanwhile.
-        async with self._putting if body is None else contextlib.nullcontext():
-            put = await self._puts.put(member, paths, body, name, options, progress)
+        put = await self._puts.put(member, paths, body, name, options, progress)
         sent = self._clock.monotonic()
         holders = await self._wait_ack(put.facts, put.statement, options.ack, progress, resumed=put.already_stored)
         ended = self._clock.monotonic()

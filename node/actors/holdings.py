@@ -425,6 +425,16 @@ class Holdings(Actor[Take]):
         finally:
             self._arriving.discard(signed.object_hash)
 
+    async def adopt_new(self, records: tuple[TakenRecord, ...]) -> list[TakenResult | LadingError]:
+        """Small records of ours that are new, each with all its chunks and its fact: they exist when this returns, or the error of each
+        says why not. At most COMMIT_BYTES of bodies, RECEIPT_ITEMS_MAX sequences. Raises LadingError when none was kept."""
+        hashes = {record.object_hash for record in records}
+        self._arriving |= hashes
+        try:
+            return await self.take_all(records)
+        finally:
+            self._arriving -= hashes
+
     async def _adopt(
         self,
         signed: Signed,

@@ -2,13 +2,13 @@
 
 Steps overlap. A pool thread seals the next piece while the last one is committed, and a sequence leaves for its holders as soon as it is
 full, from memory, under an offer. The statement is signed when everything is on this disk; holders that have the sequences already
-then only turn their holds into receipts. A record of at most SMALL_BYTES_MAX skips all that: it is kept and published in one go and
-travels in a bundle.
+then only turn their holds into receipts. A record of at most SMALL_BYTES_MAX skips all that: it is sealed, kept and published in one go
+together with others that come at the same time (groups), and travels in a bundle.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,24 +22,30 @@ from protocols.files.builder import FinishedRecord, RecordBuilder, SealedChunk
 from protocols.files.entries import Attributes, colliding_paths
 from protocols.files.keys import RecordClass
 from protocols.files.objects import Offer, Statement, sign_offer, sign_statement
+from protocols.files.precedence import Next, next_after
 from protocols.files.sequences import MANIFEST_SEQUENCE, SequenceDescriptor, sequence_paths, sequence_root
-from protocols.limits import CHUNKS_PER_SEQUENCE, OFFER_LIFETIME_S
+from protocols.gossip.facts import FactKind
+from protocols.limits import CHUNKS_PER_SEQUENCE, OFFER_LIFETIME_S, RECEIPT_ITEMS_MAX
 from protocols.signed import Signed
-from protocols.types import ChunkName, Digest, HashId, PeerId, SequenceRoot, UnixSeconds
+from protocols.types import ChunkName, Digest, HashId, OwnerKey, PeerId, SequenceRoot, UnixSeconds
 
 from ..clock import Clock
 from ..entropy import Entropy
 from ..offload import Offload, SharedTrips
 from ..own import MemberKeys, OwnKeys
 from ..sources import READ_BYTES, FileReader, SourceItem, scan
-from .holdings import SEQUENCES_PER_ADOPTION, HeldSequence, Holdings
+from .groups import Groups, Member
+from .holdings import SEQUENCES_PER_ADOPTION, HeldSequence, Holdings, TakenRecord, TakenResult
 from .knowledge import Knowledge, RecordFacts
-from .replication import Replication
+from .replication import Replication, SmallRecord
+from .storage import COMMIT_BYTES
 
 EPOCH = 0  # rotated with grants, in a later version; derivations carry it from the first record on
 STEP_BYTES = 4 * 1024 * 1024  # read, hashed and sealed in one turn of a pool thread, and committed together
 STEPS_PER_TRIP_MAX = 8
 SEALING_TRIPS_MAX = 2
+# Large ones, each with its pieces in memory; more wait.
+PUTS_AT_ONCE_MAX = 64
 # Of one put: the next is sealed while one waits for the disk.
 COMMITS_AT_ONCE_MAX = 2
 # With more puts than that at once the processor is the limit, not the wait: the end of a record then goes by its statement, which costs
@@ -88,6 +94,23 @@ class _Step:
     record: FinishedRecord | None = None
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _Small:
+    """A small record that is sealed and stated, and not published yet."""
+
+    one: _OnePut
+    pump: _Pump
+    record: FinishedRecord
+    signed: Signed
+    statement: Statement
+    taken: TakenRecord
+    shipped: SmallRecord
+
+    @property
+    def key(self) -> tuple[OwnerKey, HashId]:
+        return self.statement.owner, self.statement.hash_id
+
+
 class _Pump:
     """Reads sources and feeds the builder, a step at a time, in a pool thread: the first step looks for them, the last one finishes
     the record, so that a small one takes one trip."""
@@ -100,13 +123,21 @@ class _Pump:
         self.colliding: list[tuple[str, str]] = []
         self.bytes_total = 0
 
-    def step(self) -> _Step:
+    def looks_small(self) -> bool:
+        """By what the sources say of their sizes."""
+        self._look()
+        return self.bytes_total <= SMALL_BYTES_MAX
+
+    def _look(self) -> Iterator[SourceItem]:
         if self._items is None:
             items = scan(self._paths)
             self.colliding = list(colliding_paths(item.path for item in items))
             self.bytes_total = sum(item.size for item in items)
             self._items = iter(items)
-        sealed, taken, is_read = self._read(self._items)
+        return self._items
+
+    def step(self) -> _Step:
+        sealed, taken, is_read = self._read(self._look())
         if not is_read:
             return _Step(sealed, taken)
         record = self._builder.finish()
@@ -169,6 +200,8 @@ class Puts:
         self.sealing = SharedTrips(offload, calls_max=STEPS_PER_TRIP_MAX, trips_max=SEALING_TRIPS_MAX, given=lambda: nullcontext(()))
         self.shipping = trio.CapacityLimiter(SEQUENCES_SHIPPING_MAX)
         self.under_way = 0
+        self.groups: Groups[_Small, Put] = Groups(offload, self._publish_together)
+        self.large = trio.CapacityLimiter(PUTS_AT_ONCE_MAX)
         self._publishing: dict[HashId, trio.Lock] = {}
 
     async def put(
@@ -205,6 +238,48 @@ class Puts:
             if not lock.locked():
                 self._publishing.pop(hash_id, None)
 
+    async def _publish_together(self, sealed: Sequence[tuple[Member[_Small, Put], _Small]]) -> None:
+        """Records that are new here are kept in as few commits as they fit in, and sent; the others have to go alone."""
+        locks: dict[HashId, trio.Lock] = {}
+        todo: list[tuple[Member[_Small, Put], _Small]] = []
+        for member, small in sealed:
+            hash_id = small.statement.hash_id
+            if small.key in self.knowledge().records or hash_id in self._publishing:
+                member.give(None)
+                continue
+            self._publishing[hash_id] = locks[hash_id] = trio.Lock()
+            locks[hash_id].acquire_nowait()
+            todo.append((member, small))
+        published: list[tuple[Member[_Small, Put], _Small, Put]] = []
+        try:
+            for _, small in todo:
+                self.replication.learn_roots(small.statement, small.record.sequence_roots)
+                self.note_entries(small.signed.object_hash, small.record.entry_count)
+            for part in _parts(todo):
+                kept: Sequence[TakenResult | LadingError]
+                try:
+                    kept = await self.holdings.adopt_new(tuple(small.taken for _, small in part))
+                except LadingError as error:
+                    kept = [error] * len(part)
+                for (member, small), result in zip(part, kept, strict=True):
+                    if isinstance(result, LadingError):
+                        member.fail(result)
+                    else:
+                        published.append((member, small, small.one.published(small, result)))
+        finally:
+            for hash_id, lock in locks.items():
+                lock.release()
+                if not lock.locked():
+                    self._publishing.pop(hash_id, None)
+        leaving = [(member, small, put) for member, small, put in published if small.one.leaves]
+        for member, small, put in published:
+            if not small.one.leaves:
+                member.give(put)
+        if leaving:
+            await self.replication.ship_bundled([small.shipped for _, small, _ in leaving])
+        for member, _, put in leaving:
+            member.give(put)
+
     def in_force(self, hash_id: HashId) -> Digest | None:
         """Our statement of a record, if one is in force."""
         facts = self.knowledge().records.get((self.own.owner, hash_id))
@@ -231,32 +306,73 @@ class _OnePut:
         self._bytes_new = 0
         self._bytes_read = 0
         self._warnings: list[str] = []
+        self._first: _Step | None = None
+        """What a thread made of a record that looked small."""
+
+    @property
+    def leaves(self) -> bool:
+        """Whether its copies are made before it is answered."""
+        return self._options.ack != "local"
 
     async def run(self, paths: Sequence[Path], body: AsyncIterator[bytes] | None, name: str) -> Put:
         pump = _Pump(self._builder, paths)
         try:
-            step = await self._step(pump) if body is None else None
-            if step is not None and step.record is not None and step.record.sealed_bytes <= SMALL_BYTES_MAX:
-                self._warn_of(pump)
-                return await self._put_small(step.record, step.sealed)
-            async with trio.open_nursery() as self._ways:
-                async with trio.open_nursery() as self._commits:
-                    record, last = await (self._receive(body, name) if body is not None else self._read(pump, step or _Step()))
-                # All but ``last`` is on this disk.
-                async with self._puts.publishing(record.hash_id):
-                    if (known := self._known(record)) is not None:
-                        await self._puts.holdings.release_put(self._put_id)
-                        return known
-                    signed, statement, sequences = self._state(record)
-                    bodies = _bodies(record, last)
-                    if self._options.ack != "local" and self._puts.under_way <= OVERLAPPING_PUTS_MAX:
-                        await self._ship_last(last, sequences, bodies)
-                    await self._adopt(signed, statement, sequences, bodies, record)
-                    result = self._result(record, statement)
-                self._progress({"phase": "waiting for holders", "waiting_for": "sequences under way"})
+            if body is not None:  # it takes as long as its sender likes, and keeps nobody waiting meanwhile
+                return await self._run_alone(pump, body, name)
+            now, knowledge = self._puts.now(), self._puts.knowledge()
+            put = await self._puts.groups.join(lambda: self._seal_small(pump, knowledge, now))
+            if put is not None:
+                return put
+            async with self._puts.large:
+                return await self._run_alone(pump, None, name)
         finally:
             pump.close()
-        if self._options.ack != "local":
+
+    def _seal_small(self, pump: _Pump, knowledge: Knowledge, now: UnixSeconds) -> _Small | None:
+        """In a thread. None: it is no small record, or one that this node knows already."""
+        if not pump.looks_small():
+            return None
+        step = self._first = pump.step()
+        self._bytes_read += step.taken
+        record = step.record
+        if record is None or record.sealed_bytes > SMALL_BYTES_MAX:
+            return None
+        if (self._puts.own.owner, record.hash_id) in knowledge.records:
+            return None
+        signed, statement, sequences = self._state(record, next_after(()), now)
+        bodies = _bodies(record, step.sealed)
+        fact = knowledge.made_here(FactKind.STATEMENT, signed, statement)
+        taken = TakenRecord(statement, signed.object_hash, tuple(sequences), tuple(bodies.items()), fact)
+        return _Small(self, pump, record, signed, statement, taken, SmallRecord(signed, statement, sequences, bodies))
+
+    def published(self, small: _Small, kept: TakenResult) -> Put:
+        """What is said of a small record that was kept just now."""
+        self._warn_of(small.pump)
+        self._count((kept.chunks_new, kept.bytes_new))
+        self._count((-len(small.record.manifest_chunks), -_manifest_bytes(small.record)))
+        return self._result(small.record, small.statement)
+
+    async def _run_alone(self, pump: _Pump, body: AsyncIterator[bytes] | None, name: str) -> Put:
+        step = self._first or (await self._step(pump) if body is None else None)
+        if step is not None and step.record is not None and step.record.sealed_bytes <= SMALL_BYTES_MAX:
+            self._warn_of(pump)
+            return await self._put_small(step.record, step.sealed)
+        async with trio.open_nursery() as self._ways:
+            async with trio.open_nursery() as self._commits:
+                record, last = await (self._receive(body, name) if body is not None else self._read(pump, step or _Step()))
+            # All but ``last`` is on this disk.
+            async with self._puts.publishing(record.hash_id):
+                if (known := self._known(record)) is not None:
+                    await self._puts.holdings.release_put(self._put_id)
+                    return known
+                signed, statement, sequences = self._state_now(record)
+                bodies = _bodies(record, last)
+                if self.leaves and self._puts.under_way <= OVERLAPPING_PUTS_MAX:
+                    await self._ship_last(last, sequences, bodies)
+                await self._adopt(signed, statement, sequences, bodies, record)
+                result = self._result(record, statement)
+            self._progress({"phase": "waiting for holders", "waiting_for": "sequences under way"})
+        if self.leaves:
             await self._puts.replication.ship_by_statement(signed, statement, sequences, self._shipped, bodies)
         return result
 
@@ -264,12 +380,12 @@ class _OnePut:
         async with self._puts.publishing(record.hash_id):
             if (known := self._known(record)) is not None:
                 return known
-            signed, statement, sequences = self._state(record)
+            signed, statement, sequences = self._state_now(record)
             bodies = _bodies(record, last)
             await self._adopt(signed, statement, sequences, bodies, record)
             result = self._result(record, statement)
-        if self._options.ack != "local":
-            await self._puts.replication.ship_bundled(signed, statement, sequences, bodies)
+        if self.leaves:
+            await self._puts.replication.ship_bundled([SmallRecord(signed, statement, sequences, bodies)])
         return result
 
     def _known(self, record: FinishedRecord) -> Put | None:
@@ -312,6 +428,7 @@ class _OnePut:
         return step.record, step.sealed
 
     def _warn_of(self, pump: _Pump) -> None:
+        """Once, before the record is published."""
         for first, second in pump.colliding:
             self._warnings.append(f"{first!r} and {second!r} differ only by case or Unicode form: some systems cannot keep both")
 
@@ -339,7 +456,7 @@ class _OnePut:
         while len(self._open) >= CHUNKS_PER_SEQUENCE:
             full, self._open = self._open[:CHUNKS_PER_SEQUENCE], self._open[CHUNKS_PER_SEQUENCE:]
             self._filled += 1
-            if self._options.ack != "local":
+            if self.leaves:
                 names = tuple(chunk.name for chunk in full)
                 sequence = HeldSequence(self._filled, sequence_root(names), names, tuple(len(chunk.sealed) for chunk in full), ())
                 await self._send(sequence, {chunk.name: chunk.sealed for chunk in full})
@@ -376,23 +493,27 @@ class _OnePut:
         # A manifest is new each time; what is counted is the content.
         self._count((-len(record.manifest_chunks), -_manifest_bytes(record)))
 
-    def _state(self, record: FinishedRecord) -> tuple[Signed, Statement, list[HeldSequence]]:
-        """The statement of a record that is sealed, signed, and where its sequences stand under it."""
-        own, knowledge = self._puts.own, self._puts.knowledge()
-        following = knowledge.next_after(knowledge.records.get((own.owner, record.hash_id)))
+    def _state_now(self, record: FinishedRecord) -> tuple[Signed, Statement, list[HeldSequence]]:
+        """The statement that follows what is known of the record here."""
+        knowledge = self._puts.knowledge()
+        stated = self._state(record, knowledge.next_after(knowledge.records.get((self._puts.own.owner, record.hash_id))), self._puts.now())
+        self._puts.replication.learn_roots(stated[1], record.sequence_roots)
+        return stated
+
+    def _state(self, record: FinishedRecord, following: Next, now: UnixSeconds) -> tuple[Signed, Statement, list[HeldSequence]]:
+        """The statement of a record that is sealed, signed, and where its sequences stand under it. Looks at nothing that changes."""
+        own = self._puts.own
         statement = record.statement(
             network=own.network_id,
             domain=own.domain_id,
             seq=following.seq,
             follows=following.follows,
-            time_s=self._puts.now(),
+            time_s=now,
             copies_wanted=self._options.replicas,
             valid_until_s=UnixSeconds(self._options.valid_until_s),
         )
         signed = sign_statement(statement, self._member.signing)
-        roots = record.sequence_roots
-        paths = sequence_paths(roots)
-        self._puts.replication.learn_roots(statement, roots)
+        paths = sequence_paths(record.sequence_roots)
         descriptors = (record.manifest_sequence, *record.sequences)
         return signed, statement, [_sequence(index, sequence, paths[index]) for index, sequence in enumerate(descriptors)]
 
@@ -439,6 +560,22 @@ class _OnePut:
 
 def _sequence(index: int, sequence: SequenceDescriptor, path: tuple[bytes, ...]) -> HeldSequence:
     return HeldSequence(index, sequence.root, tuple(ChunkName(name) for name in sequence.names), sequence.sizes, path)
+
+
+def _parts(todo: Sequence[tuple[Member[_Small, Put], _Small]]) -> Iterable[list[tuple[Member[_Small, Put], _Small]]]:
+    """In stretches that one commit and one receipt hold."""
+    part: list[tuple[Member[_Small, Put], _Small]] = []
+    size = sequences = 0
+    for one in todo:
+        taken = one[1].taken
+        size += taken.body_bytes
+        sequences += len(taken.sequences)
+        if part and (size > COMMIT_BYTES or sequences > RECEIPT_ITEMS_MAX):
+            yield part
+            part, size, sequences = [], taken.body_bytes, len(taken.sequences)
+        part.append(one)
+    if part:
+        yield part
 
 
 def first_of(group: BaseExceptionGroup[BaseException]) -> BaseException:

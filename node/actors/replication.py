@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
 
 import trio
 
@@ -88,6 +89,16 @@ Holders = Mapping[SequenceRoot, frozenset[PeerId]]
 def mark_of(key: RecordKey, sequence: HeldSequence) -> tuple[RecordKey, bytes]:
     """What a sequence of a record is remembered by here."""
     return key, sequence.root
+
+
+@dataclass(frozen=True, slots=True)
+class SmallRecord:
+    """A record of ours that goes in bundles. bodies: all its chunks."""
+
+    signed: Signed
+    statement: Statement
+    sequences: Sequence[HeldSequence]
+    bodies: Mapping[ChunkName, bytes]
 
 
 class Replication:
@@ -402,18 +413,18 @@ class Replication:
             for peer in sorted({*confirm, *place}):
                 nursery.start_soon(at, peer)
 
-    async def ship_bundled(
-        self, signed: Signed, statement: Statement, sequences: Sequence[HeldSequence], bodies: Mapping[ChunkName, bytes]
-    ) -> None:
-        """A small record that was made just now: every wanted holder gets what it should hold, with others that wait for the same."""
-        facts = self.knowledge.records[(statement.owner, statement.hash_id)]
-        shares: dict[PeerId, list[HeldSequence]] = {}
-        for sequence in sequences:
-            for peer in self.wanted(facts, statement, sequence.index, SequenceRoot(sequence.root), reachable=True):
-                if peer != self._own.peer_id and self._peers.is_connected(peer):
-                    shares.setdefault(peer, []).append(sequence)
-
-        given = [(peer, share, self._give(peer, signed, share, bodies)) for peer, share in sorted(shares.items())]
+    async def ship_bundled(self, records: Sequence[SmallRecord]) -> None:
+        """Small records that were made just now: every wanted holder gets what it should hold, with others that wait for the same."""
+        given: list[tuple[PeerId, list[HeldSequence], Given]] = []
+        for record in records:
+            statement = record.statement
+            facts = self.knowledge.records[(statement.owner, statement.hash_id)]
+            shares: dict[PeerId, list[HeldSequence]] = {}
+            for sequence in record.sequences:
+                for peer in self.wanted(facts, statement, sequence.index, SequenceRoot(sequence.root), reachable=True):
+                    if peer != self._own.peer_id and self._peers.is_connected(peer):
+                        shares.setdefault(peer, []).append(sequence)
+            given += [(peer, share, self._give(peer, record.signed, share, record.bodies)) for peer, share in sorted(shares.items())]
         for peer, share, one in given:
             await self._is_kept(peer, share, one)
 

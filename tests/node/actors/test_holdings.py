@@ -234,9 +234,10 @@ def test_surplus_copy_that_is_promised_anew_while_it_is_being_dropped_stays(tmp_
 
 
 def test_put_that_is_durable_is_answered_so_whatever_becomes_of_the_next(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Goal: `put` tells the truth. Method: puts wait while the actor signs for the first, and are taken in one batch, each with a
+    """Goal: `put` tells the truth. Method: puts wait while the actor signs for the first, and are taken in one group, each with a
     commit of its own; the last commit meets a full disk: only that put fails."""
     monkeypatch.setattr("node.actors.holdings.COMMIT_BYTES", 1)
+    monkeypatch.setattr("node.actors.puts.COMMIT_BYTES", 1)
 
     async def story() -> None:
         async with scene() as stage:
