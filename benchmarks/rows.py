@@ -256,6 +256,7 @@ def single() -> list[Row]:
             waits: list[float] = []
             for megabytes in range(1, 6):
                 source = random_file(Path(folder) / f"p{run}-{megabytes}", megabytes * 1_000_000, 7000 + run * 10 + megabytes)
+                settle()
                 with load_of(net.pids) as load:
                     data, took = put_timed(owner, source, ack="quorum")
                 waits.append(took * 1000)

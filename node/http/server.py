@@ -1,8 +1,8 @@
 """The API's server: HTTP/1.1 over a Unix socket that only this user can open. The door to h11 on the node's side.
 
-One request per connection. Two tasks serve it: one reads (the upload, then nothing but the caller's going), one runs the call. A third,
-the server's, has the progress of all calls written now and then. The first to find the caller gone cancels the call. A failure inside one
-call is that call's answer and a line in the log; it never reaches another call.
+One request per connection. One task serves it: it reads the request and runs the call. An upload has a second one, which reads on; so has
+a call that takes longer than a moment: it notices the caller's going, which cancels the call. One task of the server's has the progress of
+all calls written now and then. A failure inside one call is that call's answer and a line in the log; it never reaches another call.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import os
 import socket
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Mapping
+from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -48,6 +49,8 @@ _READ_BYTES = 256 * 1024
 assert _READ_BYTES <= PIECE_BYTES_MAX
 # The last line must leave although the node is being stopped: it may be the answer to `stop`.
 _LAST_WORD_TIMEOUT_S = 2.0
+# Most calls end sooner, and then nobody needs to watch whether their callers are still there.
+_WATCH_AFTER_S = 0.25
 # Progress that is told together is written together; what ends sooner says it all in its last write.
 _PROGRESS_PAUSE_S = 0.03
 _SAFE_HEADERS = [
@@ -56,6 +59,9 @@ _SAFE_HEADERS = [
     ("Content-Disposition", "attachment"),
     ("Connection", "close"),
 ]
+_HEAD = "".join(f"{name}: {value}\r\n" for name, value in [("Content-Type", "application/x-ndjson"), *_SAFE_HEADERS])
+_CHUNKED = "Transfer-Encoding: chunked\r\n"
+_LAST_CHUNK = b"0\r\n\r\n"
 # What the exit codes of the interface mean to a program that looks at the HTTP status only.
 _STATUS_OF_EXIT_CODE = {2: 400, 4: 404, 5: 403, 7: 504, 8: 503, 9: 409, 10: 409, 12: 507}
 
@@ -84,6 +90,7 @@ async def serve(
     try:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(server.tell_progress)
+            nursery.start_soon(server.watch_callers)
             task_status.started(str(socket_path))
             await trio.serve_listeners(server.serve_connection, [trio.SocketListener(trio.socket.from_stdlib_socket(listening))])
     finally:
@@ -147,6 +154,28 @@ class _Server:
         self._open = 0
         self._telling: dict[_Exchange, None] = {}
         self._told = trio.Event()
+        self._unwatched: dict[_Exchange, float] = {}
+        self._some_unwatched = trio.Event()
+
+    def begins(self, exchange: _Exchange) -> None:
+        """A call whose caller is to be watched if it takes longer."""
+        self._unwatched[exchange] = trio.current_time() + _WATCH_AFTER_S
+        self._some_unwatched.set()
+
+    def ends(self, exchange: _Exchange) -> None:
+        self._unwatched.pop(exchange, None)
+
+    async def watch_callers(self) -> None:
+        """Has the callers of those calls watched that do not end at once."""
+        async with trio.open_nursery() as nursery:
+            while True:
+                await self._some_unwatched.wait()
+                self._some_unwatched = trio.Event()
+                while self._unwatched:
+                    exchange, due = next(iter(self._unwatched.items()))  # the oldest: all wait for the same time
+                    await trio.sleep_until(due)
+                    if self._unwatched.pop(exchange, None) is not None:
+                        nursery.start_soon(exchange.watch_caller)
 
     def has_progress(self, exchange: _Exchange) -> None:
         """Lines of this call are to be written soon."""
@@ -204,10 +233,13 @@ class _Exchange:
         self._writing = trio.Lock()
         self._is_cut = False  # a line was left half-written: nothing may follow it
         self._is_gone = False
+        self._is_begun = False  # its head has left
+        self._is_ended = False
         self._is_read = False  # the request has come to its end
         self._progress: deque[bytes] = deque(maxlen=PROGRESS_LINES_MAX)
         self._call: trio.CancelScope | None = None
         self._is_telling = False
+        self._watching: trio.CancelScope | None = None
 
     @property
     def is_running(self) -> bool:
@@ -299,7 +331,7 @@ class _Exchange:
             while await self._stream.receive_some(_READ_BYTES):
                 pass
             raise _CallerGone
-        except (trio.BrokenResourceError, _CallerGone, h11.RemoteProtocolError, trio.TooSlowError):
+        except (trio.BrokenResourceError, trio.ClosedResourceError, _CallerGone, h11.RemoteProtocolError, trio.TooSlowError):
             self._leave(call)
 
     def _leave(self, call: trio.CancelScope) -> None:
@@ -309,42 +341,59 @@ class _Exchange:
     # --- the call --------------------------------------------------------------------------------------------------
 
     async def _carry_out(self, operation: str, args: Mapping[str, object], first: bytes, *, has_body: bool, wants_output: bool) -> None:
-        pieces_in, pieces_out = trio.open_memory_channel[bytes](1)
-        async with trio.open_nursery() as nursery:
-            scope = nursery.cancel_scope
-
-            async def output(data: bytes) -> None:
-                try:
-                    for start in range(0, len(data), PIECE_BYTES_MAX):
-                        piece = data[start : start + PIECE_BYTES_MAX]
-                        await self._write(output_header(len(piece)) + piece)
-                except _CallerGone:
-                    # The dispatcher sees a cancelled call, however the caller left.
-                    self._leave(scope)
-                    await trio.sleep_forever()
-
-            nursery.start_soon(self._pump, first, pieces_in if has_body else None, scope)
+        with trio.CancelScope() as scope:
             self._call = scope
+            if not has_body:
+                self._server.begins(self)
+                try:
+                    await self._run_call(operation, args, None, scope, wants_output=wants_output)
+                finally:
+                    self._server.ends(self)
+                    if self._watching is not None:
+                        self._watching.cancel()
+                return
+            pieces_in, pieces_out = trio.open_memory_channel[bytes](1)
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._pump, first, pieces_in, scope)
+                await self._run_call(operation, args, _each(pieces_out), scope, wants_output=wants_output)
+                nursery.cancel_scope.cancel()
+
+    async def watch_caller(self) -> None:
+        """Until the call ends: the caller's going cancels it."""
+        call = self._call
+        if call is None:
+            return
+        with trio.CancelScope() as self._watching:
+            await self._pump(b"", None, call)
+
+    async def _run_call(
+        self, operation: str, args: Mapping[str, object], body: AsyncIterator[bytes] | None, scope: trio.CancelScope, *, wants_output: bool
+    ) -> None:
+        async def output(data: bytes) -> None:
             try:
-                result: Answer | LadingError = await self._server.dispatcher.call(
-                    operation,
-                    args,
-                    body=_each(pieces_out) if has_body else None,
-                    progress=self._tell,
-                    output=output if wants_output else None,
-                )
-            except LadingError as error:
-                result = error
-            except trio.Cancelled:
-                if not self._is_gone:
-                    await self._last_word(LadingError(Reason.NOT_RUNNING, "the node stopped before it could answer", hint="lading start"))
-                raise
-            except Exception as error:  # the door: a fault inside one call must not take the node's API down
-                result = _translate(operation, error)
-            finally:
-                self._call = None
-            await self._last_word(result)
-            scope.cancel()
+                for start in range(0, len(data), PIECE_BYTES_MAX):
+                    piece = data[start : start + PIECE_BYTES_MAX]
+                    await self._write(output_header(len(piece)) + piece)
+            except _CallerGone:
+                # The dispatcher sees a cancelled call, however the caller left.
+                self._leave(scope)
+                await trio.sleep_forever()
+
+        try:
+            result: Answer | LadingError = await self._server.dispatcher.call(
+                operation, args, body=body, progress=self._tell, output=output if wants_output else None
+            )
+        except LadingError as error:
+            result = error
+        except trio.Cancelled:
+            if not self._is_gone:
+                await self._last_word(LadingError(Reason.NOT_RUNNING, "the node stopped before it could answer", hint="lading start"))
+            raise
+        except Exception as error:  # the door: a fault inside one call must not take the node's API down
+            result = _translate(operation, error)
+        finally:
+            self._call = None
+        await self._last_word(result)
 
     async def _last_word(self, result: Answer | LadingError) -> None:
         with trio.move_on_after(_LAST_WORD_TIMEOUT_S) as shield:
@@ -384,18 +433,18 @@ class _Exchange:
         await self._write(to_json({"ok": status == 200}) + b"\n", status=status, is_last=True)
 
     async def _write(self, lines: bytes, *, status: int = 200, is_last: bool = False) -> None:
-        """Sends whole lines, with the head before the first ones and the HTTP end after the last. Raises _CallerGone."""
+        """Sends whole lines as one chunk, with the head before the first ones and the HTTP end after the last. Raises _CallerGone."""
         async with self._writing:
-            if self._is_cut or self._http.our_state in (h11.DONE, h11.CLOSED, h11.MUST_CLOSE, h11.ERROR):
+            if self._is_cut or self._is_ended:
                 raise _CallerGone
-            data = b""
-            if self._http.our_state in (h11.IDLE, h11.SEND_RESPONSE):
-                headers = [("Content-Type", "application/x-ndjson"), ("Transfer-Encoding", "chunked"), *_SAFE_HEADERS]
-                data += self._http.send(h11.Response(status_code=status, headers=headers)) or b""
-            data += self._http.send(h11.Data(data=lines)) or b""
-            if is_last:
-                data += self._http.send(h11.EndOfMessage()) or b""
-            await self._send(data)
+            head = b""
+            is_chunked = self._http.their_http_version != b"1.0"  # else the end of the connection is the end of the answer
+            if not self._is_begun:
+                head = f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\n{_HEAD}{_CHUNKED if is_chunked else ''}\r\n".encode()
+            if is_chunked:
+                lines = b"".join((b"%x\r\n" % len(lines), lines, b"\r\n", _LAST_CHUNK if is_last else b""))
+            self._is_begun, self._is_ended = True, is_last
+            await self._send(head + lines)
 
     async def _send(self, data: bytes | None) -> None:
         self._is_cut = True
