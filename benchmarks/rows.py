@@ -254,8 +254,8 @@ def single() -> list[Row]:
         fives: list[float] = []
         for run in range(max(RUNS, 8)):
             waits: list[float] = []
-            for megabytes in range(1, 6):
-                source = random_file(Path(folder) / f"p{run}-{megabytes}", megabytes * 1_000_000, 7000 + run * 10 + megabytes)
+            for number, megabytes in enumerate((1, 2, 3, 4, 5, 5, 5)):  # more of those whose tail is looked at
+                source = random_file(Path(folder) / f"p{run}-{number}", megabytes * 1_000_000, 7000 + run * 10 + number)
                 settle()
                 with load_of(net.pids) as load:
                     data, took = put_timed(owner, source, ack="quorum")
@@ -263,7 +263,7 @@ def single() -> list[Row]:
                 if megabytes == 5:
                     fives.append(took * 1000)
                     records.append(str(data["record"]))
-            put.add(statistics.mean(waits), load, each_ms=[round(wait, 1) for wait in waits])
+            put.add(statistics.mean(waits[:5]), load, each_ms=[round(wait, 1) for wait in waits])
         put5.add(_p95(fives))
         for record in records:
             owner.call("share", record=record, to=reader_id)

@@ -18,11 +18,12 @@ from ..offload import Carried, Offload
 
 S = TypeVar("S")
 R = TypeVar("R")
+K = TypeVar("K")
 
 # Of at most 256 KiB each and their manifests: about 3.5 MiB. Measured with documents of 34 KiB: more or fewer made them wait longer.
 GROUP_MEMBERS_MAX = 12
-# One is sealed, one committed, two are on their way: more only make the first ones wait for the later ones.
-GROUPS_AT_ONCE_MAX = 4
+# One is sealed, one committed, the others are on their way: 28 MiB of the largest.
+GROUPS_AT_ONCE_MAX = 8
 
 
 class Member(Generic[S, R]):
@@ -67,17 +68,25 @@ class Member(Generic[S, R]):
         return self._outcome
 
 
-class Groups(Generic[S, R]):
+class Groups(Generic[S, R, K]):
     """See the module."""
 
-    def __init__(self, offload: Offload, finish: Callable[[Sequence[tuple[Member[S, R], S]]], Awaitable[None]]) -> None:
-        """finish: publishes what was sealed together, and gives every member his outcome or fails him."""
+    def __init__(
+        self,
+        offload: Offload,
+        keep: Callable[[Sequence[tuple[Member[S, R], S]]], Awaitable[K]],
+        send: Callable[[K], Awaitable[None]],
+    ) -> None:
+        """keep: publishes what was sealed together, and gives those their outcome who wait for no more. send: has it sent, and gives
+        all others theirs."""
         self._offload = offload
-        self._finish = finish
+        self._keep = keep
+        self._send = send
         self._nursery: trio.Nursery | None = None
         self._waiting: deque[Member[S, R]] = deque()
         self._under_way = 0
         self._sealing = trio.Lock()
+        self._keeping = trio.Lock()
 
     async def run(self) -> None:
         """Until cancelled. Who is in a group then has failed."""
@@ -112,8 +121,12 @@ class Groups(Generic[S, R]):
                     async with self._sealing:
                         members = self._next()
                         sealed = await self._seal(members)
-                    if sealed:
-                        await self._finish(sealed)
+                        await self._keeping.acquire()
+                    try:
+                        kept = await self._keep(sealed)
+                    finally:
+                        self._keeping.release()
+                    await self._send(kept)
                 except LadingError as error:
                     for member in members:
                         if not member.is_over:

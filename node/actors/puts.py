@@ -111,6 +111,9 @@ class _Small:
         return self.statement.owner, self.statement.hash_id
 
 
+_Published = tuple[Member[_Small, Put], _Small, Put]
+
+
 class _Pump:
     """Reads sources and feeds the builder, a step at a time, in a pool thread: the first step looks for them, the last one finishes
     the record, so that a small one takes one trip."""
@@ -200,7 +203,7 @@ class Puts:
         self.sealing = SharedTrips(offload, calls_max=STEPS_PER_TRIP_MAX, trips_max=SEALING_TRIPS_MAX, given=lambda: nullcontext(()))
         self.shipping = trio.CapacityLimiter(SEQUENCES_SHIPPING_MAX)
         self.under_way = 0
-        self.groups: Groups[_Small, Put] = Groups(offload, self._publish_together)
+        self.groups: Groups[_Small, Put, list[_Published]] = Groups(offload, self._keep_together, self._send_together)
         self.large = trio.CapacityLimiter(PUTS_AT_ONCE_MAX)
         self._publishing: dict[HashId, trio.Lock] = {}
 
@@ -238,8 +241,8 @@ class Puts:
             if not lock.locked():
                 self._publishing.pop(hash_id, None)
 
-    async def _publish_together(self, sealed: Sequence[tuple[Member[_Small, Put], _Small]]) -> None:
-        """Records that are new here are kept in as few commits as they fit in, and sent; the others have to go alone."""
+    async def _keep_together(self, sealed: Sequence[tuple[Member[_Small, Put], _Small]]) -> list[_Published]:
+        """Records that are new here are kept in as few commits as they fit in; the others have to go alone. Result: what is to be sent."""
         locks: dict[HashId, trio.Lock] = {}
         todo: list[tuple[Member[_Small, Put], _Small]] = []
         for member, small in sealed:
@@ -250,7 +253,7 @@ class Puts:
             self._publishing[hash_id] = locks[hash_id] = trio.Lock()
             locks[hash_id].acquire_nowait()
             todo.append((member, small))
-        published: list[tuple[Member[_Small, Put], _Small, Put]] = []
+        published: list[_Published] = []
         try:
             for _, small in todo:
                 self.replication.learn_roots(small.statement, small.record.sequence_roots)
@@ -271,12 +274,13 @@ class Puts:
                 lock.release()
                 if not lock.locked():
                     self._publishing.pop(hash_id, None)
-        leaving = [(member, small, put) for member, small, put in published if small.one.leaves]
         for member, small, put in published:
             if not small.one.leaves:
                 member.give(put)
-        if leaving:
-            await self.replication.ship_bundled([small.shipped for _, small, _ in leaving])
+        return [one for one in published if one[1].one.leaves]
+
+    async def _send_together(self, leaving: Sequence[_Published]) -> None:
+        await self.replication.ship_bundled([small.shipped for _, small, _ in leaving])
         for member, _, put in leaving:
             member.give(put)
 

@@ -12,6 +12,8 @@ import trio.testing
 from node.actors.groups import GROUP_MEMBERS_MAX, GROUPS_AT_ONCE_MAX, Groups, Member
 from protocols.errors import ActorGone, LadingError, Reason, StoreFull
 
+Sealed = tuple[Member[str, str], str]
+
 
 class Gate:
     """An offload whose calls wait for leave."""
@@ -34,16 +36,24 @@ class Publisher:
 
     def __init__(self) -> None:
         self.groups: list[list[str]] = []
-        self.groups_at_once = self.groups_at_once_most = 0
+        self.groups_at_once = self.groups_at_once_most = self.keeping = 0
         self.error: LadingError | None = None
 
-    async def finish(self, sealed: Sequence[tuple[Member[str, str], str]]) -> None:
-        self.groups.append([one for _, one in sealed])
+    async def keep(self, sealed: Sequence[Sealed]) -> Sequence[Sealed]:
+        if sealed:
+            self.groups.append([one for _, one in sealed])
+        self.keeping += 1
+        assert self.keeping == 1, "one group is kept at a time"
+        await trio.sleep(0.1)
+        self.keeping -= 1
+        return sealed
+
+    async def send(self, kept: Sequence[Sealed]) -> None:
         self.groups_at_once += 1
         self.groups_at_once_most = max(self.groups_at_once_most, self.groups_at_once)
         try:
             await trio.sleep(1)
-            for number, (member, one) in enumerate(sealed):
+            for number, (member, one) in enumerate(kept):
                 if self.error is not None and number:
                     raise self.error
                 member.give(f"{one} is out")
@@ -55,7 +65,7 @@ def refuse() -> str:
     raise LadingError(Reason.NOT_FOUND, "no such file")
 
 
-async def tell(groups: Groups[str, str], name: str, told: dict[str, object]) -> None:
+async def tell(groups: Groups[str, str, Sequence[Sealed]], name: str, told: dict[str, object]) -> None:
     seal = {"missing": refuse, "large": lambda: None}.get(name.split()[0], lambda: name)
     try:
         told[name] = await groups.join(seal)  # type: ignore[arg-type]  # None: not for a group
@@ -74,9 +84,9 @@ def play(story: Any) -> None:
 def test_all_that_wait_go_together_first_come_first_served_and_each_is_told_of_itself() -> None:
     async def story() -> None:
         gate, publisher = Gate(), Publisher()
-        groups: Groups[str, str] = Groups(gate, publisher.finish)
+        groups: Groups[str, str, Sequence[Sealed]] = Groups(gate, publisher.keep, publisher.send)
         told: dict[str, object] = {}
-        names = ["first", "missing one", "large one", *(f"put {number}" for number in range(40))]
+        names = ["first", "missing one", "large one", *(f"put {number}" for number in range(140))]
         async with trio.open_nursery() as nursery:
             nursery.start_soon(groups.run)
             await trio.testing.wait_all_tasks_blocked()
@@ -89,11 +99,11 @@ def test_all_that_wait_go_together_first_come_first_served_and_each_is_told_of_i
         assert told.pop("missing one") is Reason.NOT_FOUND
         assert told.pop("large one") is None
         assert told == {name: f"{name} is out" for name in names if name in told}
-        assert len(told) == 41
+        assert len(told) == 141
         assert publisher.groups[0] == ["first"]
-        assert [one for group in publisher.groups for one in group] == ["first", *(f"put {number}" for number in range(40))]
+        assert [one for group in publisher.groups for one in group] == ["first", *(f"put {number}" for number in range(140))]
         assert max(map(len, publisher.groups)) == GROUP_MEMBERS_MAX
-        assert publisher.groups_at_once_most <= GROUPS_AT_ONCE_MAX
+        assert 1 < publisher.groups_at_once_most <= GROUPS_AT_ONCE_MAX
 
     play(story)
 
@@ -102,7 +112,7 @@ def test_all_that_wait_go_together_first_come_first_served_and_each_is_told_of_i
 def test_who_leaves_before_his_turn_is_left_out_and_who_leaves_later_waits_for_the_thread(began: bool) -> None:
     async def story() -> None:
         gate, publisher = Gate(), Publisher()
-        groups: Groups[str, str] = Groups(gate, publisher.finish)
+        groups: Groups[str, str, Sequence[Sealed]] = Groups(gate, publisher.keep, publisher.send)
         told: dict[str, object] = {}
         async with trio.open_nursery() as nursery:
             nursery.start_soon(groups.run)
@@ -138,7 +148,7 @@ def test_what_was_told_before_a_failure_stands_and_a_stop_fails_whoever_waits() 
     async def story() -> None:
         gate, publisher = Gate(), Publisher()
         publisher.error = StoreFull("no room")
-        groups: Groups[str, str] = Groups(gate, publisher.finish)
+        groups: Groups[str, str, Sequence[Sealed]] = Groups(gate, publisher.keep, publisher.send)
         told: dict[str, object] = {}
         async with trio.open_nursery() as puts, trio.open_nursery() as nursery:
             nursery.start_soon(groups.run)
