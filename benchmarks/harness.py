@@ -37,6 +37,7 @@ RESULTS = Path(__file__).parent / "results"
 LADING = (sys.executable, "-m", "node")
 READY_PATIENCE_S = 40.0
 SAMPLE_S = 0.01
+REST_S = 2.0
 TICKS = os.sysconf("SC_CLK_TCK")
 # Asked at the start: a checkout may move on while the rows are measured.
 COMMIT = subprocess.run(["git", "describe", "--always", "--dirty"], capture_output=True, text=True, check=False).stdout.strip()
@@ -309,6 +310,12 @@ def documents(folder: Path, count: int, seed: int, sizes: Callable[[int], int]) 
 def settle() -> None:
     """Earlier writes reach the disk now, not inside the next measurement."""
     os.sync()
+
+
+def rest() -> None:
+    """Nodes have told one another of what came before, and have looked at it."""
+    time.sleep(REST_S)
+    settle()
 
 
 def sync_file_system(place: Path) -> None:

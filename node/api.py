@@ -32,6 +32,8 @@ EXPIRES_S_MAX = 30 * 86400
 NODE_PREFIX_CHARS_MIN = 6
 PROGRESS_AFTER_S = 0.3
 HELD_NAMED_MAX = 5
+# Of `put --each`: enough to fill groups and the pauses of disks; more would all begin before the first one ends.
+EACH_AT_ONCE_MAX = 96
 PATIENT = frozenset({"put", "get", "check"})
 
 
@@ -331,9 +333,15 @@ class NodeApi:
                 done[number] = {"path": str(path), **data}
             progress({"phase": "published", "records": len(done), "records_total": len(paths), **done[number]})
 
+        left = iter(enumerate(paths))
+
+        async def some() -> None:
+            for number, path in left:
+                await one(number, path)
+
         async with trio.open_nursery() as nursery:
-            for number, path in enumerate(paths):
-                nursery.start_soon(one, number, path)
+            for _ in range(min(len(paths), EACH_AT_ONCE_MAX)):
+                nursery.start_soon(some)
         records = [done[number] for number in sorted(done)]
         if failed:
             if len(failed) == len(records) == 1:
