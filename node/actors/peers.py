@@ -32,7 +32,9 @@ log = logging.getLogger(__name__)
 DIAL_TIMEOUT_S = 5.0  # one address: connect and handshake; a LAN answers in milliseconds, a satellite link in under two seconds
 DIALS_AT_ONCE_MAX = 16
 BACKOFF_S_MIN = 0.5
-BACKOFF_S_MAX = 30.0
+BACKOFF_S_MAX = 15.0
+# One who comes back makes the others be dialled at once, so often at most: in a network of coming and going it costs a dial more.
+HOPE_INTERVAL_S = 5.0
 # The side with the larger peer id waits this long before it dials, so that pairs rarely dial each other at the same moment.
 POLITENESS_S = 1.0
 DIAL_SCAN_S = 0.5
@@ -136,6 +138,7 @@ class Peers:
         self._wake = trio.Event()
         self._dial_slots = trio.CapacityLimiter(DIALS_AT_ONCE_MAX)
         self._unproven = 0
+        self._hoped_at = float("-inf")
 
     # --- what others ask --------------------------------------------------------------------------------------------
 
@@ -339,7 +342,19 @@ class Peers:
             await old.connection.close("another connection of this pair stays")
         else:
             self._bus.publish(PeerConnected(session.peer))
+            self._hope()
         return True
+
+    def _hope(self) -> None:
+        """Somebody is there who was not: a line that was down may be up for the others too, who need not wait out their pauses."""
+        now = self._clock.monotonic()
+        if now < self._hoped_at + HOPE_INTERVAL_S:
+            return
+        self._hoped_at = now
+        for peer, dialling in self._dialling.items():
+            if peer not in self.sessions:
+                dialling.next_at = min(dialling.next_at, now + BACKOFF_S_MIN * (0.5 + self._entropy.uniform()))
+        self._wake.set()
 
     async def _serve(self, session: Session) -> None:
         """Its streams until the connection ends. Whatever ends badly on one stream ends the connection: it would not heal."""
