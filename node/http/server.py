@@ -13,6 +13,7 @@ import os
 import socket
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import suppress
 from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -51,6 +52,7 @@ assert _READ_BYTES <= PIECE_BYTES_MAX
 _LAST_WORD_TIMEOUT_S = 2.0
 # Most calls end sooner, and then nobody needs to watch whether their callers are still there.
 _WATCH_AFTER_S = 0.25
+_END_TIMEOUT_S = 1.0
 # Progress that is told together is written together; what ends sooner says it all in its last write.
 _PROGRESS_PAUSE_S = 0.03
 _SAFE_HEADERS = [
@@ -351,12 +353,20 @@ class _Exchange:
                     self._server.ends(self)
                     if self._watching is not None:
                         self._watching.cancel()
+                if self._watching is None and not self._is_gone:
+                    await self._read_to_end()
                 return
             pieces_in, pieces_out = trio.open_memory_channel[bytes](1)
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._pump, first, pieces_in, scope)
                 await self._run_call(operation, args, _each(pieces_out), scope, wants_output=wants_output)
                 nursery.cancel_scope.cancel()
+
+    async def _read_to_end(self) -> None:
+        """Of a request that was answered: who still sends its end would meet a closed connection before he reads the answer."""
+        with suppress(_CallerGone, h11.RemoteProtocolError), trio.move_on_after(_END_TIMEOUT_S):
+            while not self._is_read:
+                await self._next_event()
 
     async def watch_caller(self) -> None:
         """Until the call ends: the caller's going cancels it."""
@@ -438,7 +448,8 @@ class _Exchange:
             if self._is_cut or self._is_ended:
                 raise _CallerGone
             head = b""
-            is_chunked = self._http.their_http_version != b"1.0"  # else the end of the connection is the end of the answer
+            # Else, also for what was no request, the end of the connection is the end of the answer.
+            is_chunked = (self._http.their_http_version or b"") >= b"1.1"
             if not self._is_begun:
                 head = f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\n{_HEAD}{_CHUNKED if is_chunked else ''}\r\n".encode()
             if is_chunked:

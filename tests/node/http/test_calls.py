@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 import trio
+import trio.testing
 
 from node.http import contract, server
 from node.http.client import SOCKET_NAME, connect
@@ -358,6 +359,42 @@ async def test_raw_request_gets_the_right_http_answer(fake_node: FakeNode, reque
     fake_node.answers["status"] = _say_yes
     assert wanted in await _raw(fake_node.home, request_bytes)
     assert (await fake_node.ask("status")).data == {"said": "yes"}
+
+
+@pytest.mark.parametrize(
+    ("request_bytes", "is_chunked"),
+    [
+        (b"POST /v1/status HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n", True),
+        (b"POST /v1/status HTTP/1.0\r\nContent-Length: 0\r\n\r\n", False),
+        (b"POST /v1/status HTTP/0.9\r\nContent-Length: 0\r\n\r\n", False),
+        (b"nonsense\r\n\r\n", False),
+    ],
+    ids=["1.1", "1.0", "0.9", "nonsense"],
+)
+async def test_answer_comes_in_chunks_to_those_only_who_know_them(fake_node: FakeNode, request_bytes: bytes, is_chunked: bool) -> None:
+    """Goal: an old client reads lines, no lengths between them. Method: the same call in each version of HTTP."""
+    fake_node.answers["status"] = _say_yes
+    head, _, rest = (await _raw(fake_node.home, request_bytes)).partition(b"\r\n\r\n")
+    assert (b"chunked" in head) is is_chunked
+    assert rest.startswith(b"{") is not is_chunked
+    assert rest.endswith(b"\r\n0\r\n\r\n" if is_chunked else b"}\n")
+
+
+async def test_end_of_a_request_may_come_after_its_answer(fake_node: FakeNode) -> None:
+    """Goal: a client that sends its arguments and the end of its request one after the other is not cut off by a quick answer.
+    Method: the end is sent when the answer is there already; then all of it is read."""
+    fake_node.answers["status"] = _say_yes
+    with trio.fail_after(5):
+        async with await trio.open_unix_socket(fake_node.home / SOCKET_NAME) as stream:
+            await stream.send_all(b"POST /v1/status HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n3\r\n{}\n\r\n")
+            await trio.lowlevel.wait_readable(stream.socket)
+            await trio.testing.wait_all_tasks_blocked(0.05)
+            await stream.send_all(b"0\r\n\r\n")
+            got = b""
+            while data := await stream.receive_some():
+                got += data
+    assert b'"yes"' in got
+    assert got.endswith(b"\r\n0\r\n\r\n")
 
 
 async def test_not_ready_node_says_so(tmp_path: Path) -> None:
