@@ -151,9 +151,9 @@ class Holdings(Actor[Take]):
         self._opened: OrderedDict[Signed, Statement] = OrderedDict()
         """Statements whose signature was checked: a request shows the same one at every step, and each sequence again."""
         self._withheld: set[tuple[RecordKey, bytes]] = set()
+        """Sequences for which no receipt may be signed: a surplus copy is about to be dropped."""
         self.taken_at = float("-inf")
         """When sequences were last taken, monotonic seconds."""
-        """Sequences for which no receipt may be signed: a surplus copy is about to be dropped."""
         self._arriving: set[Digest] = set()
         """Statements that sequences refer to already, or will in a moment, and that are no facts yet."""
 
