@@ -55,6 +55,11 @@ class Carried(Generic[T]):
         """It was never called."""
         self._error = error
 
+    @property
+    def error(self) -> BaseException | None:
+        """What was raised."""
+        return self._error
+
     def unwrap(self) -> T:
         """In the caller's task: the value, or what was raised."""
         if self._error is not None:

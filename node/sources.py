@@ -6,7 +6,7 @@ import os
 import stat
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import islice, pairwise
 from pathlib import Path
 from typing import BinaryIO
 
@@ -34,21 +34,33 @@ def scan(paths: Sequence[Path]) -> tuple[SourceItem, ...]:
     One folder alone: its contents are the record. Otherwise every argument stands under its own name.
     Raises UsageError for names that collide, LadingError(SOURCE_UNREADABLE | NOT_FOUND) naming the path.
     """
-    items: list[SourceItem] = []
-    for path in paths:
-        prefix = (
-            ""
-            if len(paths) == 1 and path.is_dir() and not path.is_symlink()
-            else path.resolve().name
-            if path.name in ("", "..")
-            else path.name
-        )
-        items.extend(_scan_one(os.fspath(path), prefix))
+    return _sorted(list(_scan_all(paths)))
+
+
+def scan_few(paths: Sequence[Path], entries_max: int) -> tuple[SourceItem, ...] | None:
+    """The same when there are no more than ``entries_max``; else None, and no more of them were looked at."""
+    items = list(islice(_scan_all(paths), entries_max + 1))
+    return _sorted(items) if len(items) <= entries_max else None
+
+
+def _sorted(items: list[SourceItem]) -> tuple[SourceItem, ...]:
     items.sort(key=lambda item: item.path.encode())
     for before, after in pairwise(items):
         if before.path == after.path:
             raise UsageError(f"two arguments would both be called {after.path!r} in the record", hint="put them one folder deeper")
     return tuple(items)
+
+
+def _scan_all(paths: Sequence[Path]) -> Iterator[SourceItem]:
+    for path in paths:
+        prefix = (
+            ""
+            if len(paths) == 1 and os.path.isdir(path) and not os.path.islink(path)
+            else path.resolve().name
+            if path.name in ("", "..")
+            else path.name
+        )
+        yield from _scan_one(os.fspath(path), prefix)
 
 
 def _scan_one(location: str, path: str) -> Iterator[SourceItem]:
@@ -58,13 +70,19 @@ def _scan_one(location: str, path: str) -> Iterator[SourceItem]:
         raise LadingError(Reason.NOT_FOUND, f"{location}: no such file or folder") from error
     except OSError as error:
         raise LadingError(Reason.SOURCE_UNREADABLE, f"{location}: {error.strerror}") from error
+    except ValueError as error:  # a zero byte
+        raise LadingError(Reason.BAD_PATH, f"{location!r}: {error}") from error
     try:
         path.encode()
     except UnicodeEncodeError as error:
         raise LadingError(Reason.BAD_PATH, f"{location!r}: the name is not valid UTF-8", hint="rename it first") from error
     mtime_s = int(status.st_mtime)
     if stat.S_ISLNK(status.st_mode):
-        yield SourceItem(path, "symlink", None, target=os.readlink(location), mtime_s=mtime_s)
+        try:
+            target = os.readlink(location)
+        except OSError as error:
+            raise LadingError(Reason.SOURCE_UNREADABLE, f"{location}: {error.strerror}") from error
+        yield SourceItem(path, "symlink", None, target=target, mtime_s=mtime_s)
     elif stat.S_ISDIR(status.st_mode):
         if path:
             yield SourceItem(path, "folder", None, mtime_s=mtime_s)

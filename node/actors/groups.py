@@ -1,4 +1,4 @@
-"""Puts of small records in groups: what comes together is sealed in one turn of a thread, committed and sent together.
+"""Puts of small records in groups: what comes together is sealed in one turn of a thread, and kept together.
 
 A record alone costs its node four turns of threads and a dozen of tasks, most of them for a fraction of a millisecond of work. Nobody waits
 for company: a group begins as soon as the one before it is sealed, with whoever has come meanwhile, first come, first served.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, Generic, TypeVar
+from typing import Generic, TypeVar
 
 import trio
 
@@ -18,12 +18,13 @@ from ..offload import Carried, Offload
 
 S = TypeVar("S")
 R = TypeVar("R")
-K = TypeVar("K")
 
 # Of at most 256 KiB each and their manifests: about 3.5 MiB. Measured with documents of 34 KiB: more or fewer made them wait longer.
 GROUP_MEMBERS_MAX = 12
-# One is sealed, one committed, the others are on their way: 28 MiB of the largest.
-GROUPS_AT_ONCE_MAX = 8
+# Who reads from a disk that hangs, or a folder without end, holds up nobody but those who are in his group.
+SEALING_PATIENCE_S = 1.0
+# The pool has four threads, which others want too.
+SEALINGS_AT_ONCE_MAX = 2
 
 
 class Member(Generic[S, R]):
@@ -55,7 +56,7 @@ class Member(Generic[S, R]):
         self._over.set()
 
     async def outcome(self) -> R | None:
-        """Who stops waiting before his turn is left out; who does so later waits until no thread works for him."""
+        """Who stops waiting before all of his group is sealed is left out; if a thread works for him then, he waits for its end."""
         try:
             await self._over.wait()
         finally:
@@ -68,34 +69,42 @@ class Member(Generic[S, R]):
         return self._outcome
 
 
-class Groups(Generic[S, R, K]):
-    """See the module."""
+class _Turn:
+    """Of one group to be sealed. is_over: it has come to be kept."""
 
-    def __init__(
-        self,
-        offload: Offload,
-        keep: Callable[[Sequence[tuple[Member[S, R], S]]], Awaitable[K]],
-        send: Callable[[K], Awaitable[None]],
-    ) -> None:
-        """keep: publishes what was sealed together, and gives those their outcome who wait for no more. send: has it sent, and gives
-        all others theirs."""
+    __slots__ = ("is_in_thread", "is_over")
+
+    def __init__(self) -> None:
+        self.is_over = trio.Event()
+        self.is_in_thread = True
+
+
+class Groups(Generic[S, R]):
+    """See the module. Whoever joins bounds how many do so at once."""
+
+    def __init__(self, offload: Offload, keep: Callable[[Sequence[tuple[Member[S, R], S]]], Awaitable[None]]) -> None:
+        """keep: publishes what was sealed together, and gives each its outcome."""
         self._offload = offload
         self._keep = keep
-        self._send = send
         self._nursery: trio.Nursery | None = None
         self._waiting: deque[Member[S, R]] = deque()
-        self._under_way = 0
-        self._sealing = trio.Lock()
+        self._is_forming = False
+        """A group waits for its turn, and takes in whoever comes until then."""
+        self._last: _Turn | None = None
+        self._threads = trio.CapacityLimiter(SEALINGS_AT_ONCE_MAX)
         self._keeping = trio.Lock()
 
     async def run(self) -> None:
         """Until cancelled. Who is in a group then has failed."""
         try:
             async with trio.open_nursery() as self._nursery:
-                await trio.sleep_forever()
+                try:
+                    await trio.sleep_forever()
+                finally:
+                    self._nursery = None
         finally:
-            self._nursery = None
-            self._under_way = 0
+            self._is_forming = False
+            self._last = None
             waiting, self._waiting = self._waiting, deque()
             for member in waiting:
                 member.fail(ActorGone("puts have stopped"))
@@ -107,36 +116,53 @@ class Groups(Generic[S, R, K]):
             raise ActorGone("puts have stopped")
         member: Member[S, R] = Member(seal)
         self._waiting.append(member)
-        if self._under_way < GROUPS_AT_ONCE_MAX:
-            self._under_way += 1
-            self._nursery.start_soon(self._go)
+        self._form()
         return await member.outcome()
 
+    def _form(self) -> None:
+        """Begins a group if somebody waits for one."""
+        if self._waiting and not self._is_forming and self._nursery is not None:
+            self._is_forming = True
+            self._nursery.start_soon(self._go)
+
     async def _go(self) -> None:
-        """One group after the other until nobody waits."""
+        """One group."""
+        members: list[Member[S, R]] = []
         try:
-            while self._waiting:
-                members: list[Member[S, R]] = []
-                try:
-                    async with self._sealing:
-                        members = self._next()
-                        sealed = await self._seal(members)
-                        await self._keeping.acquire()
-                    try:
-                        kept = await self._keep(sealed)
-                    finally:
-                        self._keeping.release()
-                    await self._send(kept)
-                except LadingError as error:
-                    for member in members:
-                        if not member.is_over:
-                            member.fail(error)
-                finally:
-                    for member in members:
-                        if not member.is_over:
-                            member.fail(ActorGone("puts have stopped"))
+            turn = await self._turn()
+            try:
+                async with self._threads:
+                    members = self._next()
+                    self._is_forming = False
+                    self._form()
+                    sealed = await self._seal(members)
+                turn.is_in_thread = False
+                await self._keeping.acquire()
+            finally:
+                turn.is_over.set()
+            try:
+                await self._keep([one for one in sealed if one[0].is_wanted])
+            finally:
+                self._keeping.release()
+        except LadingError as error:
+            for member in members:
+                if not member.is_over:
+                    member.fail(error)
         finally:
-            self._under_way -= 1
+            for member in members:
+                if not member.is_over:
+                    member.fail(ActorGone("puts have stopped"))
+
+    async def _turn(self) -> _Turn:
+        """Comes when the group before is about to be kept, or takes too long to be sealed. Asked for by one group at a time."""
+        last = self._last
+        while last is not None and not last.is_over.is_set():
+            with trio.move_on_after(SEALING_PATIENCE_S) as patience:
+                await last.is_over.wait()
+            if patience.cancelled_caught and last.is_in_thread:
+                break
+        self._last = turn = _Turn()
+        return turn
 
     def _next(self) -> list[Member[S, R]]:
         members: list[Member[S, R]] = []
@@ -150,7 +176,8 @@ class Groups(Generic[S, R, K]):
     async def _seal(self, members: Sequence[Member[S, R]]) -> list[tuple[Member[S, R], S]]:
         def run() -> None:
             for member in members:
-                member.carried.run(member.seal)
+                if member.is_wanted:
+                    member.carried.run(member.seal)
 
         try:
             if members:
@@ -160,12 +187,9 @@ class Groups(Generic[S, R, K]):
                 member.sealed.set()
         found: list[tuple[Member[S, R], S]] = []
         for member in members:
-            try:
-                sealed: Any = member.carried.unwrap()
-            except LadingError as error:
-                member.fail(error)
-                continue
-            if sealed is None:
+            if member.carried.error is not None:  # whatever it is: a fault in one is no other's
+                member.fail(member.carried.error)
+            elif (sealed := member.carried.unwrap()) is None:
                 member.give(None)
             else:
                 found.append((member, sealed))

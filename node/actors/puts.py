@@ -33,11 +33,11 @@ from ..clock import Clock
 from ..entropy import Entropy
 from ..offload import Offload, SharedTrips
 from ..own import MemberKeys, OwnKeys
-from ..sources import READ_BYTES, FileReader, SourceItem, scan
+from ..sources import READ_BYTES, FileReader, SourceItem, scan, scan_few
 from .groups import Groups, Member
 from .holdings import SEQUENCES_PER_ADOPTION, HeldSequence, Holdings, TakenRecord, TakenResult
 from .knowledge import Knowledge, RecordFacts
-from .replication import Replication, SmallRecord
+from .replication import Replication, Shipment, SmallRecord
 from .storage import COMMIT_BYTES
 
 EPOCH = 0  # rotated with grants, in a later version; derivations carry it from the first record on
@@ -46,6 +46,10 @@ STEPS_PER_TRIP_MAX = 8
 SEALING_TRIPS_MAX = 2
 # Large ones, each with its pieces in memory; more wait.
 PUTS_AT_ONCE_MAX = 64
+# Sealed, kept and sent from memory: 28 MiB of the largest. More wait, and have read nothing yet.
+SMALL_AT_ONCE_MAX = 96
+# A record of more entries takes its time, however small they are, and goes alone.
+SMALL_ENTRIES_MAX = 64
 # Of one put: the next is sealed while one waits for the disk.
 COMMITS_AT_ONCE_MAX = 2
 # With more puts than that at once the processor is the limit, not the wait: the end of a record then goes by its statement, which costs
@@ -111,7 +115,8 @@ class _Small:
         return self.statement.owner, self.statement.hash_id
 
 
-_Published = tuple[Member[_Small, Put], _Small, Put]
+_Kept = tuple[Put, Sequence[Shipment]]
+"""A small record that is published, and what of it is on its way."""
 
 
 class _Pump:
@@ -127,29 +132,35 @@ class _Pump:
         self.bytes_total = 0
 
     def looks_small(self) -> bool:
-        """By what the sources say of their sizes."""
-        self._look()
+        """By the number of its sources and what they say of their sizes. Looks at no more of them than a small record has."""
+        if self._items is None:
+            items = scan_few(self._paths, SMALL_ENTRIES_MAX)
+            if items is None:
+                return False
+            self._begin(items)
         return self.bytes_total <= SMALL_BYTES_MAX
 
-    def _look(self) -> Iterator[SourceItem]:
-        if self._items is None:
-            items = scan(self._paths)
-            self.colliding = list(colliding_paths(item.path for item in items))
-            self.bytes_total = sum(item.size for item in items)
-            self._items = iter(items)
+    def _begin(self, items: Sequence[SourceItem]) -> Iterator[SourceItem]:
+        self.colliding = list(colliding_paths(item.path for item in items))
+        self.bytes_total = sum(item.size for item in items)
+        self._items = iter(items)
         return self._items
 
-    def step(self) -> _Step:
-        sealed, taken, is_read = self._read(self._look())
+    def step(self, bytes_max: int = STEP_BYTES) -> _Step:
+        """bytes_max: after so many plain bytes it is over, more or less."""
+        items = self._items
+        if items is None:
+            items = self._begin(scan(self._paths))
+        sealed, taken, is_read = self._read(items, bytes_max)
         if not is_read:
             return _Step(sealed, taken)
         record = self._builder.finish()
         return _Step([*sealed, *record.last_chunks], taken, record)
 
-    def _read(self, items: Iterator[SourceItem]) -> tuple[list[SealedChunk], int, bool]:
+    def _read(self, items: Iterator[SourceItem], bytes_max: int) -> tuple[list[SealedChunk], int, bool]:
         sealed: list[SealedChunk] = []
         taken = 0
-        while taken < STEP_BYTES:
+        while taken < bytes_max:
             if self._reader is None:
                 item = next(items, None)
                 if item is None:
@@ -203,7 +214,8 @@ class Puts:
         self.sealing = SharedTrips(offload, calls_max=STEPS_PER_TRIP_MAX, trips_max=SEALING_TRIPS_MAX, given=lambda: nullcontext(()))
         self.shipping = trio.CapacityLimiter(SEQUENCES_SHIPPING_MAX)
         self.under_way = 0
-        self.groups: Groups[_Small, Put, list[_Published]] = Groups(offload, self._keep_together, self._send_together)
+        self.groups: Groups[_Small, _Kept] = Groups(offload, self._keep_together)
+        self.small = trio.CapacityLimiter(SMALL_AT_ONCE_MAX)
         self.large = trio.CapacityLimiter(PUTS_AT_ONCE_MAX)
         self._publishing: dict[HashId, trio.Lock] = {}
 
@@ -241,21 +253,19 @@ class Puts:
             if not lock.locked():
                 self._publishing.pop(hash_id, None)
 
-    async def _keep_together(self, sealed: Sequence[tuple[Member[_Small, Put], _Small]]) -> list[_Published]:
-        """Records that are new here are kept in as few commits as they fit in; the others have to go alone. Result: what is to be sent."""
+    async def _keep_together(self, sealed: Sequence[tuple[Member[_Small, _Kept], _Small]]) -> None:
+        """Records that are new here are kept in as few commits as they fit in, and leave together; the others have to go alone."""
         locks: dict[HashId, trio.Lock] = {}
-        todo: list[tuple[Member[_Small, Put], _Small]] = []
-        for member, small in sealed:
-            hash_id = small.statement.hash_id
-            if small.key in self.knowledge().records or hash_id in self._publishing:
-                member.give(None)
-                continue
-            self._publishing[hash_id] = locks[hash_id] = trio.Lock()
-            locks[hash_id].acquire_nowait()
-            todo.append((member, small))
-        published: list[_Published] = []
+        todo: list[tuple[Member[_Small, _Kept], _Small]] = []
         try:
-            for _, small in todo:
+            for member, small in sealed:
+                hash_id = small.statement.hash_id
+                if small.key in self.knowledge().records or hash_id in self._publishing:
+                    member.give(None)
+                    continue
+                self._publishing[hash_id] = locks[hash_id] = trio.Lock()
+                locks[hash_id].acquire_nowait()
+                todo.append((member, small))
                 self.replication.learn_roots(small.statement, small.record.sequence_roots)
                 self.note_entries(small.signed.object_hash, small.record.entry_count)
             for part in _parts(todo):
@@ -268,21 +278,16 @@ class Puts:
                     if isinstance(result, LadingError):
                         member.fail(result)
                     else:
-                        published.append((member, small, small.one.published(small, result)))
+                        member.give((small.one.published(small, result), self._leave(member, small)))
         finally:
             for hash_id, lock in locks.items():
                 lock.release()
                 if not lock.locked():
                     self._publishing.pop(hash_id, None)
-        for member, small, put in published:
-            if not small.one.leaves:
-                member.give(put)
-        return [one for one in published if one[1].one.leaves]
 
-    async def _send_together(self, leaving: Sequence[_Published]) -> None:
-        await self.replication.ship_bundled([small.shipped for _, small, _ in leaving])
-        for member, _, put in leaving:
-            member.give(put)
+    def _leave(self, member: Member[_Small, _Kept], small: _Small) -> Sequence[Shipment]:
+        """Nobody waits for the copies of who has gone: repair makes them."""
+        return self.replication.give_bundled(small.shipped) if small.one.leaves and member.is_wanted else ()
 
     def in_force(self, hash_id: HashId) -> Digest | None:
         """Our statement of a record, if one is in force."""
@@ -323,10 +328,13 @@ class _OnePut:
         try:
             if body is not None:  # it takes as long as its sender likes, and keeps nobody waiting meanwhile
                 return await self._run_alone(pump, body, name)
-            now, knowledge = self._puts.now(), self._puts.knowledge()
-            put = await self._puts.groups.join(lambda: self._seal_small(pump, knowledge, now))
-            if put is not None:
-                return put
+            async with self._puts.small:
+                now, knowledge = self._puts.now(), self._puts.knowledge()
+                kept = await self._puts.groups.join(lambda: self._seal_small(pump, knowledge, now))
+                if kept is not None:
+                    put, shipments = kept
+                    await self._puts.replication.see_off(shipments)
+                    return put
             async with self._puts.large:
                 return await self._run_alone(pump, None, name)
         finally:
@@ -336,7 +344,7 @@ class _OnePut:
         """In a thread. None: it is no small record, or one that this node knows already."""
         if not pump.looks_small():
             return None
-        step = self._first = pump.step()
+        step = self._first = pump.step(SMALL_BYTES_MAX + 1)
         self._bytes_read += step.taken
         record = step.record
         if record is None or record.sealed_bytes > SMALL_BYTES_MAX:
@@ -389,7 +397,8 @@ class _OnePut:
             await self._adopt(signed, statement, sequences, bodies, record)
             result = self._result(record, statement)
         if self.leaves:
-            await self._puts.replication.ship_bundled([SmallRecord(signed, statement, sequences, bodies)])
+            replication = self._puts.replication
+            await replication.see_off(replication.give_bundled(SmallRecord(signed, statement, sequences, bodies)))
         return result
 
     def _known(self, record: FinishedRecord) -> Put | None:
@@ -566,9 +575,9 @@ def _sequence(index: int, sequence: SequenceDescriptor, path: tuple[bytes, ...])
     return HeldSequence(index, sequence.root, tuple(ChunkName(name) for name in sequence.names), sequence.sizes, path)
 
 
-def _parts(todo: Sequence[tuple[Member[_Small, Put], _Small]]) -> Iterable[list[tuple[Member[_Small, Put], _Small]]]:
+def _parts(todo: Sequence[tuple[Member[_Small, _Kept], _Small]]) -> Iterable[list[tuple[Member[_Small, _Kept], _Small]]]:
     """In stretches that one commit and one receipt hold."""
-    part: list[tuple[Member[_Small, Put], _Small]] = []
+    part: list[tuple[Member[_Small, _Kept], _Small]] = []
     size = sequences = 0
     for one in todo:
         taken = one[1].taken

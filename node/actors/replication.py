@@ -101,6 +101,10 @@ class SmallRecord:
     bodies: Mapping[ChunkName, bytes]
 
 
+Shipment = tuple[PeerId, Sequence[HeldSequence], Given]
+"""What of a record is on its way to a node."""
+
+
 class Replication:
     """See the module."""
 
@@ -413,20 +417,24 @@ class Replication:
             for peer in sorted({*confirm, *place}):
                 nursery.start_soon(at, peer)
 
-    async def ship_bundled(self, records: Sequence[SmallRecord]) -> None:
-        """Small records that were made just now: every wanted holder gets what it should hold, with others that wait for the same."""
-        given: list[tuple[PeerId, list[HeldSequence], Given]] = []
-        for record in records:
-            statement = record.statement
-            facts = self.knowledge.records[(statement.owner, statement.hash_id)]
-            shares: dict[PeerId, list[HeldSequence]] = {}
-            for sequence in record.sequences:
-                for peer in self.wanted(facts, statement, sequence.index, SequenceRoot(sequence.root), reachable=True):
-                    if peer != self._own.peer_id and self._peers.is_connected(peer):
-                        shares.setdefault(peer, []).append(sequence)
-            given += [(peer, share, self._give(peer, record.signed, share, record.bodies)) for peer, share in sorted(shares.items())]
-        for peer, share, one in given:
-            await self._is_kept(peer, share, one)
+    def give_bundled(self, record: SmallRecord) -> list[Shipment]:
+        """A small record that was made just now: every wanted holder gets what it should hold, with others that wait for the same.
+        Result: what ``see_off`` waits for."""
+        statement = record.statement
+        facts = self.knowledge.records.get((statement.owner, statement.hash_id))
+        if facts is None:  # nothing of it counts any more
+            return []
+        shares: dict[PeerId, list[HeldSequence]] = {}
+        for sequence in record.sequences:
+            for peer in self.wanted(facts, statement, sequence.index, SequenceRoot(sequence.root), reachable=True):
+                if peer != self._own.peer_id and self._peers.is_connected(peer):
+                    shares.setdefault(peer, []).append(sequence)
+        return [(peer, share, self._give(peer, record.signed, share, record.bodies)) for peer, share in sorted(shares.items())]
+
+    async def see_off(self, shipments: Sequence[Shipment]) -> None:
+        """Until all of them have arrived or failed."""
+        for peer, share, given in shipments:
+            await self._is_kept(peer, share, given)
 
     def _give(self, peer: PeerId, signed: Signed, share: Sequence[HeldSequence], bodies: Mapping[ChunkName, bytes]) -> Given:
         parts = tuple(m.BundledSequence(one.index, one.path, tuple(bodies[name] for name in one.names)) for one in share)
