@@ -406,12 +406,13 @@ class LmdbEngine:
     def _end_bytes(self) -> int:
         return (int(self._lmdb.info()["last_pgno"]) + 1) * self._page_bytes
 
-    def _allocate(self, room_bytes: int) -> bool:
-        """Whether the file holds ``room_bytes`` beyond its last page, on blocks of the disk that are ours. Within the budget."""
+    def _allocate(self, room_bytes: int, *, exactly: bool = False) -> bool:
+        """Whether the file holds ``room_bytes`` beyond its last page, on blocks of the disk that are ours. Within the budget.
+        exactly: else it takes more at once, where there is more, so that it need not soon again."""
         wanted = min(self._end_bytes() + room_bytes, self._budget_bytes)
         if wanted <= self._allocated_bytes:
             return True
-        step = min(max(self._allocated_bytes // 8, room_bytes), GROW_STEP_BYTES_MAX)
+        step = 0 if exactly else min(max(self._allocated_bytes // 8, room_bytes), GROW_STEP_BYTES_MAX)
         for target in (min(wanted + step, self._budget_bytes), wanted):
             try:
                 os.posix_fallocate(self._file, self._allocated_bytes, target - self._allocated_bytes)
@@ -438,7 +439,7 @@ class LmdbEngine:
             return False
         # Never the last of the disk: space that lies ready here is missing elsewhere.
         spare = self._disk_free_bytes() - self._reserve_bytes >= PREPARED_OF_FREE * wanted
-        if self._allocated_bytes < end + wanted and not (spare and self._allocate(wanted)):
+        if self._allocated_bytes < end + wanted and not (spare and self._allocate(wanted, exactly=True)):
             return False
         stop = min(start + PREPARE_STEP_BYTES, end + wanted)
         try:

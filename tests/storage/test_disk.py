@@ -492,6 +492,24 @@ def test_space_beyond_the_last_page_is_made_ready_and_again_when_half_of_it_is_u
     assert not engine.prepare()
 
 
+def test_no_more_space_is_made_ready_than_a_sixteenth_of_what_is_free(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Method: the disk has just enough beyond the reserve; what is taken from it; then a byte less."""
+    reserve, ready = 8 * MIB, 32 * MIB
+    engine = open_engine(tmp_path, budget_bytes=1024 * MIB, reserve_bytes=reserve)
+    engine.write([Put(BODIES, name(1), BODY)])
+    free = reserve + 16 * ready
+    monkeypatch.setattr(engine, "_disk_free_bytes", lambda: free)
+    before = (tmp_path / DATA_FILE).stat().st_size
+    while engine.prepare():
+        pass
+    taken = (tmp_path / DATA_FILE).stat().st_size - before
+    assert 0 < taken <= ready
+    free -= 1
+    engine.write([Put(BODIES, name(index), bytes(MIB)) for index in range(2, 22)])
+    assert not engine.prepare()
+    engine.close()
+
+
 def test_no_space_is_made_ready_on_a_disk_that_is_nearly_full(small_disk: Path) -> None:
     engine = open_engine(small_disk / "store")  # eight MiB ready would be half of this disk
     engine.write([Put(BODIES, name(1), BODY)])
