@@ -1,7 +1,7 @@
 # make demo        the story of five nodes A-E on this machine
 # make test        every test (rings 0 to 3), at most 12 minutes on two cores
 # make check       format, lint, types, tests of the house: seconds
-# make test-long   the simulation over many seeds: make test-long SEEDS=200
+# make test-long   the simulation over many seeds, 300,000 bad transactions: make test-long SEEDS=200 LIES=3000000
 # make bench       every figure that may stand in the documentation, about 12 minutes, up to 6 more with Syncthing; make bench ROWS="small curve" for some
 # make lock        new locks after a change of dependencies in pyproject.toml (needs uv)
 # make setup       what all of them do first; quick when nothing changed
@@ -11,6 +11,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --disable-pip-version-check --no-input --quiet
 SEEDS ?= 100
+LIES ?= 300000
 export PYTHON
 export PYTHONDONTWRITEBYTECODE ?= 1
 
@@ -45,7 +46,7 @@ test: setup-dev
 	$(BIN)/python -m pytest -n 3 --dist loadfile tests
 
 test-long: setup-dev
-	LADING_SEEDS=$(SEEDS) $(BIN)/python -m pytest tests/simulation
+	LADING_SEEDS=$(SEEDS) LADING_LIES=$(LIES) $(BIN)/python -m pytest tests/simulation tests/protocols/ledger/test_lies.py
 
 check: setup-dev
 	$(BIN)/ruff format --check .

@@ -15,5 +15,5 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE") or ("ci" if os.enviro
 
 # A test never meets the home or the settings of the person who runs it.
 for _name in list(os.environ):
-    if _name.startswith("LADING_") and _name not in ("LADING_SEED", "LADING_SEEDS"):
+    if _name.startswith("LADING_") and _name not in ("LADING_LIES", "LADING_SEED", "LADING_SEEDS"):
         del os.environ[_name]
