@@ -218,6 +218,9 @@ def _open_block(context: Context, term: Serving, info: BlockInfo, tip: Tip, vote
     enter(context, term, info, parent_time_ms=_parent_time_ms(context, tip))
     context.term = term.number
     before = final_height(state)
+    # Under another chain's id the same member could say something else here, and no evidence would ever hold against it.
+    if any(vote.chain != context.chain for vote in votes):
+        raise InvalidBlock(Reason.BAD_VOTE, "carried vote of another chain")
     final = carry(state, context.height, votes)
     if final > before:
         council_update.note_final(context, final)
@@ -295,7 +298,7 @@ def carriable_votes(view: StateView, parent: Header, votes: Iterable[Vote], *, c
     tip = load_tip(state)
     context = _context(state, tip.height + 1, tip.slot + 1, chain)
     _note_parent(context, parent, tip)
-    found = {carried_order(vote): vote for vote in votes if is_carriable(state, context.height, vote)}
+    found = {carried_order(vote): vote for vote in votes if vote.chain == chain and is_carriable(state, context.height, vote)}
     return tuple(found[order] for order in sorted(found)[:BLOCK_VOTES_MAX])
 
 
