@@ -242,6 +242,7 @@ class ChainActor(Actor[ChainMessage]):
         self._bus = bus
         self._offload = offload
         self._kept: Kept = lost(chain)
+        self._kept_is_news = False
         self._rows: dict[BlockHash, store.BlockRow] = {}  # of the blocks in the tree
         self._unsettled: list[BlockPoint] = []
         self._at: BlockHash | None = None
@@ -436,8 +437,9 @@ class ChainActor(Actor[ChainMessage]):
             kept = lost(self.chain)
             if self.keys.vote is not None:
                 log.error("promises of this node are lost: it votes no more; its voting key needs to be rotated")
-                self.alerts["promises"] = "promises were lost: this node votes no more until its voting key is rotated"
-        self._kept = kept
+        if not kept.may_vote and self.keys.vote is not None:
+            self.alerts["promises"] = "promises were lost: this node votes no more until its voting key is rotated"
+        self._kept, self._kept_is_news = kept, False
 
     async def _start_over(self, error: StoreDamaged) -> None:
         """A damaged chain is thrown away and fetched from peers; what was made here stays, what was promised too."""
@@ -525,6 +527,8 @@ class ChainActor(Actor[ChainMessage]):
             await self._submit(one)
         for seal in seals:
             await self._promise_seal(seal)
+        if self._kept_is_news:
+            await self._keep_promises(self._kept)
         if self.tree is not None:
             await self._follow_head()
             await self._settle()
@@ -560,6 +564,18 @@ class ChainActor(Actor[ChainMessage]):
             if vote_id(vote) not in self.votes:
                 self.votes[vote_id(vote)] = vote
                 self._unsettled += self.tree.add_vote(vote)
+                self._notice_own(vote)
+
+    def _notice_own(self, vote: Vote) -> None:
+        """A vote of our own key above every promise: the file is older than what was said, which is no better than none."""
+        key, kept = self.keys.vote, self._kept
+        if key is None or not kept.may_vote or vote.member != self.keys.account or vote.target.height <= kept.promises.target_height:
+            return
+        if _is_signed_by(vote, key.public):
+            log.error("promises of this node are older than its votes: it votes no more; its voting key needs to be rotated")
+            self.alerts["promises"] = "promises are older than what was said: this node votes no more until its voting key is rotated"
+            self._kept = Kept(kept.format, kept.chain, kept.promises, False, kept.votes)
+            self._kept_is_news = True
 
     def _answer_block(self, message: TakeBlock, outcome: store.Executed | LadingError | None) -> None:
         if isinstance(outcome, Undecided) and outcome.reason is Reason.TOO_EARLY and len(self._early) < EARLY_BLOCKS_MAX:
@@ -833,7 +849,7 @@ class ChainActor(Actor[ChainMessage]):
             await self._offload.run(self._promise_store.save, kept)
         except OSError as error:
             raise LadingError(Reason.FAILED, f"promises cannot be written: {error}") from error
-        self._kept = kept
+        self._kept, self._kept_is_news = kept, False
 
     async def _promise_seal(self, message: PromiseSeal) -> None:
         try:

@@ -1,0 +1,351 @@
+"""The chain among nodes of which one lies, is doubled, has a wrong clock, or has lost what it promised; mutated nodes are noticed."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from collections.abc import Awaitable, Callable
+
+import pytest
+import trio
+
+from node.promises import fresh
+from protocols.codec import encode
+from protocols.errors import LadingError, Reason, Undecided
+from protocols.ledger.block import Block, Header, block_merkle_root, decode_header, sign_seal
+from protocols.ledger.transition import Draft, finish_block, sealed_header
+from protocols.ledger.votes import Checkpoint, Vote, sign_vote
+from protocols.types import AccountId, BlockHash, UnixMillis
+from tests.protocols.ledger import chains
+
+from .chain_world import ChainWorld, Seat, SimulatedPromises
+from .checkers import Violation
+from .scheduler import SimulationFailed, first_cause, run_world
+from .test_chain import WORLD_S_MAX, everybody_loses_the_database, first_final
+from .trace import Trace
+
+
+class HostileWorld(ChainWorld):
+    """liars: members whose votes are lies; what they say twice is noted, not held against the world."""
+
+    def __init__(self, seed: int, trace: Trace, **options: object) -> None:
+        super().__init__(seed, trace, **options)  # type: ignore[arg-type]
+        self.liars: set[AccountId] = set()
+        self.lies = 0
+
+    def note_vote(self, vote: Vote) -> None:
+        try:
+            super().note_vote(vote)
+        except Violation:
+            if vote.member not in self.liars:
+                raise
+            self.lies += 1
+
+
+def life(
+    seed: int,
+    story: Callable[[HostileWorld], Awaitable[None]],
+    *,
+    before: Callable[[HostileWorld], None] = lambda _: None,
+    **options: object,
+) -> None:
+    async def world(number: int, trace: Trace) -> None:
+        there = HostileWorld(number, trace, **options)
+        before(there)
+        async with trio.open_nursery() as nursery:
+            there.nursery = nursery
+            for seat in there.seats.values():
+                await seat.start()
+            await story(there)
+            nursery.cancel_scope.cancel()
+
+    run_world(world, seed, virtual_seconds_max=WORLD_S_MAX)
+
+
+async def finality_goes_on(world: HostileWorld, names: str, *, times: int = 3, within_s: float = 120) -> None:
+    """Transactions of these seats become final at all of them."""
+    seats = [world.seats[name] for name in names]
+    for _ in range(times):
+        height = max(seat.chain.checkpoints()[1].height for seat in seats)
+        await seats[0].chain.submit(world.folder())
+
+        def is_final(height: int = height) -> bool:
+            return min(seat.chain.checkpoints()[1].height for seat in seats) > height
+
+        await world.until(is_final, within_s=within_s, what="finality among the honest")
+
+
+# --- liars --------------------------------------------------------------------------------------------------------
+
+
+class TwinMaker:
+    """Makes a seat's node seal two blocks in each of its slots, the second for half of the others, and vote for both."""
+
+    def __init__(self, world: HostileWorld, liar: str, half: str) -> None:
+        self.made: list[tuple[Block, Block]] = []
+        self._world = world
+        self._seat = world.seats[liar]
+        self._half = [world.seats[name] for name in half]
+        assert self._seat.node is not None
+        self._seat.node.sealer._sealed = self._sealed  # type: ignore[method-assign]
+
+    def _sealed(self, draft: Draft, nonce: int, key: object) -> Block:
+        keys = self._seat.keys
+        assert keys.seal is not None
+
+        def of(later_ms: int) -> Block:
+            old = draft.header
+            moved = Header(UnixMillis(old.t_stamp_ms + later_ms), old.merkle_root, old.version, old.parent, 0)
+            other = dataclasses.replace(draft, header=moved)
+            name = sealed_header(other, nonce).hash
+            assert keys.seal is not None
+            return finish_block(other, nonce, sign_seal(keys.seal, self._world.chain_id, draft.info.slot, name))
+
+        first, second = of(0), of(1)
+        self.made.append((first, second))
+        for seat in self._half:
+            self._world.nursery.start_soon(self._give, seat, second)
+        self._world.nursery.start_soon(self._vote_for_both, first, second)
+        return first
+
+    async def _give(self, seat: Seat, block: Block) -> None:
+        if seat.node is not None:
+            try:
+                await seat.chain.take_block(block, self._seat.peer, eager=True)
+            except LadingError as error:
+                self._world.trace.note("twin refused", why=error.reason)
+
+    async def _vote_for_both(self, first: Block, second: Block) -> None:
+        """Each vote first to those that have the other block."""
+        keys = self._seat.keys
+        assert keys.vote is not None
+        await trio.sleep(0.05)
+        height, parent = first.info.height, decode_header(first.header).parent
+        for block, seats in ((first, self._half), (second, [one for one in self._world.live() if one not in self._half])):
+            target = Checkpoint(height, BlockHash(block.hash))
+            vote = sign_vote(keys.vote, self._world.chain_id, Checkpoint(height - 1, parent), target, keys.account)
+            for seat in seats:
+                if seat is not self._seat and seat.node is not None:
+                    try:
+                        await seat.chain.take_items((), (vote,), self._seat.peer)
+                    except LadingError as error:
+                        self._world.trace.note("vote refused", why=error.reason)
+
+
+@pytest.mark.parametrize("seed", [21, 22])
+def test_leader_and_voter_that_equivocates_splits_nobody_for_long(seed: int) -> None:
+    """Goal: one liar of four neither splits nor stops. Method: one node seals two blocks in each slot, one for each half, and votes for
+    both; the others go on, agree on every final block, and both seals are there for everybody to see."""
+
+    async def story(world: HostileWorld) -> None:
+        world.liars.add(chains.account_of("d"))
+        twins = TwinMaker(world, "d", "ab")
+        await first_final(world)
+        for _ in range(6):
+            await finality_goes_on(world, "abc", times=1)
+        await world.until(lambda: len(twins.made) >= 2, within_s=120, what="twins")
+        await world.submit("a")
+        await world.agree(within_s=300)
+        assert world.lies
+
+    life(seed, story)
+
+
+def test_two_nodes_with_one_identity_harm_nobody_else() -> None:
+    """Goal: a copied home is a liar at most. Method: a second node with the keys of d and promises of its own; the others go on; the copy
+    goes away and all agree."""
+
+    def copied(world: HostileWorld) -> None:
+        world.liars.add(chains.account_of("d"))
+        copy = Seat(world, "d2", seals=True, votes=True, promises=SimulatedPromises(fresh(world.chain_id)), knows_genesis=True)
+        copy.keys = world.seats["d"].keys
+        world.seats["d2"] = copy
+
+    async def story(world: HostileWorld) -> None:
+        await first_final(world)
+        await finality_goes_on(world, "abc", times=6)
+        await world.seats.pop("d2").kill()
+        await world.submit("b")
+        await world.agree(within_s=300)
+
+    life(23, story, before=copied)
+
+
+def test_block_below_the_final_one_is_never_taken() -> None:
+    """Goal: a fork that undoes a final block is never followed. Method: a true leader's block on genesis, when height 3 is final."""
+
+    async def story(world: HostileWorld) -> None:
+        await first_final(world)
+        await finality_goes_on(world, "abcd", times=3)
+        await world.agree()
+        seat = world.seats["a"]
+        slot = (seat.chain.now_ms() - chains.START_MS) // 1000
+        rival = world.template.make(slot=slot)
+        before = (seat.chain.checkpoints(), seat.state())
+        with pytest.raises(Undecided) as caught:
+            await seat.chain.take_block(rival, world.seats["b"].peer, eager=True)
+        assert caught.value.reason is Reason.UNKNOWN_PARENT
+        assert (seat.chain.checkpoints(), seat.state()) == before
+
+    life(24, story)
+
+
+def test_a_thousand_blocks_of_unknown_parents_fill_nothing() -> None:
+    """Goal: what cannot be judged takes no room. Method: blocks on a thousand other parents; what the node keeps is the same."""
+
+    async def story(world: HostileWorld) -> None:
+        await first_final(world)
+        await world.agree()
+        chain = world.seats["a"].chain
+        block = world.template.make()
+        old = decode_header(block.header)
+
+        def kept() -> tuple[int, ...]:
+            return (len(chain._rows), len(chain._early), len(chain._received_ms), len(chain.votes), len(world.seats["a"].state()))
+
+        before = kept()
+        for number in range(1000):
+            header = Header(old.t_stamp_ms, block_merkle_root(block.info, ()), old.version, BlockHash(number.to_bytes(32, "big")), 0)
+            with pytest.raises(Undecided):
+                await chain.take_block(Block(header.encoded, block.info, (), (), block.seal), world.seats["b"].peer, eager=True)
+        assert kept() == before
+
+    life(25, story)
+
+
+# --- clocks -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("ahead_s", [3600.0, -3600.0, -1.7e9], ids=["an-hour-ahead", "an-hour-behind", "1970"])
+def test_node_with_a_wrong_clock_harms_nobody_and_comes_back_when_it_is_right(ahead_s: float) -> None:
+    """Goal: one wrong clock is one missing miner. Method: d's clock is set wrong for three minutes; the others go on; it is set right."""
+
+    async def story(world: HostileWorld) -> None:
+        await first_final(world)
+        world.seats["d"].clock.step(ahead_s)
+        await finality_goes_on(world, "abc", times=3)
+        await trio.sleep(60)
+        await finality_goes_on(world, "abc", times=2)
+        world.seats["d"].clock.step(-ahead_s)
+        await trio.sleep(15)
+        await world.submit("a")
+        await world.agree(within_s=300)
+
+    life(26, story)
+
+
+def test_clocks_that_drift_by_50_ppm_do_no_harm() -> None:
+    """Goal: ordinary quartz is enough for hours. Method: four clocks between −50 and +50 ppm for twenty minutes; finality all the while."""
+
+    async def story(world: HostileWorld) -> None:
+        for seat, drift in zip(world.seats.values(), (5e-5, -5e-5, 2e-5, 0.0), strict=True):
+            seat.clock.set_drift(drift)
+        await first_final(world)
+        for _ in range(4):
+            await trio.sleep(300)
+            await finality_goes_on(world, "abcd", times=1)
+        await world.agree()
+
+    life(27, story)
+
+
+def test_clock_that_jumps_about_does_no_harm() -> None:
+    """Goal: a bad time source is one missing miner at worst. Method: d's clock jumps by up to five seconds every four."""
+
+    async def story(world: HostileWorld) -> None:
+        await first_final(world)
+        clock = world.seats["d"].clock
+        jumps = itertools.cycle((5.0, -3.0, -2.0, 0.5, -4.5, 4.0))
+        for _ in range(12):
+            clock.step(next(jumps))
+            await trio.sleep(4)
+            await finality_goes_on(world, "abc", times=1)
+        await world.agree(within_s=300)
+
+    life(28, story)
+
+
+# --- promises -----------------------------------------------------------------------------------------------------
+
+
+def said_by(world: HostileWorld, name: str) -> int:
+    return len(world.said.get(chains.account_of(name), {}))
+
+
+def test_voter_whose_promises_were_deleted_never_votes_again_and_the_others_go_on() -> None:
+    """Goal: nobody guesses what a key has said. Method: d's promise file is deleted while it is down; it comes back and says nothing."""
+
+    async def story(world: HostileWorld) -> None:
+        await first_final(world)
+        await finality_goes_on(world, "abcd")
+        seat = world.seats["d"]
+        await seat.kill()
+        seat.promises.data = None
+        said = said_by(world, "d")
+        assert said
+        await seat.start()
+        await trio.sleep(15)
+        await finality_goes_on(world, "abc", times=3)
+        assert said_by(world, "d") == said
+        assert "promises" in seat.chain.alerts
+        await world.agree()
+
+    life(29, story)
+
+
+@pytest.mark.parametrize("keeps_database", [True, False])
+def test_voter_whose_promises_come_from_an_old_backup_notices_and_votes_no_more(keeps_database: bool) -> None:
+    """Goal: promises older than what was said are lost promises. Method: d's file of long ago is put back while nothing above is final;
+    with and without its database; what it said meanwhile it hears from its own disk or from the others."""
+
+    async def story(world: HostileWorld) -> None:
+        await first_final(world)
+        seat = world.seats["d"]
+        old = seat.promises.data
+        await finality_goes_on(world, "abcd")
+        await world.agree()
+        for name in "bc":  # two of four are down: blocks come, d votes for them, nothing becomes final
+            await world.seats[name].kill()
+        await trio.sleep(12)
+        await world.seats["b"].start()
+        await trio.sleep(12)
+        world.network.partition([world.seats["b"].peer], [world.seats["a"].peer, seat.peer])
+        await world.submit("a")
+        await trio.sleep(9)
+        await seat.kill()
+        world.network.heal_all()
+        seat.promises.data = old
+        if not keeps_database:
+            seat.lose_database()
+        said = said_by(world, "d")
+        await world.seats["c"].start()
+        await seat.start()
+        await world.until(lambda: "promises" in seat.chain.alerts, within_s=30, what="it notices")
+        await trio.sleep(15)
+        await finality_goes_on(world, "abc", times=2)
+        assert said_by(world, "d") == said
+        kept = seat.promises.load()
+        assert kept is not None
+        assert not kept.may_vote
+
+    life(30, story)
+
+
+def test_promises_kept_in_the_database_are_noticed() -> None:
+    """Goal: the checker can fail. Method: the story in which all lose their databases, where promises are lost with them and made anew."""
+
+    async def story(world: HostileWorld) -> None:
+        for seat in world.seats.values():
+
+            def lose(seat: Seat = seat, before: Callable[[], None] = seat.lose_database) -> None:
+                before()
+                seat.promises.data = encode(fresh(world.chain_id))
+
+            seat.lose_database = lose  # type: ignore[method-assign]
+        await everybody_loses_the_database(world)
+
+    with pytest.raises(SimulationFailed) as failure:
+        life(8, story)
+    cause = first_cause(failure.value)
+    assert isinstance(cause, Violation)
+    assert "said two things" in str(cause)
