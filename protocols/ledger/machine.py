@@ -301,6 +301,7 @@ class TalkMachine(Machine):
         self._asks_headers = False
         self._is_locating = False
         self._asked: deque[BlockHash] = deque()  # bodies asked for and not here yet, in order
+        self._passed_over: set[BlockHash] = set()  # of these, left out so far: named at the end as lacking
         self._queue: deque[BlockHash] = deque()  # the rest of the page
         self._progress_at = 0.0
 
@@ -414,14 +415,17 @@ class TalkMachine(Machine):
         name = event.block.hash
         if name not in self._asked:
             raise RemoteError(Reason.OUT_OF_ORDER, "a block that nobody asked for, or out of its order")
-        while self._asked.popleft() != name:
-            pass
+        while (passed_over := self._asked.popleft()) != name:
+            self._passed_over.add(passed_over)
         return TalkState.OPEN, (DeliverBlock(event.block, asked=True),)
 
     def given(self, event: Given, now_s: float) -> Outcome:
         self._heard_at = now_s
         _check_ids(event.lacking, BLOCKS_PER_PAGE_MAX)
+        if not {*self._passed_over, *self._asked} <= set(event.lacking):  # else it could be asked for the same for ever
+            raise RemoteError(Reason.OUT_OF_ORDER, "blocks that were asked for were neither given nor named as lacking")
         self._asked.clear()
+        self._passed_over.clear()
         if event.lacking:  # its branch moved away under us; its next head says where to
             self._queue.clear()
             return TalkState.OPEN, ()
