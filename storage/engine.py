@@ -5,8 +5,8 @@ from __future__ import annotations
 import enum
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
-from typing import Protocol
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
 
 
 class Env(enum.Enum):
@@ -16,25 +16,28 @@ class Env(enum.Enum):
     CHUNKS = "chunks"  # large: sealed chunks with presence, references, protections, trash
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Table:
-    """name: with its version, e.g. "receipts/1". bodies: values are sealed chunks of up to 256 KiB + 16. key_form: for people."""
+    """name: with its version, e.g. "receipts/1". bodies: values are sealed chunks of up to 256 KiB + 16. key_form: for people.
+
+    There is one of each (tables.py), so it is itself alone: every read and write looks one up.
+    """
 
     name: str
     env: Env
     bodies: bool = False
-    key_form: str = field(default="", compare=False)
+    key_form: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Put:
+class Put(NamedTuple):
+    """A tuple, since one block makes tens of thousands of them."""
+
     table: Table
     key: bytes
     value: bytes | memoryview
 
 
-@dataclass(frozen=True, slots=True)
-class Delete:
+class Delete(NamedTuple):
     """Deleting what is not there is fine."""
 
     table: Table

@@ -7,27 +7,46 @@ from collections.abc import Iterator, Sequence
 
 from .engine import Delete, Put, Snapshot, Table, Write
 
+# Keys that came since the last scan are put in their places one by one, or, from so many on, sorted in.
+FEW_KEYS = 16
+
 
 class Overlay:
     """Reads through the pending writes to the snapshot below. Implements Snapshot; may lie over another overlay."""
 
     def __init__(self, below: Snapshot) -> None:
         self._below = below
-        self._pending: dict[Table, dict[bytes, bytes | memoryview | None]] = {}
+        self._pending: dict[Table, dict[bytes, Write]] = {}
         self._keys: dict[Table, list[bytes]] = {}
-        self.writes: list[Write] = []
+        self._fresh: dict[Table, list[bytes]] = {}
+
+    @property
+    def writes(self) -> list[Write]:
+        """The last word on every key, by table and key: neighbours are written together."""
+        return [values[key] for table, values in self._pending.items() for key in self._sorted(table)]
 
     def add(self, writes: Sequence[Write]) -> None:
         """Lays more writes over what is there, in order."""
         for write in writes:
-            values = self._pending.get(write.table)
+            table, key = write.table, write.key
+            values = self._pending.get(table)
             if values is None:
-                values = self._pending[write.table] = {}
-                self._keys[write.table] = []
-            if write.key not in values:
-                insort(self._keys[write.table], write.key)
-            values[write.key] = write.value if isinstance(write, Put) else None
-            self.writes.append(write)
+                values = self._pending[table] = {}
+                self._keys[table], self._fresh[table] = [], []
+            if key not in values:
+                self._fresh[table].append(key)
+            values[key] = write
+
+    def _sorted(self, table: Table) -> list[bytes]:
+        keys, fresh = self._keys[table], self._fresh[table]
+        if len(fresh) <= FEW_KEYS:
+            for key in fresh:
+                insort(keys, key)
+        else:
+            keys += fresh
+            keys.sort()
+        fresh.clear()
+        return keys
 
     def put(self, table: Table, key: bytes, value: bytes | memoryview) -> None:
         self.add((Put(table, key, value),))
@@ -37,15 +56,16 @@ class Overlay:
 
     def get(self, table: Table, key: bytes) -> bytes | None:
         values = self._pending.get(table)
-        if values is not None and key in values:
-            value = values[key]
-            return None if value is None else bytes(value)
+        if values is not None:
+            write = values.get(key)
+            if write is not None:
+                return bytes(write.value) if isinstance(write, Put) else None
         return self._below.get(table, key)
 
     def has(self, table: Table, key: bytes) -> bool:
         values = self._pending.get(table)
         if values is not None and key in values:
-            return values[key] is not None
+            return isinstance(values[key], Put)
         return self._below.has(table, key)
 
     def scan(self, table: Table, *, prefix: bytes = b"", start: bytes = b"") -> Iterator[tuple[bytes, bytes]]:
@@ -59,25 +79,25 @@ class Overlay:
         for key, value in self._below.scan(table, prefix=prefix, start=start):
             while position < len(ours) and ours[position] < key:
                 own = values[ours[position]]
-                if own is not None:
-                    yield ours[position], bytes(own)
+                if isinstance(own, Put):
+                    yield ours[position], bytes(own.value)
                 position += 1
             if position < len(ours) and ours[position] == key:
                 own = values[key]
                 position += 1
-                if own is not None:
-                    yield key, bytes(own)
+                if isinstance(own, Put):
+                    yield key, bytes(own.value)
                 continue
             yield key, value
         for key in ours[position:]:
             own = values[key]
-            if own is not None:
-                yield key, bytes(own)
+            if isinstance(own, Put):
+                yield key, bytes(own.value)
 
     def _pending_from(self, table: Table, prefix: bytes, lowest: bytes) -> list[bytes]:
-        keys = self._keys.get(table)
-        if not keys:
+        if table not in self._pending:
             return []
+        keys = self._sorted(table)
         first = last = bisect_left(keys, lowest)
         while last < len(keys) and keys[last].startswith(prefix):
             last += 1
@@ -85,6 +105,6 @@ class Overlay:
 
     def count(self, table: Table) -> int:
         total = self._below.count(table)
-        for key, value in self._pending.get(table, {}).items():
-            total += (value is not None) - self._below.has(table, key)
+        for key, write in self._pending.get(table, {}).items():
+            total += isinstance(write, Put) - self._below.has(table, key)
         return total

@@ -18,20 +18,23 @@ def check_that(fact: bool, what: str, reason: Reason = Reason.BAD_BODY) -> None:
 def check_lengths(wanted: int, **fields: bytes) -> None:
     """Raises InvalidTransaction(BAD_BODY) for a field of another length, in bytes."""
     for name, value in fields.items():
-        check_that(len(value) == wanted, f"{name} of {len(value)} bytes, {wanted} wanted")
+        if len(value) != wanted:
+            raise InvalidTransaction(Reason.BAD_BODY, f"{name} of {len(value)} bytes, {wanted} wanted")
 
 
 def check_numbers(**fields: int) -> None:
     """Raises InvalidTransaction(BAD_BODY) for a number outside 0..NUMBER_MAX."""
     for name, value in fields.items():
-        check_that(0 <= value <= NUMBER_MAX, f"{name} is {value}, 0 to {NUMBER_MAX} wanted")
+        if not 0 <= value <= NUMBER_MAX:
+            raise InvalidTransaction(Reason.BAD_BODY, f"{name} is {value}, 0 to {NUMBER_MAX} wanted")
 
 
 def check_texts(**fields: str) -> None:
     """Raises InvalidTransaction(BAD_BODY) for a text of more than TEXT_BYTES_MAX bytes of UTF-8."""
     for name, value in fields.items():
         size = len(value.encode("utf-8", "replace"))
-        check_that(size <= TEXT_BYTES_MAX, f"{name} of {size} bytes, at most {TEXT_BYTES_MAX} wanted")
+        if size > TEXT_BYTES_MAX:
+            raise InvalidTransaction(Reason.BAD_BODY, f"{name} of {size} bytes, at most {TEXT_BYTES_MAX} wanted")
 
 
 def is_rising(values: Sequence[bytes] | Sequence[str]) -> bool:

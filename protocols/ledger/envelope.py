@@ -6,6 +6,7 @@ Source: SPEC.md §Transactions. The id covers everything but the signatures; a b
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import cached_property
 from typing import TypeVar
 
 from ..codec import Record, decode, encode
@@ -49,18 +50,23 @@ class KeySignature(Record, frozen=True):
     signature: bytes
 
 
-class Transaction(Record, frozen=True):
-    """Content and its signatures, by rising key, no key twice."""
+class Transaction(Record, frozen=True, dict=True):
+    """Content and its signatures, by rising key, no key twice. What follows from them is computed once."""
 
     content: Content
     signatures: tuple[KeySignature, ...]
 
-    @property
+    @cached_property
     def id(self) -> TxId:
         """SHA-256 of the canonical content. 32 bytes."""
         return TxId(sha256(encode(self.content)))
 
-    @property
+    @cached_property
+    def size(self) -> int:
+        """Bytes of the canonical encoding."""
+        return len(encode(self))
+
+    @cached_property
     def keys(self) -> frozenset[bytes]:
         """Keys that signed."""
         return frozenset(one.key for one in self.signatures)
@@ -103,8 +109,7 @@ def check_form(transaction: Transaction) -> None:
     for link in content.links:
         check_lengths(32, link=link)
     check_that(is_rising(content.links), "links are not by rising id")
-    size = len(encode(transaction))
-    check_that(size <= TX_BYTES_MAX, f"{size} bytes, at most {TX_BYTES_MAX} wanted", Reason.TOO_LONG)
+    check_that(transaction.size <= TX_BYTES_MAX, f"{transaction.size} bytes, at most {TX_BYTES_MAX} wanted", Reason.TOO_LONG)
     _check_signatures(transaction)
 
 

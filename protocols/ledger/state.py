@@ -68,24 +68,41 @@ class StateChange:
 class Overlay:
     """A view with changes on top. ``mark`` and ``rollback`` take back what was written since."""
 
-    __slots__ = ("_journal", "_view", "_written")
+    __slots__ = ("_decoded", "_journal", "_read", "_view", "_written")
 
     def __init__(self, view: StateView) -> None:
+        """view: does not change while the overlay lies over it."""
         self._view = view
+        self._read: dict[Key, bytes | None] = {}
+        self._decoded: dict[Key, tuple[bytes, object]] = {}  # of the records that many transactions of a block ask for
         self._written: dict[Key, bytes | None] = {}
         self._journal: list[tuple[Key, bool, bytes | None]] = []
 
     def get(self, space: str, key: bytes) -> bytes | None:
         """The value as it is now, or None."""
+        at = (space, key)
+        if at in self._written:
+            return self._written[at]
+        return self._below(at)
+
+    def _below(self, at: Key) -> bytes | None:
         try:
-            return self._written[space, key]
+            return self._read[at]
         except KeyError:
-            return self._view.get(space, key)
+            found = self._read[at] = self._view.get(*at)
+            return found
 
     def load(self, space: str, key: bytes, kind: type[T]) -> T | None:
         """The value as a record, or None. A value that does not decode is our own mistake or the store's damage."""
         data = self.get(space, key)
-        return None if data is None else decode(data, kind)
+        if data is None:
+            return None
+        known = self._decoded.get((space, key))
+        if known is not None and known[0] is data and isinstance(known[1], kind):
+            return known[1]
+        value = decode(data, kind)
+        self._decoded[space, key] = (data, value)
+        return value
 
     def put(self, space: str, key: bytes, value: bytes) -> None:
         """Writes the value; empty values are values."""
@@ -148,7 +165,7 @@ class Overlay:
         values: dict[Key, bytes | None] = {}
         before: list[tuple[str, bytes, bytes | None]] = []
         for at in sorted(self._written):
-            old, new = self._view.get(*at), self._written[at]
+            old, new = self._below(at), self._written[at]
             if old != new:
                 values[at] = new
                 before.append((*at, old))

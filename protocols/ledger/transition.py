@@ -257,7 +257,7 @@ def apply_transaction(context: Context, rules: RuleSet, transaction: Transaction
     mark, events = context.state.mark(), len(context.events)
     try:
         check_form(transaction)
-        size = len(encode(transaction))
+        size = transaction.size
         check_that(size <= context.profile.tx_bytes_max, f"{size} bytes, at most {context.profile.tx_bytes_max}", Reason.TOO_LONG)
         kind = rules.kinds.get(transaction.content.kind)
         if kind is None:
@@ -368,7 +368,7 @@ def _take(
     taken: list[Transaction] = []
     refused: list[tuple[Transaction, InvalidTransaction]] = []
     for transaction in transactions:
-        size = len(encode(transaction))
+        size = transaction.size
         if size > room or len(taken) == context.profile.block_transactions_max:
             continue
         try:

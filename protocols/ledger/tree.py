@@ -10,6 +10,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 
 from ..codec import Record
 from ..crypto import sha256
@@ -28,8 +29,14 @@ Item = tuple[bytes, Digest | None]
 
 def state_key(space: str, key: bytes) -> Digest:
     """K = SHA-256(length of the space's name, 1 byte | name | key). 32 bytes."""
+    return sha256(_prefix(space) + key)
+
+
+@cache
+def _prefix(space: str) -> bytes:
+    """Spaces are a few dozen names of this program."""
     name = space.encode("ascii")
-    return sha256(bytes([len(name)]), name, key)
+    return bytes([len(name)]) + name
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +68,8 @@ class _Batch:
         self.removed: set[bytes] = set()
 
     def apply(self, name: Digest, items: list[Item], depth: int) -> Digest:
+        if len(items) == 1:
+            return self._apply_one(name, *items[0], depth)
         if not items:
             return name
         if name == EMPTY:
@@ -76,6 +85,32 @@ class _Batch:
         at = _split(items, depth)
         left = self.apply(Digest(node[1:33]), items[:at], depth + 1)
         return self._join(left, self.apply(Digest(node[33:]), items[at:], depth + 1))
+
+    def _apply_one(self, name: Digest, key: bytes, value: Digest | None, depth: int) -> Digest:
+        """The same for one key, without recursion: most of every path lies below the point where the keys of a batch part."""
+        path: list[tuple[Digest, int]] = []
+        while name != EMPTY:
+            node = self._node_of(name)
+            self.removed.add(name)
+            if node[0] == LEAF_TAG:
+                break
+            bit = key[depth >> 3] >> (7 - (depth & 7)) & 1
+            left, right = Digest(node[1:33]), Digest(node[33:])
+            path.append((left if bit else right, bit))
+            name = right if bit else left
+            depth += 1
+        if name == EMPTY or node[1:33] == key:
+            name = EMPTY if value is None else self._add(_LEAF + key + value)
+        elif value is None:
+            self.added[name] = node
+        else:
+            name = self._build(sorted([(key, value), (node[1:33], Digest(node[33:]))]), depth)
+        for sibling, bit in reversed(path):
+            if sibling == EMPTY or name == EMPTY:
+                name = self._join(sibling, name) if bit else self._join(name, sibling)
+            else:
+                name = self._add(_INNER + sibling + name if bit else _INNER + name + sibling)
+        return name
 
     def _build(self, items: list[Item], depth: int) -> Digest:
         if not items:
