@@ -16,6 +16,7 @@ from pathlib import Path
 
 from node.http.client import call
 
+from .chain import chain_rows
 from .harness import (
     MIB,
     Called,
@@ -416,6 +417,11 @@ def lane() -> list[Row]:
     return rows
 
 
+def chain() -> list[Row]:
+    """The ledger: durable anchors, replay, search, proofs, batches."""
+    return chain_rows(RUNS)
+
+
 def peers() -> list[Row]:
     """The same files through Lading and through Syncthing."""
     from .peers import peer_rows
@@ -434,6 +440,7 @@ ROWS: Mapping[str, Callable[[], list[Row]]] = {
     "single": single,
     "memory": memory,
     "loss": loss,
+    "chain": chain,
     "lane": lane,
     "peers": peers,
 }
