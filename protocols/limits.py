@@ -216,8 +216,10 @@ LEDGER_RECONCILE_S = 9.0
 VOTES_PER_MEMBER_MAX = 512
 # A vote for a block so far above the head is not kept: it comes again with its block.
 VOTE_AHEAD_MAX = 1024
-# Blocks of one miner in one slot that are kept: two are evidence already.
+# Blocks of one miner in one slot that are kept when they come by themselves: two are evidence already.
 BLOCKS_PER_SLOT_MAX = 2
+# Those that were asked for because others build on them: a liar who seals many must not shut out the one that counts, nor fill the disk.
+BLOCKS_PER_SLOT_ASKED_MAX = 64
 # Blocks held back because their time has not come.
 EARLY_BLOCKS_MAX = 16
 # A node that lost its last sealed slot begins to seal so many slots after its start.

@@ -43,6 +43,7 @@ from protocols.ledger.terms import MINER, Miner
 from protocols.ledger.transition import check_arrival, check_transaction, next_term, slot_of, slot_start_ms
 from protocols.ledger.votes import Checkpoint, Vote, check_vote, promise_seal, sign_vote
 from protocols.limits import (
+    BLOCKS_PER_SLOT_ASKED_MAX,
     BLOCKS_PER_SLOT_MAX,
     EARLY_BLOCKS_MAX,
     HEADERS_PER_PAGE_MAX,
@@ -69,6 +70,8 @@ T = TypeVar("T")
 
 # A transaction that was refused is not fetched again from the next who announces it.
 REFUSED_KEPT_MAX = 4096
+# What signatures are to blame for says nothing of the id, which another set of them may carry rightly: a relay could spoil it else.
+OF_SIGNATURES = frozenset({Reason.NOT_SIGNED, Reason.UNEXPECTED_SIGNER, Reason.BAD_BODY})
 BAN_REASONS = frozenset({Reason.BAD_SEAL, Reason.WORK, Reason.NONCE, Reason.STATE_ROOT, Reason.MERKLE_ROOT, Reason.BAD_SIGNATURE})
 
 
@@ -314,8 +317,10 @@ class ChainActor(Actor[ChainMessage]):
 
     def drop_refused(self, refused: Iterable[tuple[Transaction, InvalidTransaction]]) -> None:
         """What a draft on the head refused leaves the pool, but what waiting may cure."""
+        reasons = {one.id: error.reason for one, error in refused}
         for waiting in self.pool.drop([(one.id, error) for one, error in refused]):
-            self._refuse_again(waiting.id)
+            if reasons[waiting.id] not in OF_SIGNATURES:
+                self._refuse_again(waiting.id)
 
     def witnesses(self, *, challenge: bytes, counter: int) -> tuple[Witness, ...]:
         """What this node answers to a challenge."""
@@ -537,7 +542,8 @@ class ChainActor(Actor[ChainMessage]):
     # --- blocks -------------------------------------------------------------------------------------------------------
 
     async def _take_blocks(self, messages: Sequence[TakeBlock]) -> None:
-        outcomes = await self._judge_and_keep([one.block for one in messages])
+        asked = frozenset(one.block.hash for one in messages if not one.eager)
+        outcomes = await self._judge_and_keep([one.block for one in messages], asked)
         for message, outcome in zip(messages, outcomes, strict=True):
             if isinstance(outcome, store.Executed):
                 self._add(outcome)
@@ -591,17 +597,19 @@ class ChainActor(Actor[ChainMessage]):
         else:
             self.answer(message.reply, None)
 
-    async def _judge_and_keep(self, blocks: Sequence[Block]) -> list[store.Executed | LadingError | None]:
-        """Outcome of each, in order: kept; known already (None); or why not. What was kept is durable."""
+    async def _judge_and_keep(
+        self, blocks: Sequence[Block], asked: frozenset[BlockHash] = frozenset()
+    ) -> list[store.Executed | LadingError | None]:
+        """Outcome of each, in order: kept; known already (None); or why not. What was kept is durable. asked: those that we asked for."""
         now_ms = self.now_ms()
-        writes, outcomes, at = await self._storage.read(lambda snapshot: self._judge(snapshot, blocks, now_ms))
+        writes, outcomes, at = await self._storage.read(lambda snapshot: self._judge(snapshot, blocks, now_ms, asked))
         if writes:
             await self._storage.write(writes)
             self._at = at
         return outcomes
 
     def _judge(
-        self, snapshot: Snapshot, blocks: Sequence[Block], now_ms: int
+        self, snapshot: Snapshot, blocks: Sequence[Block], now_ms: int, asked: frozenset[BlockHash]
     ) -> tuple[list[Write], list[store.Executed | LadingError | None], BlockHash | None]:
         """In a pool thread, while the actor waits. Result: what to write, outcomes, where the state stands then."""
         overlay = StorageOverlay(snapshot)
@@ -612,7 +620,7 @@ class ChainActor(Actor[ChainMessage]):
                 outcomes.append(None)
                 continue
             try:
-                executed = self._judge_one(overlay, block, fresh, now_ms)
+                executed = self._judge_one(overlay, block, fresh, now_ms, asked)
             except StoreDamaged:
                 raise
             except (InvalidObject, Undecided, RemoteError) as error:
@@ -622,7 +630,9 @@ class ChainActor(Actor[ChainMessage]):
             outcomes.append(executed)
         return (overlay.writes if fresh else []), outcomes, store.state_at(overlay)
 
-    def _judge_one(self, overlay: StorageOverlay, block: Block, fresh: set[BlockHash], now_ms: int) -> store.Executed:
+    def _judge_one(
+        self, overlay: StorageOverlay, block: Block, fresh: set[BlockHash], now_ms: int, asked: frozenset[BlockHash]
+    ) -> store.Executed:
         header = check_block_form(block)
         if store.state_at(overlay) is None:
             if block.info.height:
@@ -633,9 +643,16 @@ class ChainActor(Actor[ChainMessage]):
         profile = load_profile(Overlay(store.ChainState(overlay)))
         check_arrival(header, network_now_ms=now_ms, drift_ms_max=profile.drift_ms_max)
         same = [name for name in store.blocks_at(overlay, block.info.height) if self._is_twin(overlay, name, block)]
-        if len(same) >= BLOCKS_PER_SLOT_MAX:
+        twins_max = BLOCKS_PER_SLOT_ASKED_MAX if block.hash in asked else BLOCKS_PER_SLOT_MAX
+        if len(same) >= twins_max and not self._is_backed(block.hash):
             raise RemoteError(Reason.FLOOD, "a miner sealed more than twice in one slot", verdict=Verdict.IGNORE)
         return store.execute(overlay, block, chain=self.chain)
+
+    def _is_backed(self, name: BlockHash) -> bool:
+        """More than f members voted for it, so one who keeps its promises did: that many twins there cannot be."""
+        assert self.tree is not None
+        voters = {vote.member for vote in self.tree.votes_for(name)}
+        return len(voters & self.tree.final.committee.members) > self.tree.final.committee.faults
 
     @staticmethod
     def _is_twin(overlay: StorageOverlay, name: BlockHash, block: Block) -> bool:
@@ -699,7 +716,8 @@ class ChainActor(Actor[ChainMessage]):
             if error is not None and error.reason in (Reason.BAD_SIGNATURE, Reason.UNKNOWN_FORMAT, Reason.TOO_LONG, Reason.WRONG_CHAIN):
                 raise RemoteError(error.reason, f"transaction: {error.message}", verdict=Verdict.BAN)
             if error is not None and error.reason not in MAY_BECOME_VALID:
-                self._refuse_again(transaction.id)
+                if error.reason not in OF_SIGNATURES:
+                    self._refuse_again(transaction.id)
                 continue
             try:
                 self.pool.offer(transaction, Origin.INBOUND, message.source)

@@ -9,10 +9,12 @@ from collections.abc import Awaitable, Callable
 import pytest
 import trio
 
+from node.actors import chain as actor
 from node.promises import fresh
 from protocols.codec import encode
 from protocols.errors import LadingError, Reason, Undecided
 from protocols.ledger.block import Block, Header, block_merkle_root, decode_header, sign_seal
+from protocols.ledger.envelope import sign_transaction
 from protocols.ledger.transition import Draft, finish_block, sealed_header
 from protocols.ledger.votes import Checkpoint, Vote, sign_vote
 from protocols.types import AccountId, BlockHash, UnixMillis
@@ -81,11 +83,12 @@ async def finality_goes_on(world: HostileWorld, names: str, *, times: int = 3, w
 class TwinMaker:
     """Makes a seat's node seal two blocks in each of its slots, the second for half of the others, and vote for both."""
 
-    def __init__(self, world: HostileWorld, liar: str, half: str) -> None:
+    def __init__(self, world: HostileWorld, liar: str, half: str, *, more: int = 1) -> None:
         self.made: list[tuple[Block, Block]] = []
         self._world = world
         self._seat = world.seats[liar]
         self._half = [world.seats[name] for name in half]
+        self._more = more
         assert self._seat.node is not None
         self._seat.node.sealer._sealed = self._sealed  # type: ignore[method-assign]
 
@@ -104,7 +107,8 @@ class TwinMaker:
         first, second = of(0), of(1)
         self.made.append((first, second))
         for seat in self._half:
-            self._world.nursery.start_soon(self._give, seat, second)
+            for number in range(1, self._more + 1):
+                self._world.nursery.start_soon(self._give, seat, of(number))
         self._world.nursery.start_soon(self._vote_for_both, first, second)
         return first
 
@@ -149,6 +153,25 @@ def test_leader_and_voter_that_equivocates_splits_nobody_for_long(seed: int) -> 
         assert world.lies
 
     life(seed, story)
+
+
+@pytest.mark.parametrize(("more", "asked_max"), [(2, 64), (6, 64), (6, 2)])
+def test_leader_that_seals_many_blocks_in_one_slot_shuts_nobody_out(more: int, asked_max: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Goal: keeping two blocks of a slot for evidence never means missing the one that counts. Method: a node gets two or six other
+    blocks of each of d's slots before the one that all others get; it asks for that one, or takes it because they voted for it."""
+    monkeypatch.setattr(actor, "BLOCKS_PER_SLOT_ASKED_MAX", asked_max)
+
+    async def story(world: HostileWorld) -> None:
+        world.liars.add(chains.account_of("d"))
+        twins = TwinMaker(world, "d", "a", more=more)
+        await first_final(world)
+        for _ in range(6):
+            await finality_goes_on(world, "bca", times=1)
+        await world.until(lambda: len(twins.made) >= 2, within_s=200, what="twins")
+        await world.submit("b")
+        await world.agree(within_s=300)
+
+    life(31, story)
 
 
 def test_two_nodes_with_one_identity_harm_nobody_else() -> None:
@@ -211,6 +234,29 @@ def test_a_thousand_blocks_of_unknown_parents_fill_nothing() -> None:
         assert kept() == before
 
     life(25, story)
+
+
+def test_transaction_spoiled_by_a_relay_is_taken_from_the_next_one() -> None:
+    """Goal: an id says nothing of signatures, so a bad set of them shuts no transaction out. Method: a peer sends a transaction with a
+    signature of its own besides, another one without any that counts; the true one is still wanted, and taken."""
+
+    async def story(world: HostileWorld) -> None:
+        await first_final(world)
+        chain, peer = world.seats["a"].chain, world.seats["b"].peer
+        for signers in (("ann", "eve"), ("eve",)):
+            good = world.folder()
+            spoiled = sign_transaction(good.content, [chains.key_of(name) for name in signers])
+            assert spoiled.id == good.id
+            await chain.take_items((spoiled,), (), peer)
+            assert good.id not in chain.pool
+            assert chain.lacking((good.id,), ()) == ((good.id,), ())
+            await chain.take_items((good,), (), peer)
+            await world.until(lambda: good.id not in chain.pool, within_s=60, what="the true one in a block")  # noqa: B023
+        await world.agree()
+        folders = {key for key, _ in world.seats["a"].state() if key[1:7] == b"folder"}
+        assert len(folders) == 3
+
+    life(32, story)
 
 
 # --- clocks -------------------------------------------------------------------------------------------------------
