@@ -29,11 +29,13 @@ class Body(Record, frozen=True):
 
 
 def execute(context: Context, transaction: Transaction, body: Body) -> None:
-    """Raises InvalidTransaction(NOT_FOUND | NOT_ELIGIBLE | CONFLICT | …)."""
+    """Raises InvalidTransaction(NOT_FOUND | EXPIRED | NOT_ELIGIBLE | CONFLICT | …)."""
     account = need_sender(context, transaction)
     check_lengths(32, target=body.target)
     check_texts(note=body.note)
     pending = context.load(PENDING, body.target, Pending, "pending transaction")
+    # It lapses by itself, unless so much is due that its turn comes later.
+    check_that(context.time_ms < pending.deadline_ms, "the deadline is over", Reason.EXPIRED)
     check_that(account.id in pending.approvers, "sender is not a named approver", Reason.NOT_ELIGIBLE)
     check_that(account.id not in pending.yes and account.id not in pending.no, "said already", Reason.CONFLICT)
     if body.yes:

@@ -7,13 +7,14 @@ import pytest
 from protocols.codec import decode, encode, replace
 from protocols.crypto import Label, sha256
 from protocols.errors import DecodeError, InvalidBlock, InvalidTransaction, LadingError, Reason, Undecided
+from protocols.ledger import conditions
 from protocols.ledger.block import Block, BlockInfo, Header, block_merkle_root, decode_block, decode_header, sign_seal
 from protocols.ledger.carried import committee_at
 from protocols.ledger.envelope import Transaction, sign_transaction
 from protocols.ledger.finality import BlockPoint, ForkTree
 from protocols.ledger.sealing import is_timely
 from protocols.ledger.terms import load_tip, slot_leader
-from protocols.ledger.transactions import cert_issue, equivocation, folder_update
+from protocols.ledger.transactions import approve, cert_issue, equivocation, folder_update
 from protocols.ledger.transition import carriable_votes, check_transaction, draft_block, next_term
 from protocols.ledger.votes import Vote, breaks_promise, sign_vote, votes_root
 from protocols.limits import BLOCK_BYTES_MAX, BLOCK_TRANSACTIONS_MAX, BLOCK_VOTES_MAX, TX_BYTES_MAX
@@ -430,3 +431,21 @@ def test_vote_signed_for_another_chain_is_not_carried_by_a_block() -> None:
     assert not carriable_votes(here.view, here.header, [foreign], chain=here.chain)
     true = sign_vote(key_of("a", "vote"), here.chain, source, target, account_of("a"))
     assert carriable_votes(here.view, here.header, [true], chain=here.chain) == (true,)
+
+
+def test_approval_after_the_deadline_is_refused_also_when_many_deadlines_are_due(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Goal: a deadline is a deadline, however many conditions wait for their turn. Method: three pending records of one deadline where a
+    block fires one condition; the approvals of those that have not lapsed yet come too late all the same."""
+    monkeypatch.setattr(conditions, "CONDITIONS_PER_BLOCK_MAX", 1)
+    chain = start()
+    owners = owned("ann", "bob", deadline_ms=5000)
+    waiting = [chain.by("ann", "RecordAnchor", chain.anchor("ann", f"r{number}", owners=owners)) for number in range(3)]
+    chain.add(*waiting)
+    chain.add(slot=4)
+    assert {why(chain, chain.by("bob", "Approve", approve.Body(one.id, True, ""))) for one in waiting} == {None}
+    chain.add(slot=6)
+    late = [chain.by("bob", "Approve", approve.Body(one.id, True, "")) for one in waiting]
+    assert {why(chain, one) for one in late} == {Reason.EXPIRED, Reason.NOT_FOUND}
+    while chain.slot < 10:
+        chain.add()
+    assert not list(chain.state.iterate("pending"))
