@@ -229,8 +229,8 @@ def test_leaders_are_spread_evenly(miners: int, limit: float) -> None:
 @pytest.mark.parametrize("seats_count", [1, 3, 5])
 def test_withheld_reveals_give_three_of_ten_at_most_forty_percent(seats_count: int) -> None:
     """Goal: the bias of a draw is bounded as stated: 30 % of candidates get at most 40 % of the first seats. Method: an attacker that
-    seals the last block of a term only when it likes the draw, and leaves it to the next leader otherwise; 4,000 terms. Theory for one
-    seat: V = 0.3·a + 0.7·0.3, a = 0.3 + 0.7·V, so V = 0.380."""
+    seals the last block of a term only when the draw gives it more than going on would (optimal stopping: a share above 0.33), and
+    leaves it to the next leader otherwise; 4,000 terms. Theory for one seat: V = 0.3·a + 0.7·0.3, a = 0.3 + 0.7·V, so V = 0.380."""
     rng, names = random.Random(f"reveals {seats_count}"), ids(10)
     rivals, shares = frozenset(names[2:5]), []
     for term in range(TRIALS):
@@ -241,11 +241,11 @@ def test_withheld_reveals_give_three_of_ten_at_most_forty_percent(seats_count: i
             after = next_seed(seed, [rng.randbytes(32)])
             drawn = draw_order([(name, True) for name in names], after, ())[:seats_count]
             share = len(rivals & set(drawn)) / seats_count
-            if who not in rivals or share > 0.35 or slot > 40:
+            if who not in rivals or share > 0.33 or slot > 40:
                 break
             slot += 1
         shares.append(share)
     mean = sum(shares) / len(shares)
-    assert 0.32 < mean <= 0.40
+    assert 0.31 < mean <= 0.40
     if seats_count == 1:
         assert mean == pytest.approx(0.380, abs=0.025)
