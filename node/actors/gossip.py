@@ -30,7 +30,8 @@ SENDS_MAX = 256
 # Facts that are new together are told together; what reaches the peer by another way meanwhile (a statement with its record) is not
 # fetched a second time.
 TELL_PAUSE_S = 0.15
-TELL_WITHIN_S = 0.6  # while more keeps coming
+TELL_WITHIN_S = 0.6  # while many more keep coming
+TELL_MANY = 8
 TELL_IDS_MAX = 65536
 assert SENDS_MAX > 2 * g.LOAD_IDS_MAX
 
@@ -92,8 +93,8 @@ class GossipEnd:
         while True:
             await self._some_to_tell.wait()
             told_by = trio.current_time() + TELL_WITHIN_S
-            count = -1
-            while count != len(self._to_tell) and trio.current_time() < told_by:
+            count = -TELL_MANY
+            while len(self._to_tell) - count >= TELL_MANY and trio.current_time() < told_by:
                 count = len(self._to_tell)
                 await trio.sleep(TELL_PAUSE_S)
             self._some_to_tell = trio.Event()
