@@ -8,7 +8,7 @@ transport/         port, the libp2p twin and the memory twin
 actors/            storage, membership, peers, session, files, replication …
 services           the tables: who may open which protocol, with limits; which facts are told to whom
 promises       what this node has bound itself to on the chain: one file, synced before a vote or seal leaves
-own sources        what this node is; what `put` reads
+own sources sinks  what this node is; what `put` reads; what `get` writes
 home joining run   the home directory; `lading join`; `lading start`
 founding           `lading init --network`: a further domain in a network
 recovery           what a founder's recovery kit does when no issuer lives, and on a home that stands still

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Protocol, TypeVar
 
 import trio
@@ -35,12 +35,16 @@ INBOX_BYTES_MAX = x.CREDIT_BYTES + FRAME_BYTES_MAX
 HELD_BYTES_MAX = 8 * x.CREDIT_BYTES
 # Of one served stream, read for the peer: 128 requests at once would hold 128 MiB for a peer that takes nothing.
 LENT_BYTES_MAX = 16 * 1024 * 1024
+# Fetched chunks handed on together: opened and written in one trip to a thread, 2 MiB of memory for it.
+DELIVERED_CHUNKS_MAX = 8
 CANCEL_PATIENCE_S = 2.0
 # A stream on which no frame at all leaves for so long belongs to a peer that does not read.
 SEND_PATIENCE_S = 30.0
 ANSWER_PATIENCE_S = 30.0
 
 Chunks = tuple[tuple[int, bytes | None], ...]
+Deliver = Callable[[Sequence[tuple[int, bytes]]], Awaitable[None]]
+"""Takes chunks of a sequence, by index, each hashed before; as many as have come meanwhile, at most DELIVERED_CHUNKS_MAX."""
 _RequestMachine = x.PlaceAsker | x.FetchAsker | x.PlaceServer | x.FetchServer
 
 
@@ -176,14 +180,20 @@ async def _drive(
     inbox: _Inbox,
     perform: Callable[[Effect], Awaitable[object | None]],
     clock: Clock,
+    settle: Callable[[], Awaitable[object | None]] | None = None,
 ) -> None:
-    """Steps a request's machine until it has ended, performing its effects in order. effects: those of its first step."""
+    """Steps a request's machine until it has ended, performing its effects in order. effects: those of its first step.
+    settle: called when nothing more is here, for effects whose work ``perform`` gathers; its result is an event, None: nothing was."""
     events: deque[object] = deque()
     while True:
         for effect in effects:
             answer = await perform(effect)
             if answer is not None:
                 events.append(answer)
+        if settle is not None and (machine.ended or not (events or inbox.has_some)):
+            settled = await settle()
+            if settled is not None:
+                events.append(settled)
         if machine.ended:
             return
         if not events:
@@ -233,25 +243,32 @@ class ExchangeClient:
         make: Callable[[int], x.PlaceAsker | x.FetchAsker],
         perform_local: Callable[[Effect], Awaitable[object | None]],
         chunk_count: int,
+        settle_local: Callable[[], Awaitable[object | None]] | None = None,
     ) -> x.Finished:
         async with self._slots:
             outcome: list[x.Finished | x.Failed] = []
             own_error: LadingError | None = None
 
             async def perform(effect: Effect) -> object | None:
-                nonlocal own_error
                 match effect:
                     case Send(message):
                         await self._writer.send(message)
                     case x.Finished() | x.Failed():
                         outcome.append(effect)
                     case _:
-                        try:
-                            return await perform_local(effect)
-                        except LadingError as error:
-                            own_error = error
-                            raise
+                        return await on_our_side(perform_local(effect))
                 return None
+
+            async def on_our_side(work: Awaitable[object | None]) -> object | None:
+                nonlocal own_error
+                try:
+                    return await work
+                except LadingError as error:
+                    own_error = error
+                    raise
+
+            async def settle() -> object | None:
+                return None if settle_local is None else await on_our_side(settle_local())
 
             number, inbox = 0, _Inbox(self._held)
             life = trio.move_on_after(x.request_life_s(chunk_count))
@@ -263,7 +280,7 @@ class ExchangeClient:
                     first, *rest = machine.step(x.Start(), self._clock.monotonic())
                     await perform(first)
                 with life:
-                    await _drive(machine, tuple(rest), inbox, perform, self._clock)
+                    await _drive(machine, tuple(rest), inbox, perform, self._clock, settle)
             except trio.EndOfChannel:
                 raise StreamBroken(f"exchange with this peer broke: {self.broken}") from None
             except RemoteError as error:
@@ -316,16 +333,25 @@ class ExchangeClient:
         assert end.answer is not None
         return end.answer, end.sent_bytes
 
-    async def fetch(self, root: bytes, names: Mapping[int, bytes], deliver: Callable[[int, bytes], Awaitable[None]]) -> tuple[int, ...]:
+    async def fetch(self, root: bytes, names: Mapping[int, bytes], deliver: Deliver) -> tuple[int, ...]:
         """Brings chunks of a sequence; each has been hashed. Result: indexes that the holder does not have."""
+        gathered: list[tuple[int, bytes]] = []
+
+        async def settle() -> object | None:
+            if not gathered:
+                return None
+            chunks = tuple(gathered)
+            gathered.clear()
+            await deliver(chunks)
+            return x.Consumed(sum(len(data) for _, data in chunks), len(chunks))
 
         async def local(effect: Effect) -> object | None:
             if isinstance(effect, x.Deliver):
-                await deliver(effect.index, effect.data)
-                return x.Consumed(len(effect.data))
+                gathered.append((effect.index, effect.data))
+                return await settle() if len(gathered) >= DELIVERED_CHUNKS_MAX else None
             return None
 
-        return (await self._request(lambda number: x.FetchAsker(number, root, names), local, len(names))).missing
+        return (await self._request(lambda number: x.FetchAsker(number, root, names), local, len(names), settle)).missing
 
     async def _ask(self, make: Callable[[int], object]) -> object:
         """One question, one answer."""

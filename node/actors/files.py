@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import logging
-import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -14,7 +12,6 @@ import trio
 from protocols.codec import encode
 from protocols.crypto import FORMAT, SUITE
 from protocols.errors import InvalidObject, LadingError, Partial, Reason, Refused, RemoteError, UsageError, Verdict
-from protocols.files.entries import EntryVerifier
 from protocols.files.hashid import cid_text
 from protocols.files.manifest import Manifest, PlannedChunk, open_manifest
 from protocols.files.objects import (
@@ -42,7 +39,9 @@ from ..clock import Clock
 from ..entropy import Entropy
 from ..offload import Offload
 from ..own import MemberKeys, OwnKeys
+from ..sinks import FileSink, InlineSink, Sink
 from ..transport.port import StreamBroken
+from .exchange import DELIVERED_CHUNKS_MAX, Deliver
 from .facts import FactsAccepted, FactsHandle
 from .holdings import HeldSequence, Holdings
 from .knowledge import Knowledge, RecordFacts
@@ -60,8 +59,6 @@ FETCH_ROUNDS = 3
 # A get without --timeout waits so long, since the last chunk, for holders that are away: a restart takes seconds, a reboot half a minute.
 GET_PATIENCE_S = 30.0
 REMOVE_PATIENCE_S = 10.0
-RESUME_SUFFIX = ".resume"
-PART_SUFFIX = ".part"
 
 
 def _silent(_: Mapping[str, object]) -> None:
@@ -352,8 +349,8 @@ class Files:
         names = await self._manifest_names(facts, statement, patience)
         chunks: dict[int, bytes] = {}
 
-        async def deliver(index: int, data: bytes) -> None:
-            chunks[index] = data
+        async def deliver(found: Sequence[tuple[int, bytes]]) -> None:
+            chunks.update(found)
 
         await self.fetch_sequence(facts, SequenceRoot(sequence_root(names)), dict(enumerate(names)), deliver, set(), patience)
         ordered = [chunks[index] for index in range(len(names))]
@@ -401,7 +398,7 @@ class Files:
         facts: RecordFacts,
         root: SequenceRoot,
         names: Mapping[int, bytes],
-        deliver: Callable[[int, bytes], Awaitable[None]],
+        deliver: Deliver,
         sources: set[PeerId],
         patience: _Patience | None = None,
     ) -> None:
@@ -409,16 +406,18 @@ class Files:
         patience: for holders that are away; without it only FETCH_ROUNDS are made.
         Raises LadingError(UNREACHABLE) naming what is missing."""
         left = dict(names)
-        local = await self._holdings.bodies([ChunkName(left[index]) for index in sorted(left)])
-        for index, data in zip(sorted(left), local, strict=True):
-            if data is not None:
-                await deliver(index, data)
-                del left[index]
+        bodies = await self._holdings.bodies([ChunkName(left[index]) for index in sorted(left)])
+        local = [(index, data) for index, data in zip(sorted(left), bodies, strict=True) if data is not None]
+        for start in range(0, len(local), DELIVERED_CHUNKS_MAX):
+            await deliver(local[start : start + DELIVERED_CHUNKS_MAX])
+        for index, _ in local:
+            del left[index]
         last: LadingError | None = None
 
-        async def take(index: int, data: bytes) -> None:
-            await deliver(index, data)
-            left.pop(index, None)
+        async def take(found: Sequence[tuple[int, bytes]]) -> None:
+            await deliver(found)
+            for index, _ in found:
+                left.pop(index, None)
             if patience is not None:
                 patience.note_progress()
 
@@ -476,11 +475,11 @@ class Files:
         if inline is not None:
             if len(files) != 1:
                 raise UsageError(f"{len(files)} files cannot go to one output", hint="name one with --entry")
-            sink: _Sink = _InlineSink(manifest, files[0], inline, self._offload)
+            sink: Sink = InlineSink(manifest, files[0], inline, self._offload)
         else:
             assert output is not None or directory is not None
             target = self._target(manifest, wanted, files, statement, output, directory)
-            sink = _FileSink(manifest, wanted, target, self._offload)
+            sink = FileSink(manifest, wanted, target, self._offload)
         await sink.open()
         done = 0
         total = sum(manifest.entries[index].size for index in files)
@@ -494,17 +493,17 @@ class Files:
             async with slots:
                 planned = {chunk.chunk_index: chunk for chunk in sequences[index]}
 
-                async def deliver(chunk_index: int, data: bytes) -> None:
+                async def deliver(found: Sequence[tuple[int, bytes]]) -> None:
                     nonlocal done
-                    chunk = planned[chunk_index]
-                    done += await sink.take(chunk, data)
+                    chunks = [(planned.pop(chunk_index), data) for chunk_index, data in found]
+                    done += await sink.take(chunks, is_last=not planned)
                     progress({"phase": "fetching", "bytes": done, "bytes_total": total, "sequences_total": len(roots)})
                     if keep:
-                        await self._holdings.keep_chunks(statement.hash_id[:16], self._now() + OFFER_LIFETIME_S, [(chunk.name, data)])
+                        bodies = [(chunk.name, data) for chunk, data in chunks]
+                        await self._holdings.keep_chunks(statement.hash_id[:16], self._now() + OFFER_LIFETIME_S, bodies)
 
                 names = {chunk_index: chunk.name for chunk_index, chunk in planned.items()}
                 await self.fetch_sequence(facts, SequenceRoot(roots[index - 1]), names, deliver, sources, patience)
-                await sink.sequence_done(index)
 
         try:
             slots = trio.CapacityLimiter(1 if inline is not None else SEQUENCES_FETCHING_MAX)
@@ -786,227 +785,6 @@ def _sequence(index: int, sequence: SequenceDescriptor, path: tuple[bytes, ...])
     return HeldSequence(index, sequence.root, names, sequence.sizes, path)
 
 
-class _Sink:
-    """Where opened bytes go."""
-
-    async def open(self) -> None: ...
-
-    def has(self, sequence_index: int) -> bool:
-        """Already there from an earlier, interrupted get."""
-        return False
-
-    async def take(self, chunk: PlannedChunk, sealed: bytes) -> int:
-        """Opens a chunk that was hashed just now. Result: its plain bytes."""
-        raise NotImplementedError
-
-    async def sequence_done(self, sequence_index: int) -> None: ...
-
-    async def finish(self) -> str:
-        raise NotImplementedError
-
-    def abort(self) -> None: ...
-
-
-class _InlineSink(_Sink):
-    """One entry's bytes, in order, to whoever called."""
-
-    def __init__(self, manifest: Manifest, entry_index: int, output: Callable[[bytes], Awaitable[None]], offload: Offload) -> None:
-        self._manifest = manifest
-        self._offload = offload
-        self._entry = entry_index
-        self._output = output
-        self._verifier = EntryVerifier(manifest.entries[entry_index])
-        self._waiting: dict[int, bytes] = {}
-        self._at = 0
-
-    async def open(self) -> None:
-        inline = self._manifest.inline_of(self._entry)
-        if inline:
-            await self._take(0, inline)
-
-    async def take(self, chunk: PlannedChunk, sealed: bytes) -> int:
-        plain = await self._offload.run(_open_hashed, chunk, sealed)
-        for part in chunk.slices:
-            if part.entry_index == self._entry:
-                self._waiting[part.entry_offset] = bytes(plain[part.chunk_offset : part.chunk_offset + part.length])
-        while self._at in self._waiting:
-            await self._take(self._at, self._waiting.pop(self._at))
-        return len(plain)
-
-    async def _take(self, offset: int, data: bytes) -> None:
-        self._verifier.add(offset, data)
-        self._at = offset + len(data)
-        await self._output(data)
-
-    async def finish(self) -> str:
-        self._verifier.finish()
-        return "-"
-
-
-class _FileSink(_Sink):
-    """Files under a name that says they are not whole yet; renamed when every digest is right."""
-
-    def __init__(self, manifest: Manifest, wanted: Sequence[int], target: Path, offload: Offload) -> None:
-        self._manifest = manifest
-        self._target = target
-        self._offload = offload
-        self._wanted = wanted
-        self._is_folder = not (len(wanted) == 1 and manifest.entries[wanted[0]].kind == "file")
-        self._part = target.with_name(target.name + PART_SUFFIX)
-        self._resume = target.with_name(target.name + RESUME_SUFFIX)
-        self._verifiers = {index: EntryVerifier(manifest.entries[index]) for index in wanted if manifest.entries[index].kind == "file"}
-        self._done: set[int] = set()
-        self._resume_lock = trio.Lock()
-        """Sequences end side by side, and the file that says so is replaced by one at a time."""
-
-    def _place(self, entry_index: int) -> Path:
-        return self._part / self._manifest.entries[entry_index].path if self._is_folder else self._part
-
-    async def open(self) -> None:
-        await self._offload.run(self._open)
-
-    def _open(self) -> None:
-        try:
-            self._target.parent.mkdir(parents=True, exist_ok=True)
-            if self._target.exists() and (self._target.is_dir() != self._is_folder or (self._is_folder and any(self._target.iterdir()))):
-                raise UsageError(f"{self._target} is in the way", hint="choose another -o PATH")
-            resumed = self._read_resume()
-            if self._is_folder:
-                self._part.mkdir(exist_ok=True)
-            for index in self._wanted:
-                entry = self._manifest.entries[index]
-                place = self._place(index)
-                if self._is_folder:
-                    place.parent.mkdir(parents=True, exist_ok=True)
-                if entry.kind == "folder":
-                    place.mkdir(exist_ok=True)
-                elif entry.kind == "file":
-                    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | (0 if resumed else os.O_TRUNC)
-                    descriptor = os.open(place, flags, 0o777 if entry.executable else 0o666)
-                    try:
-                        os.ftruncate(descriptor, entry.size)
-                        inline = self._manifest.inline_of(index)
-                        if inline:
-                            self._pwrite(descriptor, inline, 0)
-                            self._verifiers[index].add(0, inline)
-                    finally:
-                        os.close(descriptor)
-            if resumed:
-                self._recheck(resumed)
-            self._write_resume()
-        except OSError as error:
-            raise _disk_error(error, self._target) from error
-
-    def _pwrite(self, descriptor: int, data: bytes | memoryview, offset: int) -> None:
-        view = memoryview(data)
-        while view:
-            written = os.pwrite(descriptor, view, offset)
-            view = view[written:]
-            offset += written
-
-    def _read_resume(self) -> set[int]:
-        try:
-            lines = self._resume.read_text().split()
-        except FileNotFoundError:
-            return set()
-        if not lines or lines[0] != self._manifest.statement.chunks_root.hex() or not self._part.exists():
-            return set()
-        return {int(line) for line in lines[1:] if line.isdigit()}
-
-    def _write_resume(self) -> None:
-        text = "\n".join([self._manifest.statement.chunks_root.hex(), *map(str, sorted(self._done))]) + "\n"
-        temporary = self._resume.with_name(self._resume.name + "~")
-        try:
-            temporary.write_text(text)
-            temporary.replace(self._resume)
-        except OSError as error:
-            raise _disk_error(error, self._target) from error
-
-    def _recheck(self, claimed: set[int]) -> None:
-        """What an earlier get left behind is believed only after every block of it was hashed again."""
-        parts: dict[int, list[PlannedChunk]] = {}
-        for chunk in self._manifest.plan():
-            if chunk.sequence_index in claimed:
-                parts.setdefault(chunk.sequence_index, []).append(chunk)
-        for index, chunks in sorted(parts.items()):
-            try:
-                for chunk in chunks:
-                    for part in chunk.slices:
-                        if part.entry_index not in self._verifiers:
-                            continue
-                        descriptor = os.open(self._place(part.entry_index), os.O_RDONLY | os.O_NOFOLLOW)
-                        try:
-                            data = os.pread(descriptor, part.length, part.entry_offset)
-                        finally:
-                            os.close(descriptor)
-                        self._verifiers[part.entry_index].add(part.entry_offset, data)
-            except (InvalidObject, OSError):
-                continue
-            self._done.add(index)
-
-    def has(self, sequence_index: int) -> bool:
-        return sequence_index in self._done
-
-    async def take(self, chunk: PlannedChunk, sealed: bytes) -> int:
-        return await self._offload.run(self._take, chunk, sealed)
-
-    def _take(self, chunk: PlannedChunk, sealed: bytes) -> int:
-        view = memoryview(_open_hashed(chunk, sealed))
-        for part in chunk.slices:
-            verifier = self._verifiers.get(part.entry_index)
-            if verifier is None:
-                continue
-            data = view[part.chunk_offset : part.chunk_offset + part.length]
-            verifier.add(part.entry_offset, data)
-            try:
-                descriptor = os.open(self._place(part.entry_index), os.O_WRONLY | os.O_NOFOLLOW)
-                try:
-                    self._pwrite(descriptor, data, part.entry_offset)
-                finally:
-                    os.close(descriptor)
-            except OSError as error:
-                raise _disk_error(error, self._target) from error
-        return len(view)
-
-    async def sequence_done(self, sequence_index: int) -> None:
-        async with self._resume_lock:
-            self._done.add(sequence_index)
-            await self._offload.run(self._write_resume)
-
-    async def finish(self) -> str:
-        await self._offload.run(self._finish)
-        return str(self._target)
-
-    def _finish(self) -> None:
-        for verifier in self._verifiers.values():
-            verifier.finish()
-        try:
-            # Links last: while they are not there, nothing that is written can be led outside by one.
-            for index in self._wanted:
-                entry = self._manifest.entries[index]
-                place = self._place(index)
-                if entry.kind == "file":
-                    with place.open("rb+") as file:
-                        os.fsync(file.fileno())
-                    modified = self._manifest.attributes[index].modified_ns
-                    if modified is not None:
-                        os.utime(place, ns=(modified, modified))
-                elif entry.kind == "symlink":
-                    place.unlink(missing_ok=True)
-                    place.symlink_to(entry.target)
-            if self._is_folder and self._target.is_dir():
-                self._target.rmdir()
-            self._part.replace(self._target)
-            descriptor = os.open(self._target.parent, os.O_RDONLY)
-            try:
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
-            self._resume.unlink(missing_ok=True)
-        except OSError as error:
-            raise _disk_error(error, self._target) from error
-
-
 def _plan(manifest: Manifest, files: frozenset[int]) -> dict[int, list[PlannedChunk]]:
     """The chunks that hold something of these entries, by sequence."""
     sequences: dict[int, list[PlannedChunk]] = {}
@@ -1014,15 +792,3 @@ def _plan(manifest: Manifest, files: frozenset[int]) -> dict[int, list[PlannedCh
         if files.intersection(part.entry_index for part in planned.slices):
             sequences.setdefault(planned.sequence_index, []).append(planned)
     return sequences
-
-
-def _open_hashed(chunk: PlannedChunk, sealed: bytes) -> bytes | memoryview:
-    return chunk.open(sealed, hashed=True)
-
-
-def _disk_error(error: OSError, target: Path) -> LadingError:
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return LadingError(
-            Reason.STORE_FULL, f"{target}: no space left on that disk", hint="what was fetched is kept: free space and get again"
-        )
-    return LadingError(Reason.FAILED, f"{target}: {error.strerror}")

@@ -49,7 +49,7 @@ from ..entropy import Entropy
 from ..own import OwnKeys
 from ..transport.port import StreamBroken
 from .bundles import Bundles, Given
-from .exchange import Chunks, Loader
+from .exchange import Chunks, Deliver, Loader
 from .facts import FactsAccepted, FactsHandle
 from .holdings import HeldSequence, Holdings
 from .knowledge import Knowledge, RecordFacts, Verdict
@@ -77,9 +77,7 @@ KINDS_ABOUT_NODES = frozenset({FactKind.ANNOUNCEMENT, FactKind.REVOCATION, FactK
 Progress = Callable[[Mapping[str, object]], None]
 
 
-FetchSequence = Callable[
-    [RecordFacts, SequenceRoot, Mapping[int, bytes], Callable[[int, bytes], Awaitable[None]], set[PeerId]], Awaitable[None]
-]
+FetchSequence = Callable[[RecordFacts, SequenceRoot, Mapping[int, bytes], Deliver, set[PeerId]], Awaitable[None]]
 
 
 Holders = Mapping[SequenceRoot, frozenset[PeerId]]
@@ -754,8 +752,8 @@ class Replication:
             bodies = await self._holdings.bodies(sequence.names)
             wanted = {index: sequence.names[index] for index, body in enumerate(bodies) if body is None}
 
-            async def deliver(index: int, data: bytes, names: Mapping[int, ChunkName] = wanted) -> None:
-                await self._holdings.put_back([(names[index], data)])
+            async def deliver(found: Sequence[tuple[int, bytes]], names: Mapping[int, ChunkName] = wanted) -> None:
+                await self._holdings.put_back([(names[index], data) for index, data in found])
 
             try:
                 await self._fetch(facts, SequenceRoot(root), wanted, deliver, set())

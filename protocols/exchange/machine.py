@@ -14,13 +14,22 @@ from typing import ClassVar
 from ..crypto import sha256
 from ..effects import Effect, Send
 from ..errors import Reason, RemoteError, Verdict
-from ..limits import CHUNKS_PER_SEQUENCE_MAX, FRAME_BYTES_MAX, MANIFEST_CHUNKS_MAX, RECEIPT_ITEMS_MAX, SEALED_CHUNK_BYTES_MAX
+from ..limits import (
+    CHUNKS_PER_SEQUENCE,
+    CHUNKS_PER_SEQUENCE_MAX,
+    FRAME_BYTES_MAX,
+    MANIFEST_CHUNKS_MAX,
+    RECEIPT_ITEMS_MAX,
+    SEALED_CHUNK_BYTES_MAX,
+)
 from ..machine import Machine, Outcome, Row
 from ..signed import Signed
 from .messages import Audit, Bundle, BundledRecord, Cancel, Chunk, Confirm, Credit, Describe, Done, Fetch, Need, Place, Placed, Refused
 
 REQUESTS_OPEN_MAX = 64  # of one peer at once on one stream; more are refused with FLOOD
 CREDIT_BYTES = 4 * 1024 * 1024  # one sequence of 16 chunks: two in flight hide the commit of one
+# A sequence of 16 chunks with their tags, which then comes without any credit on the way back.
+FETCH_CREDIT_BYTES = CHUNKS_PER_SEQUENCE * SEALED_CHUNK_BYTES_MAX
 SEQUENCES_MAX = 1 << 32  # of one record
 SEQUENCE_CHUNKS_MAX = max(CHUNKS_PER_SEQUENCE_MAX, MANIFEST_CHUNKS_MAX)  # sequence 0 is the manifest
 SMALL_BYTES_MAX = 256 * 1024  # goes in a bundle, unasked: one round trip less is worth no more than this in vain
@@ -80,9 +89,10 @@ class Loaded:
 
 @dataclass(frozen=True, slots=True)
 class Consumed:
-    """The asking side has used up so many bytes: more credit may be given."""
+    """The asking side has used up so many bytes, of so many chunks: more credit may be given."""
 
     bytes: int
+    chunks: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -489,7 +499,7 @@ class FetchAsker(_Request):
         (S.ENDED, Abandon): ("ignore", _ENDED),
     }
 
-    def __init__(self, request: int, root: bytes, names: Mapping[int, bytes], *, credit: int = CREDIT_BYTES) -> None:
+    def __init__(self, request: int, root: bytes, names: Mapping[int, bytes], *, credit: int = FETCH_CREDIT_BYTES) -> None:
         """names: chunk index -> name, of the chunks wanted. credit: sealed bytes on the way or unread here, at least one chunk."""
         assert credit >= SEALED_CHUNK_BYTES_MAX
         super().__init__(request)
@@ -521,9 +531,11 @@ class FetchAsker(_Request):
 
     def consumed(self, event: Consumed, now_s: float) -> Outcome:
         self._progress_at = now_s
-        self._unread = max(0, self._unread - 1)
+        self._unread = max(0, self._unread - event.chunks)
         self._owed += event.bytes
-        if not self._left or self._owed < self._give_at:
+        # What is left fits the credit that the holder has already: more would only be a frame more.
+        is_enough = self._credit >= len(self._left) * SEALED_CHUNK_BYTES_MAX
+        if is_enough or self._owed < self._give_at:
             return S.MOVING, ()
         owed, self._owed = self._owed, 0
         self._credit += owed

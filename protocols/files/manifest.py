@@ -28,7 +28,7 @@ from .manifest_format import (
 )
 from .objects import Statement, check_commitment, check_statement, check_that
 from .padding import padded_bytes, sealed_bytes
-from .seal import check_chunk_name, open_chunk
+from .seal import check_chunk_name, open_chunk, open_full_chunk_into
 from .sequences import MANIFEST_SEQUENCE, check_sequence, chunks_root, sequence_root
 
 
@@ -70,6 +70,12 @@ class PlannedChunk:
     def open(self, sealed: bytes | memoryview, *, hashed: bool = False) -> bytes | memoryview:
         """Content without padding. hashed: the name was just compared. Raises InvalidObject(WRONG_NAME | BAD_TAG | INTEGRITY)."""
         return open_chunk(self.name, self.key, sealed, self.content_bytes, hashed=hashed)
+
+    def open_into(self, sealed: bytes | memoryview, out: memoryview) -> None:
+        """Content of a full chunk, whose name was just compared, into ``out`` of BLOCK_BYTES. Raises InvalidObject(BAD_TAG | INTEGRITY);
+        ``out`` has nothing to be used then."""
+        assert self.content_bytes == BLOCK_BYTES == len(out)
+        open_full_chunk_into(self.key, sealed, out)
 
     def __repr__(self) -> str:
         return f"PlannedChunk({self.sequence_index}/{self.chunk_index}, {self.name.hex()[:8]}, {len(self.slices)} slices)"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..crypto import SUITE, aead_open, aead_seal, sha256
+from ..crypto import SUITE, aead_open, aead_open_into, aead_seal, sha256
 from ..errors import InvalidObject, Reason
 from ..limits import AEAD_TAG_BYTES, BLOCK_BYTES, SEALED_CHUNK_BYTES_MAX
 from ..types import ChunkName
@@ -64,3 +64,13 @@ def open_chunk(
     if plain.count(0, content_bytes) != len(plain) - content_bytes:
         raise InvalidObject(Reason.INTEGRITY, "padding is not zero")
     return memoryview(plain)[:content_bytes]
+
+
+def open_full_chunk_into(key: bytes, sealed: bytes | memoryview, out: memoryview) -> None:
+    """Content of a sealed chunk of the largest size, whose name the caller has just compared, into ``out`` of BLOCK_BYTES.
+
+    Raises InvalidObject(BAD_TAG | INTEGRITY); ``out`` has nothing to be used then.
+    """
+    if len(sealed) != SEALED_CHUNK_BYTES_MAX:
+        raise InvalidObject(Reason.INTEGRITY, f"{len(sealed)} sealed bytes, a full chunk of {SEALED_CHUNK_BYTES_MAX} wanted")
+    aead_open_into(key, sealed, out)
