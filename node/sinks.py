@@ -20,8 +20,8 @@ RESUME_SUFFIX = ".resume"
 # From here on a file is written past the page cache: its pages would be used once and push others out, and finding memory for them
 # took 40 % of the reader's processor at 512 MiB. Smaller ones are likely to be read next.
 DIRECT_BYTES_MIN = 16 * 1024 * 1024
-# Written at once: eight blocks, as many as come together.
-ROOM_BYTES = 8 * BLOCK_BYTES
+# Written at once: as many blocks as come together.
+ROOM_BYTES = 4 * BLOCK_BYTES
 
 Taken = Sequence[tuple[PlannedChunk, bytes]]
 """Chunks of one sequence with their sealed bytes, which were hashed just now."""

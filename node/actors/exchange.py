@@ -35,8 +35,9 @@ INBOX_BYTES_MAX = x.CREDIT_BYTES + FRAME_BYTES_MAX
 HELD_BYTES_MAX = 8 * x.CREDIT_BYTES
 # Of one served stream, read for the peer: 128 requests at once would hold 128 MiB for a peer that takes nothing.
 LENT_BYTES_MAX = 16 * 1024 * 1024
-# Fetched chunks handed on together: opened and written in one trip to a thread, 2 MiB of memory for it.
-DELIVERED_CHUNKS_MAX = 8
+# Fetched chunks handed on together: opened and written in one trip to a thread. With more, a slow reader would give no credit for so
+# long that the holder gives it up.
+DELIVERED_CHUNKS_MAX = 4
 CANCEL_PATIENCE_S = 2.0
 # A stream on which no frame at all leaves for so long belongs to a peer that does not read.
 SEND_PATIENCE_S = 30.0
@@ -81,6 +82,7 @@ class _Inbox:
         self._sender, self._receiver = trio.open_memory_channel[tuple[object, int]](messages_max)
         self.held = held
         self._bytes = 0
+        self._count = 0
 
     def put(self, message: object, frame_bytes: int, now_s: float) -> None:
         """From the peer. Raises RemoteError(FLOOD) beyond the bounds."""
@@ -91,6 +93,7 @@ class _Inbox:
         except trio.WouldBlock:
             raise RemoteError(Reason.FLOOD, "more messages than the credit allows") from None
         self._bytes += frame_bytes
+        self._count += 1
         self.held.rise(frame_bytes)
         if isinstance(message, m.Chunk):
             self.held.moved_at = now_s
@@ -98,10 +101,12 @@ class _Inbox:
     async def put_own(self, event: object) -> None:
         """From our own side; waits for room."""
         await self._sender.send((event, 0))
+        self._count += 1
 
     async def take(self) -> object:
         """Raises trio.EndOfChannel when the stream is over."""
         message, frame_bytes = await self._receiver.receive()
+        self._count -= 1
         self._bytes -= frame_bytes
         self.held.sink(frame_bytes)
         return message
@@ -109,7 +114,7 @@ class _Inbox:
     @property
     def has_some(self) -> bool:
         """Something is here already."""
-        return self._receiver.statistics().current_buffer_used > 0
+        return self._count > 0
 
     def end(self) -> None:
         """No more will come; what is here can still be taken."""

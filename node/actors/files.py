@@ -496,7 +496,8 @@ class Files:
                 async def deliver(found: Sequence[tuple[int, bytes]]) -> None:
                     nonlocal done
                     chunks = [(planned.pop(chunk_index), data) for chunk_index, data in found]
-                    done += await sink.take(chunks, is_last=not planned)
+                    opened = await sink.take(chunks, is_last=not planned)
+                    done += opened  # in a line of its own: others add while this waits
                     progress({"phase": "fetching", "bytes": done, "bytes_total": total, "sequences_total": len(roots)})
                     if keep:
                         bodies = [(chunk.name, data) for chunk, data in chunks]

@@ -34,7 +34,7 @@ SEQUENCES_MAX = 1 << 32  # of one record
 SEQUENCE_CHUNKS_MAX = max(CHUNKS_PER_SEQUENCE_MAX, MANIFEST_CHUNKS_MAX)  # sequence 0 is the manifest
 SMALL_BYTES_MAX = 256 * 1024  # goes in a bundle, unasked: one round trip less is worth no more than this in vain
 BUNDLE_BYTES_MAX = FRAME_BYTES_MAX - 1024  # one frame
-LOAD_CHUNKS_MAX = 4  # read from disk at once for one request, whatever credit the peer gives: 1 MiB of memory
+LOAD_CHUNKS_MAX = 8  # read from disk at once for one request, whatever credit the peer gives: 2 MiB of memory
 PLACE_PATIENCE_S = 30.0  # a request without any progress is given up, so that a stalling peer is replaced
 FETCH_PATIENCE_S = 10.0
 # Chunks of others on the same stream excuse a request that waits, no longer than this: 64 chunks, 16 MiB, at 0.5 Mbit/s.

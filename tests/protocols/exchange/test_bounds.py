@@ -27,10 +27,10 @@ def test_boundless_credit_does_not_make_us_read_everything_at_once() -> None:
     effects = asker.step(m.Need(1, tuple(range(40)), 2**62), 0.0)
     assert [len(effect.indexes) for effect in effects if isinstance(effect, x.Load)] == [x.LOAD_CHUNKS_MAX]
     assert asker.step(m.Credit(1, 2**62), 0.0) == ()
-    (*sends, more) = asker.step(x.Loaded(tuple((index, BODIES[index]) for index in range(4))), 0.0)
-    assert len(sends) == 4
+    (*sends, more) = asker.step(x.Loaded(tuple((index, BODIES[index]) for index in range(x.LOAD_CHUNKS_MAX))), 0.0)
+    assert len(sends) == x.LOAD_CHUNKS_MAX
     assert isinstance(more, x.Load)
-    assert more.indexes == (4, 5, 6, 7)
+    assert more.indexes == tuple(range(x.LOAD_CHUNKS_MAX, 2 * x.LOAD_CHUNKS_MAX))
 
 
 def test_peer_beyond_its_credit_is_a_flood() -> None:
