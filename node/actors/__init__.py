@@ -4,7 +4,7 @@ storage       one writer per environment; many transactions to a commit
 facts         every signed fact this node knows: validated, committed, then spoken of
 knowledge     what the facts say, indexed (no task of its own: the facts actor's state)
 exchange      both sides of `/lading/exchange/1` over a stream
-bundles       small records on their way to other nodes, many in one question
+bundles       small and medium records on their way to other nodes, many in one question
 gossip        one end of `/lading/gossip/1` over a stream
 scope         what gossip tells and takes, by the peer's standing
 session       one connection's life: auth, then its streams

@@ -1,4 +1,4 @@
-"""Small records on their way to other nodes: what waits for the same node goes in one bundle.
+"""Small and medium records on their way to other nodes: what waits for the same node goes in one bundle.
 
 A record alone would cost its holder a request, two commits, a signature and an answer; hundreds in bundles share them. Nothing waits
 for company: a bundle leaves as soon as fewer than BUNDLES_AT_ONCE are on the way, with whatever has come meanwhile.
@@ -13,7 +13,7 @@ import trio
 
 from protocols.errors import LadingError
 from protocols.exchange import messages as m
-from protocols.exchange.machine import BUNDLE_BYTES_MAX, bundled_bytes
+from protocols.exchange.machine import BEHIND_BYTES_MAX, BUNDLE_BYTES_MAX, behind_bytes, bundled_bytes
 from protocols.limits import RECEIPT_ITEMS_MAX
 from protocols.types import PeerId
 
@@ -28,11 +28,12 @@ SendBundle = Callable[[PeerId, tuple[m.BundledRecord, ...]], Awaitable[Sequence[
 class Given:
     """One record on its way to one node."""
 
-    __slots__ = ("_error", "_is_over", "bytes", "is_wanted", "record")
+    __slots__ = ("_error", "_is_over", "behind_bytes", "bytes", "is_wanted", "record")
 
     def __init__(self, record: m.BundledRecord) -> None:
         self.record = record
         self.bytes = bundled_bytes(record)
+        self.behind_bytes = behind_bytes(record)
         self.is_wanted = True
         self._is_over = trio.Event()
         self._error: LadingError | None = None
@@ -103,14 +104,15 @@ class Bundles:
     def _next_batch(self, peer: PeerId) -> list[Given]:
         queue = self._waiting[peer]
         batch: list[Given] = []
-        size = sequences = 0
+        size = behind = sequences = 0
         while queue:
             if not queue[0].is_wanted:
                 queue.popleft()
                 continue
             size += queue[0].bytes
+            behind += queue[0].behind_bytes
             sequences += len(queue[0].record.sequences)
-            if batch and (size > BUNDLE_BYTES_MAX or sequences > RECEIPT_ITEMS_MAX):
+            if batch and (size > BUNDLE_BYTES_MAX or behind > BEHIND_BYTES_MAX or sequences > RECEIPT_ITEMS_MAX):
                 break
             batch.append(queue.popleft())
         return batch

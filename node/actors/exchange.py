@@ -46,7 +46,8 @@ ANSWER_PATIENCE_S = 30.0
 Chunks = tuple[tuple[int, bytes | None], ...]
 Deliver = Callable[[Sequence[tuple[int, bytes]]], Awaitable[None]]
 """Takes chunks of a sequence, by index, each hashed before; as many as have come meanwhile, at most DELIVERED_CHUNKS_MAX."""
-_RequestMachine = x.PlaceAsker | x.FetchAsker | x.PlaceServer | x.FetchServer
+_Asker = x.PlaceAsker | x.FetchAsker | x.BundleAsker
+_RequestMachine = _Asker | x.PlaceServer | x.FetchServer | x.BundleServer
 
 
 class Loader(Protocol):
@@ -245,7 +246,7 @@ class ExchangeClient:
 
     async def _request(
         self,
-        make: Callable[[int], x.PlaceAsker | x.FetchAsker],
+        make: Callable[[int], _Asker],
         perform_local: Callable[[Effect], Awaitable[object | None]],
         chunk_count: int,
         settle_local: Callable[[], Awaitable[object | None]] | None = None,
@@ -277,7 +278,7 @@ class ExchangeClient:
 
             number, inbox = 0, _Inbox(self._held)
             life = trio.move_on_after(x.request_life_s(chunk_count))
-            machine: x.PlaceAsker | x.FetchAsker | None = None
+            machine: _Asker | None = None
             try:
                 async with self._numbering:
                     number = self._open(inbox)
@@ -312,7 +313,7 @@ class ExchangeClient:
         self._inboxes[number] = inbox
         return number
 
-    async def _abandon(self, machine: x.PlaceAsker | x.FetchAsker) -> None:
+    async def _abandon(self, machine: _Asker) -> None:
         """Tells the peer that a request is not wanted any more; a peer that takes nothing is not told."""
         with trio.CancelScope(deadline=trio.current_time() + CANCEL_PATIENCE_S, shield=True):
             for effect in machine.step(x.Abandon(), self._clock.monotonic()):
@@ -391,8 +392,15 @@ class ExchangeClient:
         return _expect(answer, m.Confirmed)
 
     async def bundle(self, records: tuple[m.BundledRecord, ...]) -> m.Bundled:
-        """Has small records kept, at most BUNDLE_BYTES_MAX of them. Raises RemoteError, StreamBroken."""
-        return _expect(await self._ask(lambda number: m.Bundle(number, records)), m.Bundled)
+        """Has small and medium records kept, as many as a bundle carries. Raises RemoteError, StreamBroken."""
+
+        async def nothing(effect: Effect) -> object | None:
+            raise AssertionError(effect)
+
+        chunk_count = sum(len(one.chunks) for record in records for one in record.sequences)
+        end = await self._request(lambda number: x.BundleAsker(number, records), nothing, chunk_count)
+        assert end.bundled is not None
+        return end.bundled
 
     async def describe(self, owner: bytes, hash_id: bytes, index: int) -> m.Described:
         """Names and sizes of a sequence's chunks, unchecked against the statement."""
@@ -483,7 +491,7 @@ class _Server:
         if len(self._inboxes) >= x.REQUESTS_OPEN_MAX * 2:
             raise RemoteError(Reason.FLOOD, "too many requests at once")
         inbox = self._inboxes[number] = _Inbox(self._held)
-        # A bundle is chunks on the way to the disk, all of them in the question.
+        # A bundle is chunks on the way to the disk: these, and what follows it.
         carried = frame_bytes if isinstance(message, m.Bundle) else 0
         self._held.rise(carried)
         nursery.start_soon(self._serve, message, inbox, nursery.cancel_scope, carried)
@@ -499,6 +507,8 @@ class _Server:
                         await self._serve_place(message, inbox)
                     case m.Fetch():
                         await self._serve_fetch(message, inbox)
+                    case m.Bundle():
+                        await self._serve_bundle(message, inbox)
                     case _:
                         await self._answer(message)
             if life.cancelled_caught:
@@ -592,15 +602,39 @@ class _Server:
         finally:
             self._lent.sink(lent)
 
-    async def _answer(self, message: m.Confirm | m.Bundle | m.Describe | m.Audit) -> None:
+    async def _serve_bundle(self, bundle: m.Bundle, inbox: _Inbox) -> None:
+        machine = x.BundleServer(bundle.request)
+        gathered = 0
+
+        async def perform(effect: Effect) -> object | None:
+            nonlocal gathered
+            match effect:
+                case Send(answer):
+                    await self._writer.send(answer)
+                case x.Gathered(count):
+                    gathered += count
+                    self._held.rise(count)
+                case x.Keep(whole):
+                    try:
+                        return x.Kept(await self._host.bundle(self._peer, whole))
+                    except LadingError as error:
+                        return _refusal(error)
+                case _:
+                    pass
+            return None
+
+        try:
+            await _drive(machine, machine.step(bundle, self._clock.monotonic()), inbox, perform, self._clock)
+        finally:
+            self._held.sink(gathered)
+
+    async def _answer(self, message: m.Confirm | m.Describe | m.Audit) -> None:
         x.check_question(message)
         answer: object
         try:
             match message:
                 case m.Confirm():
                     answer = await self._host.confirm(self._peer, message)
-                case m.Bundle():
-                    answer = await self._host.bundle(self._peer, message)
                 case m.Describe():
                     answer = await self._host.describe(self._peer, message)
                 case m.Audit():

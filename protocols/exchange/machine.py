@@ -1,4 +1,4 @@
-"""The four request machines of the exchange: PlaceAsker, PlaceServer, FetchAsker, FetchServer.
+"""The six request machines of the exchange: PlaceAsker, PlaceServer, FetchAsker, FetchServer, BundleAsker, BundleServer.
 
 Each is one request's life; the conversation holder (node/actors/exchange) keeps a bounded number of them per stream. Chunks are
 hashed before they leave a machine: what Store or Deliver carries is what its name says. A holder commits, and only then answers.
@@ -7,7 +7,7 @@ hashed before they leave a machine: what Store or Deliver carries is what its na
 from __future__ import annotations
 
 import enum
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -18,13 +18,31 @@ from ..limits import (
     CHUNKS_PER_SEQUENCE,
     CHUNKS_PER_SEQUENCE_MAX,
     FRAME_BYTES_MAX,
+    LINK_RATE_MIN,
     MANIFEST_CHUNKS_MAX,
     RECEIPT_ITEMS_MAX,
     SEALED_CHUNK_BYTES_MAX,
 )
 from ..machine import Machine, Outcome, Row
 from ..signed import Signed
-from .messages import Audit, Bundle, BundledRecord, Cancel, Chunk, Confirm, Credit, Describe, Done, Fetch, Need, Place, Placed, Refused
+from .messages import (
+    Audit,
+    Bundle,
+    Bundled,
+    BundledRecord,
+    BundledSequence,
+    Cancel,
+    Chunk,
+    Confirm,
+    Credit,
+    Describe,
+    Done,
+    Fetch,
+    Need,
+    Place,
+    Placed,
+    Refused,
+)
 
 REQUESTS_OPEN_MAX = 64  # of one peer at once on one stream; more are refused with FLOOD
 CREDIT_BYTES = 4 * 1024 * 1024  # one sequence of 16 chunks: two in flight hide the commit of one
@@ -33,7 +51,14 @@ FETCH_CREDIT_BYTES = CHUNKS_PER_SEQUENCE * SEALED_CHUNK_BYTES_MAX
 SEQUENCES_MAX = 1 << 32  # of one record
 SEQUENCE_CHUNKS_MAX = max(CHUNKS_PER_SEQUENCE_MAX, MANIFEST_CHUNKS_MAX)  # sequence 0 is the manifest
 SMALL_BYTES_MAX = 256 * 1024  # goes in a bundle, unasked: one round trip less is worth no more than this in vain
+# Goes in a bundle when many are on their way: a question, two commits and a signature for each would cost more than what is in vain.
+MEDIUM_BYTES_MAX = 2 * 1024 * 1024
 BUNDLE_BYTES_MAX = FRAME_BYTES_MAX - 1024  # one frame
+# A chunk of so many bytes follows its bundle in a frame of its own, which nobody encodes or copies.
+BEHIND_CHUNK_BYTES_MIN = 32 * 1024
+BEHIND_BYTES_MAX = FETCH_CREDIT_BYTES  # of one bundle: a commit's worth
+BEHIND_CHUNKS_MAX = BEHIND_BYTES_MAX // BEHIND_CHUNK_BYTES_MIN
+assert MEDIUM_BYTES_MAX <= BEHIND_BYTES_MAX
 LOAD_CHUNKS_MAX = 8  # read from disk at once for one request, whatever credit the peer gives: 2 MiB of memory
 PLACE_PATIENCE_S = 30.0  # a request without any progress is given up, so that a stalling peer is replaced
 FETCH_PATIENCE_S = 10.0
@@ -145,12 +170,34 @@ class Deliver:
 
 
 @dataclass(frozen=True, slots=True)
+class Gathered:
+    """So many bytes more are held until the bundle is whole."""
+
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Keep:
+    """Keep what may be kept of this bundle, which is whole now. Answer, when durable: Kept; or Rejected."""
+
+    bundle: Bundle
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """Answer to Keep."""
+
+    answer: Bundled
+
+
+@dataclass(frozen=True, slots=True)
 class Finished:
-    """The request ended as wished. answer: hold or receipt of a Place; missing: what a Fetch did not bring."""
+    """The request ended as wished. answer: hold or receipt of a Place; missing: what a Fetch did not bring; bundled: of a Bundle."""
 
     answer: Signed | None = None
     missing: tuple[int, ...] = ()
     sent_bytes: int = 0
+    bundled: Bundled | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,7 +257,46 @@ def check_question(message: Confirm | Describe | Audit | Bundle) -> None:
 def bundled_bytes(record: BundledRecord) -> int:
     """At most so many bytes of a bundle's frame. A bundle has BUNDLE_BYTES_MAX of them and RECEIPT_ITEMS_MAX sequences at most."""
     statement = len(record.statement.body) + 128
-    return statement + sum(16 + 34 * len(sequence.path) + sum(5 + len(chunk) for chunk in sequence.chunks) for sequence in record.sequences)
+    return statement + sum(
+        16 + 34 * len(sequence.path) + sum(5 + (0 if _is_behind(chunk) else len(chunk)) for chunk in sequence.chunks)
+        for sequence in record.sequences
+    )
+
+
+def behind_bytes(record: BundledRecord) -> int:
+    """So many bytes follow the bundle's frame: of a bundle at most BEHIND_BYTES_MAX."""
+    return sum(len(chunk) for sequence in record.sequences for chunk in sequence.chunks if _is_behind(chunk))
+
+
+def _is_behind(chunk: bytes) -> bool:
+    return len(chunk) >= BEHIND_CHUNK_BYTES_MIN
+
+
+def parted(records: Sequence[BundledRecord]) -> tuple[tuple[BundledRecord, ...], tuple[bytes, ...]]:
+    """The records as their frame says them, nothing in the place of each large chunk, and those chunks in order."""
+    behind: list[bytes] = []
+
+    def said(chunk: bytes) -> bytes:
+        if not _is_behind(chunk):
+            return chunk
+        behind.append(chunk)
+        return b""
+
+    return _mapped(records, said), tuple(behind)
+
+
+def _mapped(records: Sequence[BundledRecord], change: Callable[[bytes], bytes]) -> tuple[BundledRecord, ...]:
+    """The same records with other chunks."""
+    return tuple(
+        BundledRecord(
+            record.statement, tuple(BundledSequence(one.index, one.path, tuple(map(change, one.chunks))) for one in record.sequences)
+        )
+        for record in records
+    )
+
+
+def _chunks_of(records: Sequence[BundledRecord]) -> Iterator[bytes]:
+    return (chunk for record in records for sequence in record.sequences for chunk in sequence.chunks)
 
 
 def _check_bundle(records: tuple[BundledRecord, ...]) -> tuple[list[bytes], list[int]]:
@@ -222,8 +308,10 @@ def _check_bundle(records: tuple[BundledRecord, ...]) -> tuple[list[bytes], list
         raise _violation("one sequence twice in a record")
     if any(not 0 < len(sequence.chunks) <= SEQUENCE_CHUNKS_MAX for sequence in sequences):
         raise _violation("a sequence without chunks, or with too many")
-    if any(not 16 < len(chunk) <= SEALED_CHUNK_BYTES_MAX for sequence in sequences for chunk in sequence.chunks):
+    if any(chunk and not 16 < len(chunk) <= SEALED_CHUNK_BYTES_MAX for chunk in _chunks_of(records)):
         raise _violation("a size out of bounds")
+    if sum(not chunk for chunk in _chunks_of(records)) > BEHIND_CHUNKS_MAX:
+        raise _violation("too many chunks behind a bundle")
     return [digest for sequence in sequences for digest in sequence.path], [sequence.index for sequence in sequences]
 
 
@@ -233,7 +321,7 @@ def request_life_s(chunk_count: int) -> float:
 
 
 class _Request(Machine):
-    """What all four share: the progress clock and the ends."""
+    """What all six share: the progress clock and the ends."""
 
     patience_s: ClassVar[float] = PLACE_PATIENCE_S
 
@@ -647,4 +735,121 @@ class FetchServer(_Request):
         return S.ENDED, (
             Send(Refused(self.request, Reason.STALLED.stable_name, f"no credit for {self.patience_s:.0f} s")),
             Failed(Reason.STALLED, "the peer gives no credit"),
+        )
+
+
+class BundleAsker(_Request):
+    """Has small and medium records kept: the bundle, the large chunks behind it, one answer."""
+
+    TABLE: ClassVar[Mapping[tuple[enum.Enum, type], Row]] = {
+        (S.NEW, Start): ("start", frozenset({S.ASKED})),
+        (S.ASKED, Bundled): ("bundled", _ENDED),
+        (S.ASKED, Refused): ("refused", _ENDED),
+        (S.ASKED, Tick): ("tick", frozenset({S.ASKED, S.ENDED})),
+        (S.ASKED, Abandon): ("abandon", _ENDED),
+        (S.ENDED, Bundled): ("ignore", _ENDED),
+        (S.ENDED, Refused): ("ignore", _ENDED),
+        (S.ENDED, Tick): ("ignore", _ENDED),
+        (S.ENDED, Abandon): ("ignore", _ENDED),
+    }
+
+    def __init__(self, request: int, records: Sequence[BundledRecord]) -> None:
+        super().__init__(request)
+        self._records, self._behind = parted(records)
+        # Nothing is heard before all has arrived, and others may share the link.
+        self._way_s = sum(map(len, self._behind)) / LINK_RATE_MIN
+
+    def wake_at(self) -> float | None:
+        wake_at = super().wake_at()
+        return None if wake_at is None else wake_at + self._way_s
+
+    def start(self, event: Start, now_s: float) -> Outcome:
+        self._progress_at = now_s
+        chunks = (Send(Chunk(self.request, index, data)) for index, data in enumerate(self._behind))
+        return S.ASKED, (Send(Bundle(self.request, self._records)), *chunks)
+
+    def bundled(self, event: Bundled, now_s: float) -> Outcome:
+        return S.ENDED, (Finished(bundled=event),)
+
+    def refused(self, event: Refused, now_s: float) -> Outcome:
+        return S.ENDED, (Failed(reason_named(event.reason), event.text or "refused"),)
+
+    def tick(self, event: Tick, now_s: float) -> Outcome:
+        if not self._is_late(now_s):
+            return S.ASKED, ()
+        return S.ENDED, (Send(Cancel(self.request)), Failed(Reason.STALLED, f"no answer for {self.patience_s + self._way_s:.0f} s"))
+
+    def abandon(self, event: Abandon, now_s: float) -> Outcome:
+        return S.ENDED, (Send(Cancel(self.request)),)
+
+
+class BundleServer(_Request):
+    """Gathers what follows a bundle; when it is whole, all of it is judged and kept at once."""
+
+    TABLE: ClassVar[Mapping[tuple[enum.Enum, type], Row]] = {
+        (S.NEW, Bundle): ("bundle", frozenset({S.MOVING, S.COMMITTING})),
+        (S.MOVING, Chunk): ("chunk", frozenset({S.MOVING, S.COMMITTING})),
+        (S.MOVING, Cancel): ("cancel", _ENDED),
+        (S.MOVING, Tick): ("tick", frozenset({S.MOVING, S.ENDED})),
+        (S.COMMITTING, Kept): ("kept", _ENDED),
+        (S.COMMITTING, Rejected): ("rejected", _ENDED),
+        (S.COMMITTING, Cancel): ("ignore", frozenset({S.COMMITTING})),
+        (S.COMMITTING, Tick): ("ignore", frozenset({S.COMMITTING})),
+        (S.ENDED, Chunk): ("ignore", _ENDED),
+        (S.ENDED, Kept): ("ignore", _ENDED),
+        (S.ENDED, Rejected): ("ignore", _ENDED),
+        (S.ENDED, Cancel): ("ignore", _ENDED),
+        (S.ENDED, Tick): ("ignore", _ENDED),
+    }
+
+    def __init__(self, request: int) -> None:
+        super().__init__(request)
+        self._records: tuple[BundledRecord, ...] = ()
+        self._behind: list[bytes] = []
+        self._behind_count = 0
+        self._behind_bytes = 0
+
+    def bundle(self, event: Bundle, now_s: float) -> Outcome:
+        check_question(event)
+        self._progress_at = now_s
+        self._records = event.records
+        self._behind_count = sum(not chunk for chunk in _chunks_of(event.records))
+        return (S.MOVING, ()) if self._behind_count else (S.COMMITTING, (Keep(event),))
+
+    def chunk(self, event: Chunk, now_s: float) -> Outcome:
+        if event.index != len(self._behind):
+            raise _violation(f"chunk {event.index} behind a bundle, {len(self._behind)} wanted")
+        if not 16 < len(event.data) <= SEALED_CHUNK_BYTES_MAX:
+            raise _violation("a size out of bounds")
+        self._behind_bytes += len(event.data)
+        if self._behind_bytes > BEHIND_BYTES_MAX:
+            raise RemoteError(Reason.FLOOD, f"more than {BEHIND_BYTES_MAX} bytes behind a bundle")
+        self._progress_at = now_s
+        self._behind.append(event.data)
+        gathered = Gathered(len(event.data))
+        if len(self._behind) < self._behind_count:
+            return S.MOVING, (gathered,)
+        rest = iter(self._behind)
+        whole = Bundle(self.request, _mapped(self._records, lambda chunk: chunk or next(rest)))
+        self._records, self._behind = (), []
+        return S.COMMITTING, (gathered, Keep(whole))
+
+    def kept(self, event: Kept, now_s: float) -> Outcome:
+        return S.ENDED, (Send(event.answer), Finished(bundled=event.answer))
+
+    def rejected(self, event: Rejected, now_s: float) -> Outcome:
+        return S.ENDED, (Send(Refused(self.request, event.reason, event.text)), Failed(reason_named(event.reason), event.text))
+
+    def cancel(self, event: Cancel, now_s: float) -> Outcome:
+        return S.ENDED, (Failed(Reason.CANCELLED, "the peer no longer wants it"),)
+
+    def _waits_for_ourselves(self) -> bool:
+        return self.state is not S.MOVING
+
+    def tick(self, event: Tick, now_s: float) -> Outcome:
+        if not self._is_late(now_s):
+            return S.MOVING, ()
+        return S.ENDED, (
+            Send(Refused(self.request, Reason.STALLED.stable_name, f"nothing came for {self.patience_s:.0f} s")),
+            Failed(Reason.STALLED, "nothing came"),
         )

@@ -53,6 +53,7 @@ def recompute() -> dict[str, Any]:
             "audit_answer": frame(14, 6, digest),
             "cancel": frame(15, 7),
             "bundle": frame(16, 8, [[signed, [[0, path, [chunks[0]]], [1, path, chunks]]]]),
+            "bundle_before_chunks": frame(16, 9, [[signed, [[0, path, [chunks[0]]], [1, path, [b"", b""]]]]]),
             "bundled": frame(17, 8, [signed], [[0, "E-QUOTA", "full"]]),
         },
     }

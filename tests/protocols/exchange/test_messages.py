@@ -40,6 +40,9 @@ SAID: dict[str, object] = {
     "audit_answer": m.AuditAnswer(6, bytes.fromhex(VECTORS["audit_digest"])),
     "cancel": m.Cancel(7),
     "bundle": m.Bundle(8, (m.BundledRecord(SIGNED, (m.BundledSequence(0, PATH, CHUNKS[:1]), m.BundledSequence(1, PATH, CHUNKS))),)),
+    "bundle_before_chunks": m.Bundle(
+        9, (m.BundledRecord(SIGNED, (m.BundledSequence(0, PATH, CHUNKS[:1]), m.BundledSequence(1, PATH, (b"", b"")))),)
+    ),
     "bundled": m.Bundled(8, (SIGNED,), ((0, "E-QUOTA", "full"),)),
 }
 
