@@ -163,26 +163,35 @@ class FileSink(Sink):
             raise _disk_error(error, self._target) from error
 
     def _recheck(self, claimed: set[int]) -> None:
-        """What an earlier get left behind is believed only after every block of it was hashed again."""
+        """What an earlier get left behind is believed only after every chunk of it was sealed again and has its name."""
         parts: dict[int, list[PlannedChunk]] = {}
         for chunk in self._manifest.plan():
             if chunk.sequence_index in claimed:
                 parts.setdefault(chunk.sequence_index, []).append(chunk)
         for index, chunks in sorted(parts.items()):
             try:
-                for chunk in chunks:
-                    for part in chunk.slices:
-                        if part.entry_index not in self._verifiers:
-                            continue
-                        descriptor = os.open(self._place(part.entry_index), os.O_RDONLY | os.O_NOFOLLOW)
-                        try:
-                            data = os.pread(descriptor, part.length, part.entry_offset)
-                        finally:
-                            os.close(descriptor)
-                        self._verifiers[part.entry_index].add(part.entry_offset, data)
+                if all(self._is_there(chunk) for chunk in chunks):
+                    self._done.add(index)
             except (InvalidObject, OSError):
                 continue
-            self._done.add(index)
+
+    def _is_there(self, chunk: PlannedChunk) -> bool:
+        """Whether the files have the content of a chunk. Not of one that has something of other entries too: it is fetched again."""
+        if any(part.entry_index not in self._verifiers for part in chunk.slices):
+            return False
+        content = bytearray(chunk.content_bytes)
+        for part in chunk.slices:
+            descriptor = os.open(self._place(part.entry_index), os.O_RDONLY | os.O_NOFOLLOW)
+            try:
+                content[part.chunk_offset : part.chunk_offset + part.length] = os.pread(descriptor, part.length, part.entry_offset)
+            finally:
+                os.close(descriptor)
+        if not chunk.is_content(content):
+            return False
+        view = memoryview(content)
+        for part in chunk.slices:
+            self._verifiers[part.entry_index].add(part.entry_offset, view[part.chunk_offset : part.chunk_offset + part.length])
+        return True
 
     def has(self, sequence_index: int) -> bool:
         return sequence_index in self._done
@@ -265,7 +274,7 @@ class FileSink(Sink):
             raise _disk_error(error, self._target) from error
 
     def _note_done(self, sequence_index: int) -> None:
-        """One more sequence is whole. A line that is cut by a kill names another one: what is claimed is hashed again anyway."""
+        """One more sequence is whole. A line that is cut by a kill may name another one: what is claimed is looked at anyway."""
         self._done.add(sequence_index)
         try:
             with self._resume.open("ab", buffering=0) as file:

@@ -28,7 +28,7 @@ from .manifest_format import (
 )
 from .objects import Statement, check_commitment, check_statement, check_that
 from .padding import padded_bytes, sealed_bytes
-from .seal import check_chunk_name, open_chunk, open_full_chunk_into
+from .seal import check_chunk_name, has_name, open_chunk, open_full_chunk_into
 from .sequences import MANIFEST_SEQUENCE, check_sequence, chunks_root, sequence_root
 
 
@@ -70,6 +70,10 @@ class PlannedChunk:
     def open(self, sealed: bytes | memoryview, *, hashed: bool = False) -> bytes | memoryview:
         """Content without padding. hashed: the name was just compared. Raises InvalidObject(WRONG_NAME | BAD_TAG | INTEGRITY)."""
         return open_chunk(self.name, self.key, sealed, self.content_bytes, hashed=hashed)
+
+    def is_content(self, content: bytes | bytearray) -> bool:
+        """Whether this is the whole content: sealed again it has the chunk's name."""
+        return len(content) == self.content_bytes and has_name(self.name, self.key, content)
 
     def open_into(self, sealed: bytes | memoryview, out: memoryview) -> None:
         """Content of a full chunk, whose name was just compared, into ``out`` of BLOCK_BYTES. Raises InvalidObject(BAD_TAG | INTEGRITY);

@@ -45,6 +45,11 @@ def check_chunk_name(name: bytes, sealed: bytes | memoryview) -> None:
         raise InvalidObject(Reason.WRONG_NAME, "sealed bytes do not have this name")
 
 
+def has_name(name: bytes, key: bytes, content: bytes | bytearray) -> bool:
+    """Whether content, sealed with this key, is the chunk of that name."""
+    return sha256(aead_seal(key, pad(memoryview(content)))) == name
+
+
 def open_chunk(
     name: bytes, key: bytes, sealed: bytes | memoryview, content_bytes: int | None = None, *, hashed: bool = False
 ) -> bytes | memoryview:
