@@ -595,8 +595,9 @@ class FetchAsker(_Request):
         self._names = dict(names)
         self._left = set(self._names)
         self._credit = credit
-        # Given back in large steps, but never so late that the holder could not send a chunk of the largest size.
-        self._give_at = max(1, min(credit // 4, credit - SEALED_CHUNK_BYTES_MAX))
+        # Given back in large steps, but never so late that the holder could not send a chunk of the largest size, and soon enough for a
+        # reader that takes several chunks at once and is slow.
+        self._give_at = max(1, min(credit // 8, credit - SEALED_CHUNK_BYTES_MAX))
         self._owed = 0
         self._unread = 0
 

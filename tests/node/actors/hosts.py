@@ -35,6 +35,7 @@ class Host:
     def __init__(self) -> None:
         self.disk: dict[bytes, dict[int, bytes]] = defaultdict(dict)
         self.committed: list[bytes] = []
+        self.bundled: list[m.BundledRecord] = []
         self.gate = trio.Event()
         self.gate.set()
         self.refuse: LadingError | None = None
@@ -78,6 +79,7 @@ class Host:
         return m.Confirmed(message.request, ANSWER, ())
 
     async def bundle(self, peer: PeerId, message: m.Bundle) -> m.Bundled:
+        self.bundled += message.records
         size = sum(len(chunk) for record in message.records for one in record.sequences for chunk in one.chunks)
         self.storing_bytes += size
         self.storing_bytes_max = max(self.storing_bytes_max, self.storing_bytes)

@@ -11,7 +11,7 @@ from node.actors.bundles import BUNDLES_AT_ONCE, Bundles, Given
 from node.transport.port import StreamBroken
 from protocols.errors import LadingError, Reason, RemoteError
 from protocols.exchange import messages as m
-from protocols.exchange.machine import BUNDLE_BYTES_MAX, bundled_bytes
+from protocols.exchange.machine import BEHIND_BYTES_MAX, BUNDLE_BYTES_MAX, behind_bytes, bundled_bytes
 from protocols.limits import RECEIPT_ITEMS_MAX
 from protocols.signed import Signed
 from protocols.types import PeerId
@@ -88,13 +88,15 @@ async def test_bundle_never_outgrows_a_frame_or_a_receipt() -> None:
     bundles = Bundles(way.send)
     async with trio.open_nursery() as nursery:
         await run_bundles(bundles, nursery)
-        records = [record_of(number, size=200 * 1024) for number in range(9)]
+        records = [record_of(number, size=1000 * 1024) for number in range(5)]
+        records += [record_of(10 + number, size=30 * 1024, sequences=9) for number in range(4)]
         records += [record_of(100 + number, size=20, sequences=400) for number in range(9)]
         given = [bundles.give(NODE, record) for record in records]
         assert [await one.outcome() for one in given] == [None] * 18
         assert sum(len(bundle) for _, bundle in way.sent) == 18
         for _, bundle in way.sent:
             assert sum(map(bundled_bytes, bundle)) <= BUNDLE_BYTES_MAX
+            assert sum(map(behind_bytes, bundle)) <= BEHIND_BYTES_MAX
             assert sum(len(record.sequences) for record in bundle) <= RECEIPT_ITEMS_MAX
         nursery.cancel_scope.cancel()
 

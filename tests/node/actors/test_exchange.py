@@ -154,6 +154,46 @@ def test_second_place_sends_nothing_and_a_bundle_takes_one_question() -> None:
     live(story)
 
 
+def test_bundles_with_large_chunks_share_a_stream_and_what_is_cancelled_holds_nothing() -> None:
+    """Goal: the holder gets each bundle whole, and memory is counted. Method: ten bundles of 1 MiB at once beside questions while the
+    disk stands still; some are given up, one asker sends half and no more; then all the others are kept as they were sent."""
+
+    async def story() -> None:
+        host = Host()
+        host.gate = trio.Event()
+        sets = [bodies_of(4, SEALED_CHUNK_BYTES_MAX, salt=number) for number in range(10)]
+        records = [m.BundledRecord(ANSWER, (m.BundledSequence(0, (), (b"s" * 100, *bodies)),)) for bodies in sets]
+        kept: list[int] = []
+        async with connected(EXCHANGE_PROTOCOL) as pair:
+            client = await client_of(pair, host)
+
+            async def put(number: int, patience_s: float) -> None:
+                with trio.move_on_after(patience_s):
+                    assert (await client.bundle((records[number],))).receipts == (ANSWER,)
+                    kept.append(number)
+
+            async with trio.open_nursery() as nursery:
+                for number in range(10):
+                    nursery.start_soon(put, number, 2.0 if number % 3 == 0 else 100.0)
+                await client.audit(HASH, ())
+                await trio.sleep(20.0)
+                host.gate.set()
+            assert sorted(kept) == [number for number in range(10) if number % 3]
+            assert [one for one in host.bundled if one not in records] == []
+            assert len(host.bundled) == 10
+            stream, found = await raw_asker(pair, host)
+            await say(stream, m.Bundle(1, x.parted(records[:1])[0]), m.Chunk(1, 0, sets[0][0]))
+            refused = await hear(stream)
+            assert isinstance(refused, m.Refused)
+            assert refused.reason == Reason.STALLED.stable_name
+            await say(stream, m.Bundle(2, x.parted(records[:1])[0]), m.Chunk(2, 1, sets[0][1]))
+            await until_broken(stream)
+            assert [error.reason for error in found] == [Reason.MALFORMED]
+        assert host.storing_bytes == 0
+
+    live(story)
+
+
 def test_cancelled_request_ends_at_the_holder_and_the_stream_lives_on() -> None:
     """Goal: cancelling costs nobody anything. Method: place and fetch cancelled while the holder's disk stands still; then both again."""
 

@@ -11,7 +11,7 @@ from protocols.effects import Send
 from protocols.errors import Reason, RemoteError, Verdict
 from protocols.exchange import machine as x
 from protocols.exchange import messages as m
-from protocols.limits import RECEIPT_ITEMS_MAX, SEALED_CHUNK_BYTES_MAX
+from protocols.limits import LINK_RATE_MIN, RECEIPT_ITEMS_MAX, SEALED_CHUNK_BYTES_MAX
 from protocols.signed import Signed
 
 from .requests import ANSWER, bodies_of, place_of
@@ -122,6 +122,7 @@ WHOLE = m.BundledSequence(0, (HASH,), (bytes(17),))
         m.Bundle(1, (m.BundledRecord(ANSWER, (m.BundledSequence(0, (b"step",), (bytes(17),)),)),)),
         m.Bundle(1, (m.BundledRecord(ANSWER, (m.BundledSequence(-1, (), (bytes(17),)),)),)),
         m.Bundle(1, (m.BundledRecord(ANSWER, (WHOLE,)),) * (RECEIPT_ITEMS_MAX + 1)),
+        m.Bundle(1, (m.BundledRecord(ANSWER, (m.BundledSequence(0, (), (b"",) * (x.BEHIND_CHUNKS_MAX + 1)),)),)),
     ],
 )
 def test_question_with_other_than_hashes_is_refused(question: m.Confirm | m.Describe | m.Audit | m.Bundle) -> None:
@@ -145,6 +146,43 @@ def test_bundle_is_never_longer_than_it_is_counted(sizes: list[list[int]], depth
     parts = tuple(m.BundledSequence(index + n, (HASH,) * depth, tuple(map(bytes, chunks))) for n, chunks in enumerate(sizes))
     record = m.BundledRecord(Signed(bytes(700), HASH, bytes(64)), parts)
     assert len(encode(record)) <= x.bundled_bytes(record)
+
+
+def test_what_follows_a_bundle_is_bounded() -> None:
+    """Goal: memory. Method: as many of the largest chunks as a bundle may announce; what a lawful asker brings fits, one more does not."""
+    said = m.Bundle(1, (m.BundledRecord(ANSWER, (m.BundledSequence(0, (), (b"",) * x.BEHIND_CHUNKS_MAX),)),))
+    holder = x.BundleServer(1)
+    holder.step(said, 0.0)
+    data = bytes(SEALED_CHUNK_BYTES_MAX)
+    fits = x.BEHIND_BYTES_MAX // len(data)
+    for index in range(fits):
+        holder.step(m.Chunk(1, index, data), 0.0)
+    with pytest.raises(RemoteError) as caught:
+        holder.step(m.Chunk(1, fits, data), 0.0)
+    assert caught.value.reason is Reason.FLOOD
+    whole = m.BundledRecord(ANSWER, (m.BundledSequence(0, (), (data,) * fits),))
+    assert x.behind_bytes(whole) == x.BEHIND_BYTES_MAX
+    assert x.bundled_bytes(whole) < 1024
+
+
+def test_late_bundle_is_given_up_by_both_and_a_slow_link_is_no_lateness() -> None:
+    """Goal: nobody waits for ever, nobody is blamed for the link. Method: nothing follows; no answer comes to 4 MiB."""
+    data = bytes(SEALED_CHUNK_BYTES_MAX)
+    record = m.BundledRecord(ANSWER, (m.BundledSequence(0, (), (data,) * 16),))
+    holder = x.BundleServer(1)
+    holder.step(m.Bundle(1, x.parted((record,))[0]), 0.0)
+    holder.step(m.Chunk(1, 0, data), 20.0)
+    assert holder.wake_at() == 20.0 + x.PLACE_PATIENCE_S
+    said, failed = holder.step(x.Tick(), 50.0)
+    assert isinstance(said, Send)
+    assert isinstance(failed, x.Failed)
+    assert (failed.reason, holder.ended) == (Reason.STALLED, True)
+    asker = x.BundleAsker(1, (record,))
+    asker.step(x.Start(), 0.0)
+    due = x.PLACE_PATIENCE_S + 16 * len(data) / LINK_RATE_MIN
+    assert asker.wake_at() == due
+    assert asker.step(x.Tick(), due - 1) == ()
+    assert [type(effect) for effect in asker.step(x.Tick(), due)] == [Send, x.Failed]
 
 
 def test_nobody_is_woken_while_our_own_disk_is_slow() -> None:

@@ -1,4 +1,4 @@
-"""The four request machines, completely, for short sequences of events."""
+"""The six request machines, completely, for short sequences of events."""
 
 from __future__ import annotations
 
@@ -23,7 +23,15 @@ NAMES = dict(enumerate(PLACE.names))
 LIE = m.Chunk(1, 0, b"\xff" * len(BODIES[0]))
 LENGTH = 5
 
-Machine = x.PlaceAsker | x.PlaceServer | x.FetchAsker | x.FetchServer
+Machine = x.PlaceAsker | x.PlaceServer | x.FetchAsker | x.FetchServer | x.BundleAsker | x.BundleServer
+LARGE = (b"l" * x.BEHIND_CHUNK_BYTES_MIN, b"m" * x.BEHIND_CHUNK_BYTES_MIN)
+# A small chunk, a large one, another small one in the next record with the second large one.
+RECORDS = (
+    m.BundledRecord(ANSWER, (m.BundledSequence(0, (), (BODIES[0], LARGE[0])),)),
+    m.BundledRecord(ANSWER, (m.BundledSequence(0, (), (LARGE[1],)), m.BundledSequence(1, (), (BODIES[1],)))),
+)
+SAID = x.parted(RECORDS)[0]
+BUNDLED = m.Bundled(1, (ANSWER,))
 
 
 @dataclass
@@ -200,10 +208,70 @@ def test_holder_sends_each_chunk_once_and_within_the_credit() -> None:
     assert seen == {Send, x.Load, x.Finished, x.Failed}
 
 
+def test_bundle_is_kept_when_it_is_whole_and_answered_when_it_is_kept() -> None:
+    """Goal: nothing is judged in parts, and lesson 4. Method: all sequences of five events of BundleServer behind a bundle that lacks two
+    chunks; what is to be kept is what was bundled, and nobody holds bytes that were not counted."""
+    others = (
+        m.Chunk(1, 0, LARGE[0]),
+        m.Chunk(1, 1, LARGE[1]),
+        m.Chunk(1, 2, LARGE[1]),
+        m.Chunk(1, 0, b""),
+        m.Chunk(1, 1, bytes(SEALED_CHUNK_BYTES_MAX + 1)),
+        m.Cancel(1),
+        x.Kept(BUNDLED),
+        x.Rejected("E-FULL"),
+        x.Tick(),
+    )
+    kept = answered = 0
+    for done in sequences(m.Bundle(1, SAID), others, lambda: x.BundleServer(1)):
+        came = [event for event in done.events if isinstance(event, m.Chunk)]
+        assert [event.data for event in came] == list(LARGE[: len(came)])
+        assert [effect for effect in done.effects if isinstance(effect, x.Gathered)] == [x.Gathered(len(one.data)) for one in came]
+        for effect in done.effects:
+            match effect:
+                case x.Keep(bundle):
+                    assert bundle == m.Bundle(1, RECORDS)
+                    kept += 1
+                case Send(m.Bundled()):
+                    assert x.Kept(BUNDLED) in done.events
+                    answered += 1
+                case _:
+                    assert isinstance(effect, x.Gathered | x.Finished | x.Failed | Send)
+    assert kept > answered > 0
+
+
+def test_asker_of_a_bundle_says_all_of_it_at_once_in_order() -> None:
+    """Goal: the other side can put it together, and what is small needs no frame of its own. Method: all sequences of five events of
+    BundleAsker."""
+    others = (BUNDLED, m.Refused(1, "E-FULL"), x.Abandon(), x.Tick())
+    ends = set()
+    for done in sequences(x.Start(), others, lambda: x.BundleAsker(1, RECORDS)):
+        first, *chunks = done.effects[:3]
+        assert first == Send(m.Bundle(1, SAID))
+        assert chunks == [Send(m.Chunk(1, index, data)) for index, data in enumerate(LARGE)]
+        for effect in done.effects[3:]:
+            match effect:
+                case x.Finished(bundled=bundled):
+                    assert bundled is BUNDLED
+                    ends.add("kept")
+                case x.Failed(reason=reason):
+                    ends.add(reason.stable_name)
+                case _:
+                    assert effect == Send(m.Cancel(1))
+    assert ends == {"kept", "E-FULL", "E-STALLED"}
+
+
 @pytest.mark.parametrize(
     "make",
-    [lambda: x.PlaceServer(1), lambda: x.PlaceAsker(PLACE), lambda: x.FetchAsker(1, PLACE.root, NAMES), lambda: x.FetchServer(1)],
-    ids=["place-server", "place-asker", "fetch-asker", "fetch-server"],
+    [
+        lambda: x.PlaceServer(1),
+        lambda: x.PlaceAsker(PLACE),
+        lambda: x.FetchAsker(1, PLACE.root, NAMES),
+        lambda: x.FetchServer(1),
+        lambda: x.BundleServer(1),
+        lambda: x.BundleAsker(1, RECORDS),
+    ],
+    ids=["place-server", "place-asker", "fetch-asker", "fetch-server", "bundle-server", "bundle-asker"],
 )
 def test_whatever_the_peer_says_only_remote_error_comes_out(make: Callable[[], Machine]) -> None:
     """Goal: no byte from a peer makes an assertion false. Method: every message of the conversation, in every order of four."""
@@ -222,7 +290,9 @@ def test_whatever_the_peer_says_only_remote_error_comes_out(make: Callable[[], M
         m.Fetch(1, b"root", (-1,), -1),
         m.Done(1, (7, 7)),
         m.Cancel(1),
+        m.Bundle(1, SAID),
+        m.Bundled(1, (), ((7, "E-NEVER-HEARD-OF", ""),)),
     )
-    started = isinstance(make(), x.PlaceAsker | x.FetchAsker)
+    started = isinstance(make(), x.PlaceAsker | x.FetchAsker | x.BundleAsker)
     for rest in itertools.product(said, repeat=3 if started else 4):
         run(make(), (x.Start(), *rest) if started else rest)
