@@ -17,7 +17,7 @@ import trio
 
 from protocols.crypto import FORMAT, SUITE
 from protocols.errors import LadingError
-from protocols.exchange.machine import SMALL_BYTES_MAX
+from protocols.exchange.machine import MEDIUM_BYTES_MAX, SMALL_BYTES_MAX
 from protocols.files.builder import FinishedRecord, RecordBuilder, SealedChunk
 from protocols.files.entries import Attributes, colliding_paths
 from protocols.files.keys import RecordClass
@@ -366,7 +366,9 @@ class _OnePut:
 
     async def _run_alone(self, pump: _Pump, body: AsyncIterator[bytes] | None, name: str) -> Put:
         step = self._first or (await self._step(pump) if body is None else None)
-        if step is not None and step.record is not None and step.record.sealed_bytes <= SMALL_BYTES_MAX:
+        # A medium one that comes alone is quicker when it is sent while it is committed here.
+        bundled_bytes_max = MEDIUM_BYTES_MAX if self._puts.under_way > OVERLAPPING_PUTS_MAX else SMALL_BYTES_MAX
+        if step is not None and step.record is not None and step.record.sealed_bytes <= bundled_bytes_max:
             self._warn_of(pump)
             return await self._put_small(step.record, step.sealed)
         async with trio.open_nursery() as self._ways:
