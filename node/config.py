@@ -110,6 +110,8 @@ class Config:
         float, About("one year, renewed by the node's own member", unit="seconds", least=5, most=20 * 365 * 86400)
     ] = 365 * 86400.0
 
+    ledger: Annotated[bool, About("a domain's nodes keep its chain; a home without one has nothing to follow")] = True
+
     log_level: Annotated[str, About("a few lines a minute on a quiet day", among=("debug", "info", "warning", "error"))] = "info"
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from protocols.codec import Record, decode, encode
+from protocols.codec import Record, decode, encode, replace
 from protocols.crypto import HpkePrivateKey, SigningKey
 from protocols.errors import DecodeError, InvalidObject, LadingError, Reason, UsageError
 from protocols.files.keys import OwnerSecrets
@@ -25,6 +25,7 @@ from protocols.identity.certificates import (
 )
 from protocols.identity.fences import founding_fence
 from protocols.identity.keyfiles import (
+    ChainKey,
     IssuerKey,
     MemberKey,
     NetworkKey,
@@ -39,13 +40,18 @@ from protocols.identity.kit import domain_root, kit_text, recovery_kit
 from protocols.identity.members import member_id
 from protocols.identity.networks import Network, network_id
 from protocols.identity.peers import peer_id_of, peer_id_text
-from protocols.types import MemberId
+from protocols.ledger.block import Block
+from protocols.ledger.envelope import ZERO_CHAIN
+from protocols.types import AccountId, MemberId, NetworkId
 from storage.engine import Env, Put, Snapshot, Write
 from storage.lmdb_engine import LmdbEngine
 from storage.migrations import migrate
 from storage.tables import FACTS, HELD_FACTS
 
 from . import config
+from .chain_founding import SEATS, Founder, found_chain
+from .chain_home import ChainFile, chain_files, file_of_first
+from .chain_keys import fresh_chain_key, recovery_key
 from .clock import SystemClock
 from .entropy import Entropy, SystemEntropy
 from .own import IssuerKeys, MemberKeys, OwnKeys
@@ -118,6 +124,12 @@ def write_private(path: Path, data: bytes) -> None:
         os.fsync(folder)
     finally:
         os.close(folder)
+
+
+def _write_chain(home: Path, chain: ChainFile, key: ChainKey | None, passphrase: bytes | None, entropy: Entropy) -> None:
+    """Which chain this home follows, and with which keys."""
+    for file in chain_files(chain, key, passphrase, entropy):
+        write_private(home / IDENTITY_FOLDER / file.name, file.data)
 
 
 def _write_config(home: Path, *, name: str, country: str, listen: Sequence[str], extra: Mapping[str, object]) -> None:
@@ -272,6 +284,9 @@ def write_founded(
     _write_key(home, "member", member, passphrase, entropy)
     _write_key(home, "node", node, passphrase, entropy)
     _write_key(home, "network", founding.network, passphrase, entropy)
+    seat = fresh_chain_key(ZERO_CHAIN, entropy)
+    first = _first_block(founding, [Founder(member, seat)], domain, entropy, now, country=country or "")
+    _write_chain(home, file_of_first(first), replace(seat, chain=first.info.chain), passphrase, entropy)
     _write_config(home, name=label, country=country or "", listen=listen, extra=extra or {})
     with_ledger(home, facts)
     own = open_home(home, passphrase)
@@ -286,6 +301,24 @@ def write_founded(
         "protected": passphrase is not None,
         "recovery_kit": recovery_kit_text(founding, founding.network, member, name or domain),
     }
+
+
+def _first_block(founding: Founding, founders: Sequence[Founder], domain: str, entropy: Entropy, now: int, *, country: str) -> Block:
+    """The domain's chain begins: the first founder lets others in; lost voting keys are replaced with the founder's kit."""
+    root_id = fingerprint(founding.root)
+    first = founders[0].member
+    return found_chain(
+        founders,
+        network=NetworkId(founding.network.id),
+        domain=root_id,
+        root=founding.root,
+        name=domain,
+        country=country,
+        managers={AccountId(member_id(first.real_id, first.salt))},
+        recovery=(recovery_key(founding.root_seed, root_id).public,),
+        now=now,
+        salt=entropy.token(32),
+    )
 
 
 def write_issuer(home: Path, issuer: IssuerKey, passphrase: bytes | None, entropy: Entropy) -> None:
@@ -305,13 +338,20 @@ def write_joined(
     facts: Sequence[tuple[int, bytes]],
     entropy: Entropy,
     extra: Mapping[str, object] | None = None,
+    chain: ChainFile | None = None,
+    seat: ChainKey | None = None,
 ) -> None:
-    """A home from what an admission brought; facts: (kind, body) known from the start (address book, revocations)."""
+    """A home from what an admission brought; facts: (kind, body) known from the start (address book, revocations).
+
+    chain: that of its domain. seat: what it seals and votes with there; None only follows.
+    """
     _prepare(home)
     if member is not None:
         _write_key(home, "member", member, passphrase, entropy)
     _write_key(home, "node", node, passphrase, entropy)
     _write_key(home, "network", network, passphrase, entropy)
+    if chain is not None:
+        _write_chain(home, chain, seat, passphrase, entropy)
     _write_config(home, name=name, country="", listen=listen, extra=extra or {})
     with_ledger(home, facts)
 
@@ -539,8 +579,13 @@ def make_testnet(
         f"/ip4/127.0.0.1/tcp/{port}/p2p/{peer_id_text(peer_id_of(SigningKey(node.seed).public))}"
         for port, node in zip(ports, nodes, strict=True)
     ]
+    seats = [fresh_chain_key(ZERO_CHAIN, entropy) if index < SEATS else None for index in range(count)]
+    founders = [Founder(member, seat) for member, seat in zip(members, seats, strict=True)]
+    first = _first_block(founding, founders, "testnet", entropy, now, country="")
+    chain = file_of_first(first)
     rows: list[dict[str, object]] = []
     for index, (home, name) in enumerate(zip(places, chosen, strict=True)):
+        seat = seats[index]
         # Everybody knows the founder, and the founder nobody: the rest is told by announcements.
         extra: dict[str, object] = {"mdns": False, "static_peers": (peers[0],) if index else ()}
         listen = (f"/ip4/127.0.0.1/tcp/{ports[index]}",)
@@ -555,6 +600,8 @@ def make_testnet(
             facts=(),
             entropy=entropy,
             extra=extra,
+            chain=chain,
+            seat=replace(seat, chain=chain.chain) if seat is not None else None,
         )
         if index == 0:
             _write_key(home, "issuer", founding.issuer, None, entropy)

@@ -21,9 +21,11 @@ from protocols.identity.tickets import ROLE_DOMAIN, ROLE_MEMBER, Ticket, decode_
 from protocols.join import machine as j
 from protocols.limits import JOIN_ATTEMPTS_MAX
 from protocols.registry import decode_message, encode_message
-from protocols.types import MemberId, NetworkId, PeerId
+from protocols.types import ChainId, MemberId, NetworkId, PeerId
 from storage.lock import HomeLock
 
+from .chain_home import file_of_anchor
+from .chain_keys import fresh_chain_key
 from .clock import Clock, SystemClock
 from .config import FILE_NAME
 from .entropy import Entropy, SystemEntropy
@@ -351,6 +353,9 @@ def write_admitted(
         facts=facts_of(joined),
         entropy=entropy,
         extra={"static_peers": static_peers(ticket)},
+        chain=file_of_anchor(joined.anchor) if joined.anchor is not None else None,
+        # One node of a member has its seat: the one that came with it. Its further nodes follow.
+        seat=fresh_chain_key(ChainId(joined.anchor.chain), entropy) if joined.anchor is not None and ticket.role == ROLE_MEMBER else None,
     )
     own = open_home(home, passphrase)
     kit = {}

@@ -24,7 +24,9 @@ from storage.lock import HomeLock
 from storage.migrations import migrate
 
 from . import config
+from .actors.chain import ChainSetup
 from .api import NodeApi
+from .chain_home import ChainFile, chain_setup, read_chain_file
 from .clock import SystemClock
 from .entropy import SystemEntropy
 from .home import (
@@ -68,6 +70,8 @@ def run_node(home: Path, *, overrides: Mapping[str, object], json_ready: bool, p
         own = open_home(home, ask)
         member = member_key_file(home, ask)
         member_keys = encode_key_file(key_file(member)) if member is not None else b""
+        chain_file = read_chain_file(home)
+        chain = chain_setup(home, own.member_id, ask) if settings.ledger else None
         once.clear()
         budget = config.store_budget(settings, shutil.disk_usage(home).total)
         ledger = LmdbEngine(home / LEDGER_FOLDER, Env.LEDGER, budget_bytes=LEDGER_BUDGET_BYTES, reserve_bytes=LEDGER_RESERVE_BYTES)
@@ -84,7 +88,9 @@ def run_node(home: Path, *, overrides: Mapping[str, object], json_ready: bool, p
             ledger.close()
             raise
         try:
-            return trio.run(_main, home, settings, own, member_keys, ledger, chunks, json_ready, instruments=instruments(os.environ))
+            return trio.run(
+                _main, home, settings, own, member_keys, ledger, chunks, json_ready, chain, chain_file, instruments=instruments(os.environ)
+            )
         finally:
             chunks.close()
             ledger.close()
@@ -98,14 +104,18 @@ async def _main(
     ledger: LmdbEngine,
     chunks: LmdbEngine,
     json_ready: bool,
+    chain: ChainSetup | None,
+    chain_file: ChainFile | None,
 ) -> int:
     from .transport.libp2p.transport import Libp2pTransport  # slow to load: after everything that can refuse
 
     with ThreadOffload() as offload:
         transport = Libp2pTransport(own.node.seed, own.network_id, settings.listen, lane=settings.lane)
         world = World(transport, ledger, chunks, SystemClock(), SystemEntropy(), offload)
-        node = Node(own, settings, world, first_facts(own))
+        node = Node(own, settings, world, first_facts(own), chain)
         node.membership.member_keys = member_keys
+        if chain_file is not None:
+            node.anchor = chain_file.anchor
         api = NodeApi(node)
         _tune_garbage_collector()
         failure: list[LadingError] = []

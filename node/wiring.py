@@ -13,6 +13,7 @@ from protocols.gossip.facts import FactKind
 from protocols.identity.certificates import NodeIdentity, chain_validity, read_root
 from protocols.identity.clockfloor import ClockFloor
 from protocols.identity.peers import peer_id_from_text
+from protocols.join.messages import ChainAnchor
 from protocols.types import PeerId, StoreId, UnixSeconds
 from storage import keys
 from storage.engine import Engine, Env
@@ -143,6 +144,8 @@ class Node:
             self.chain = ChainActor(chain.chain, chain.genesis, chain.keys, self.ledger_store, chain.promises, clock, self.bus, offload)
             self.sealer = Sealer(self.chain, offload)
             self.talks = Talks(own.peer_id, self.chain, self.peers, clock, entropy, self.bus)
+        self.anchor: ChainAnchor | None = None
+        self.membership.chain_anchor = self._chain_anchor
         self.membership.attach(self.peers)
         self.membership.on_new_chain = self._use_chain
         self.membership.adopt_chain(self._kept_chain())
@@ -278,6 +281,13 @@ class Node:
 
     def _kept_chain(self) -> bytes | None:
         return self.ledger_store.peek(lambda snapshot: keys.get(snapshot, keys.Key.IDENTITY))
+
+    def _chain_anchor(self) -> ChainAnchor | None:
+        """What a newcomer is told of the domain's chain: its newest final block, else what the home knows of it."""
+        if self.chain is None or self.chain.tree is None:
+            return self.anchor
+        final = self.chain.checkpoints()[1]
+        return ChainAnchor(self.chain.chain, final.height, final.hash)
 
     def _use_chain(self, own: OwnKeys) -> None:
         self.own = own

@@ -84,6 +84,8 @@ class Label(enum.Enum):
     SALT = b"lading/salt/1"
     FRESH = b"lading/fresh/1"
     KEY_FILE = b"lading/key-file/1"
+    COUNCIL_ACT = b"lading/council-act/1"
+    COUNCIL_RECOVERY = b"lading/council-recovery/1"
     JOIN_PSK = b"lading/join-psk/1"
     FENCE_PSK = b"lading/fence-psk/1"
     # HPKE info

@@ -37,7 +37,7 @@ from protocols.identity.tickets import (
 )
 from protocols.join import machine as j
 from protocols.join.decision import Declined, Desk, Dowry, decide_join
-from protocols.join.messages import JoinAnswer, JoinRefusal, JoinRequest, RenewRequest
+from protocols.join.messages import ChainAnchor, JoinAnswer, JoinRefusal, JoinRequest, RenewRequest
 from protocols.limits import ADDRESSES_PER_NODE_MAX, DOMAINS_MAX, FRAME_BYTES_MAX_UNPROVEN, JOIN_SEALED_BYTES_MAX, TICKETS_OPEN_MAX
 from protocols.registry import decode_message, encode_message
 from protocols.types import DomainId, MemberId, PeerId, UnixSeconds
@@ -104,6 +104,7 @@ class Membership:
         self._said: tuple[object, ...] = ()
         self._peers: Peers | None = None
         self.clock_source: Callable[[], ClockSource] = lambda: ClockSource.MACHINE
+        self.chain_anchor: Callable[[], ChainAnchor | None] = lambda: None
         """Whose time we use. With the floor's, certificates that are not yet valid pass, in `auth` only."""
         self.clock_backed: Callable[[], bool] = lambda: True
         self.clock_judges: Callable[[], bool] = lambda: True
@@ -672,6 +673,7 @@ class Membership:
             domains=self.knowledge.domains.effective(self.knowledge.revocations),
             address_book=tuple(entry.signed for entry in self.knowledge.book.entries),
             member_keys=with_chain(self.member_keys, self.own.member.chain) if self.own.member is not None else b"",
+            anchor=self.chain_anchor(),
         )
         decided = decide_join(
             self.knowledge.tickets.get(request.ticket_id),

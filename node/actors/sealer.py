@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 import trio
 
-from protocols.crypto import SigningKey, sha256
+from protocols.crypto import SigningKey
 from protocols.errors import InvalidBlock, LadingError, Reason, Refused, Undecided
 from protocols.ledger.block import ZERO_REVEAL, Block, Header, sign_seal
 from protocols.ledger.draw import reveal_tip
@@ -40,19 +40,11 @@ from protocols.types import AccountId, UnixMillis
 from storage import chain as store
 from storage.engine import Snapshot
 
+from ..chain_keys import REVEAL_CHAINS_MAX, REVEALS_PER_CHAIN, reveal_secret
 from ..offload import Offload
 from .chain import ChainActor, HeadFacts
 
 log = logging.getLogger(__name__)
-
-# Reveals of one chain; when they are used up the block that says so commits the next.
-REVEALS_PER_CHAIN = 4096
-REVEAL_CHAINS_MAX = 1024
-
-
-def reveal_secret(secret: bytes, number: int) -> bytes:
-    """Start of a miner's chain of reveals. number: 0 for the one that its certification commits."""
-    return secret if number == 0 else sha256(b"lading reveals", secret, number.to_bytes(8, "big"))
 
 
 class Sealer:

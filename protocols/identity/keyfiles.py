@@ -81,12 +81,30 @@ class NetworkKey(Record, frozen=True, tag="network"):
         return f"NetworkKey({self.id.hex()[:8]}, …)"
 
 
+class ChainKey(Record, frozen=True, tag="chain"):
+    """What one node seals and votes with on a chain. chain: its id. seal, vote: seeds of its keys. reveal: secret of its chains of reveals.
+
+    32 bytes each. Never in two places at once: what these keys promised lies beside the file.
+    """
+
+    chain: bytes
+    seal: bytes
+    vote: bytes
+    reveal: bytes
+
+    def __repr__(self) -> str:
+        return f"ChainKey({self.chain.hex()[:8]}, …)"
+
+
+KeyContent = RootKey | IssuerKey | MemberKey | NodeKey | NetworkKey | ChainKey
+
+
 class KeyFile(Record, frozen=True):
     """Content of one key file."""
 
     format: int
     suite: int
-    content: RootKey | IssuerKey | MemberKey | NodeKey | NetworkKey
+    content: KeyContent
 
 
 class _Sealed(Record, frozen=True):
@@ -101,7 +119,7 @@ class _Sealed(Record, frozen=True):
     body: bytes
 
 
-def key_file(content: RootKey | IssuerKey | MemberKey | NodeKey | NetworkKey) -> KeyFile:
+def key_file(content: KeyContent) -> KeyFile:
     """Content in its envelope of today's format."""
     return KeyFile(format=FORMAT, suite=SUITE, content=content)
 

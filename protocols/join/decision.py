@@ -26,7 +26,7 @@ from ..limits import (
 )
 from ..signed import Signed
 from ..types import DomainId, HpkeKey, NetworkId, UnixSeconds
-from .messages import Admission, Application, JoinAnswer, JoinRefusal, JoinRequest
+from .messages import Admission, Application, ChainAnchor, JoinAnswer, JoinRefusal, JoinRequest
 from .sealing import open_application, request_hash, seal_admission
 
 T = TypeVar("T", bound=Record | bytes)
@@ -52,7 +52,8 @@ class Desk:
 @dataclass(frozen=True, slots=True)
 class Dowry:
     """What every newcomer gets beside its certificate. founder: DER root of the domain that founded the network; domains: the others
-    of it; member_keys: encoded key file content, given to a member's further full node only."""
+    of it; member_keys: encoded key file content, given to a member's further full node only; anchor: of the desk's domain's chain, for
+    all but a new domain."""
 
     fences: FenceSet
     revocations: RevocationSet
@@ -60,6 +61,7 @@ class Dowry:
     domains: tuple[CheckedDomain, ...]
     address_book: tuple[Signed, ...]
     member_keys: bytes = b""
+    anchor: ChainAnchor | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +140,7 @@ def decide_join(
         revocations=_within(dowry.revocations.entries, JOIN_REVOCATIONS_BYTES),
         address_book=_within(dowry.address_book, JOIN_ADDRESS_BOOK_BYTES),
         member_keys=dowry.member_keys if terms.role == ROLE_NODE and not terms.holder_only else b"",
+        anchor=dowry.anchor if terms.role != ROLE_DOMAIN else None,
     )
     recipient = HpkeKey(application.hpke_public)
     answer = seal_admission(

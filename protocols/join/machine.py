@@ -21,7 +21,7 @@ from ..limits import JOIN_ATTEMPTS_MAX, JOIN_ISSUERS_MAX, JOIN_SEALED_BYTES_MAX,
 from ..machine import Machine, Outcome, Row
 from ..signed import Signed
 from ..types import DomainId, HpkeKey, MemberId, NetworkId, UnixSeconds
-from .messages import Admission, Application, JoinAnswer, JoinHello, JoinIssuers, JoinRefusal, JoinRequest
+from .messages import Admission, Application, ChainAnchor, JoinAnswer, JoinHello, JoinIssuers, JoinRefusal, JoinRequest
 from .sealing import open_admission, seal_application
 
 VERSION_MIN = 1
@@ -67,7 +67,8 @@ class Joined:
     """All checked: keep it, then dial under the greatest fence. chain: the new certificate first, root left out; for a domain its root.
 
     domain_id, domain_root: of the domain that we belong to now. founder: DER root of the domain that founded the network. domains: the
-    others of it. member_keys: encoded key file content of our member, for a further full node.
+    others of it. member_keys: encoded key file content of our member, for a further full node. anchor: of the domain's chain; None:
+    it has none, or we found our own.
     """
 
     network: NetworkId
@@ -80,6 +81,7 @@ class Joined:
     revocations: RevocationSet
     address_book: AddressBook
     member_keys: bytes
+    anchor: ChainAnchor | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -275,7 +277,15 @@ class NewcomerMachine(Machine):
             revocations=revocations,
             address_book=book,
             member_keys=admission.member_keys,
+            anchor=self._anchor(admission.anchor),
         )
+
+    def _anchor(self, anchor: ChainAnchor | None) -> ChainAnchor | None:
+        if anchor is None or self._ticket.role == ROLE_DOMAIN:
+            return None
+        if (len(anchor.chain), len(anchor.hash)) != (32, 32) or anchor.height < 0:
+            raise InvalidObject(Reason.MALFORMED, "the answer names a chain in a form that none has")
+        return anchor
 
     def _check_chain(self, chain: tuple[bytes, ...], revocations: RevocationSet) -> None:
         roots, now, unsafe = {self._domain_id: self._root}, self._now, self._clock_unsafe

@@ -91,13 +91,22 @@ class Application(Record, frozen=True):
     root: bytes
 
 
+class ChainAnchor(Record, frozen=True):
+    """A chain and a block of it that is final: what a newcomer holds everybody else's chain against. chain, hash: 32 bytes."""
+
+    chain: bytes
+    height: int
+    hash: bytes
+
+
 class Admission(Record, frozen=True):
     """What the newcomer gets, inside a Signed envelope by the issuing key, inside JoinAnswer.sealed.
 
     request: SHA-256 of the sealed request it answers. founder: DER root of the domain that founded the network. domains: its word
     that others belong to the network, the newcomer's own first. chain: the new certificate first, root left out; for a domain its
     root alone. member_keys: encoded
-    key file of the member for its further full node, else empty. address_book: announcements of the network's nodes.
+    key file of the member for its further full node, else empty. address_book: announcements of the network's nodes. anchor: of the
+    domain's chain, None where it has none, and for a new domain, which founds its own.
     """
 
     format: int
@@ -112,6 +121,7 @@ class Admission(Record, frozen=True):
     revocations: tuple[Attested, ...]
     address_book: tuple[Signed, ...]
     member_keys: bytes
+    anchor: ChainAnchor | None
 
 
 MESSAGES: tuple[tuple[int, type], ...] = (

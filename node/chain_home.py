@@ -1,0 +1,129 @@
+"""A chain in the home directory: which one it is, the keys of this node on it, and what they promised.
+
+identity/chain        public: the chain's id, its first block where this home has it, and a final block to hold others' chains against
+identity/chain.key    what this node seals and votes with; protected like the other key files; absent on a node that only follows
+identity/promises     what these keys have bound themselves to; made with them, in no backup, never copied
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from protocols.codec import Record, decode, encode
+from protocols.crypto import SigningKey
+from protocols.errors import DecodeError, InvalidObject, LadingError, Reason
+from protocols.identity.keyfiles import ChainKey, is_protected, key_file, open_key_file, seal_key_file
+from protocols.join.messages import ChainAnchor
+from protocols.ledger.block import Block
+from protocols.limits import BLOCK_BYTES_MAX
+from protocols.types import AccountId, ChainId, MemberId
+
+from .actors.chain import ChainKeys, ChainSetup
+from .entropy import Entropy
+from .promises import PromiseFile, fresh
+
+FOLDER = "identity"
+CHAIN_FILE = "chain"
+KEY_FILE = "chain.key"
+PROMISES_FILE = "promises"
+_FORMAT = 1
+_BYTES_MAX = 2 * BLOCK_BYTES_MAX
+
+
+class ChainFile(Record, frozen=True):
+    """first: the encoded first block, empty where it is fetched. height, hash: a final block, at least the first one."""
+
+    format: int
+    chain: ChainId
+    first: bytes
+    height: int
+    hash: bytes
+
+    @property
+    def anchor(self) -> ChainAnchor:
+        """What a newcomer is told."""
+        return ChainAnchor(self.chain, self.height, self.hash)
+
+
+def file_of_first(first: Block) -> ChainFile:
+    """Of a chain whose first block is here."""
+    return ChainFile(_FORMAT, first.info.chain, encode(first), 0, first.hash)
+
+
+def file_of_anchor(anchor: ChainAnchor) -> ChainFile:
+    """Of a chain that others have told of."""
+    return ChainFile(_FORMAT, ChainId(anchor.chain), b"", anchor.height, anchor.hash)
+
+
+@dataclass(frozen=True, slots=True)
+class SealedFile:
+    """One file of the folder ``identity``."""
+
+    name: str
+    data: bytes
+
+
+def chain_files(chain: ChainFile, key: ChainKey | None, passphrase: bytes | None, entropy: Entropy) -> tuple[SealedFile, ...]:
+    """What to write, in this order: promises before the keys that they are of, which chain it is last."""
+    files: list[SealedFile] = []
+    if key is not None:
+        assert key.chain == chain.chain
+        sealed = seal_key_file(key_file(key), passphrase, salt=entropy.token(16), nonce=entropy.token(12))
+        files += [SealedFile(PROMISES_FILE, encode(fresh(chain.chain))), SealedFile(KEY_FILE, sealed)]
+    return (*files, SealedFile(CHAIN_FILE, encode(chain)))
+
+
+def read_chain_file(home: Path) -> ChainFile | None:
+    """None in a home that follows no chain. Raises InvalidObject(INTEGRITY)."""
+    path = home / FOLDER / CHAIN_FILE
+    try:
+        found = decode(path.read_bytes(), ChainFile, bytes_max=_BYTES_MAX)
+    except FileNotFoundError:
+        return None
+    except DecodeError as error:
+        raise InvalidObject(Reason.INTEGRITY, f"{path} is damaged: {error.message}") from error
+    except OSError as error:
+        raise LadingError(Reason.FAILED, f"{path}: {error.strerror}") from error
+    if found.format != _FORMAT:
+        raise InvalidObject(Reason.UNKNOWN_FORMAT, f"{path} is of format {found.format}")
+    return found
+
+
+def first_block(chain: ChainFile) -> Block | None:
+    """The first block, if it is here; the chain's actor checks it against the id. Raises InvalidObject(INTEGRITY)."""
+    if not chain.first:
+        return None
+    try:
+        return decode(chain.first, Block, bytes_max=BLOCK_BYTES_MAX)
+    except DecodeError as error:
+        raise InvalidObject(Reason.INTEGRITY, f"the chain's first block is damaged: {error.message}") from error
+
+
+def read_chain_key(home: Path, passphrase: Callable[[], bytes]) -> ChainKey | None:
+    """None on a node that only follows. Raises InvalidObject(WRONG_PASSPHRASE | INTEGRITY)."""
+    path = home / FOLDER / KEY_FILE
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise LadingError(Reason.FAILED, f"{path}: {error.strerror}") from error
+    content = open_key_file(data, passphrase() if is_protected(data) else None).content
+    if not isinstance(content, ChainKey):
+        raise InvalidObject(Reason.INTEGRITY, f"{path} is not what its name says")
+    return content
+
+
+def chain_setup(home: Path, member: MemberId, passphrase: Callable[[], bytes]) -> ChainSetup | None:
+    """What the node of this home needs to follow its chain; None where it has none. member: whose node it is."""
+    chain = read_chain_file(home)
+    if chain is None:
+        return None
+    key = read_chain_key(home, passphrase)
+    if key is not None and key.chain != chain.chain:
+        raise InvalidObject(Reason.WRONG_CHAIN, f"{home}: the chain keys are of another chain")
+    account = AccountId(member)
+    keys = ChainKeys(account) if key is None else ChainKeys(account, SigningKey(key.seal), SigningKey(key.vote), key.reveal)
+    return ChainSetup(chain.chain, first_block(chain), keys, PromiseFile(home / FOLDER / PROMISES_FILE))
