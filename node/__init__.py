@@ -8,6 +8,11 @@ transport/         port, the libp2p twin and the memory twin
 actors/            storage, membership, peers, session, files, replication …
 services           the tables: who may open which protocol, with limits; which facts are told to whom
 promises       what this node has bound itself to on the chain: one file, synced before a vote or seal leaves
+chain_keys     keys of one node on a chain, and those that a recovery kit brings back
+chain_founding chain_home   the first block of a domain's chain; a chain in the home directory
+chain_acts     what this node's member says on the chain, alone or with the council
+chain_store    the chain of a home whose node stands still: verify, roll back, export, import
+ledger_api     what a program can ask of the chain
 own sources sinks  what this node is; what `put` reads; what `get` writes
 home joining run   the home directory; `lading join`; `lading start`
 founding           `lading init --network`: a further domain in a network

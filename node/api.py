@@ -16,11 +16,13 @@ from protocols.identity.peers import peer_id_text
 from protocols.limits import TICKET_LIFETIME_S
 from protocols.types import PeerId
 
+from .actors.chain import BlockFinal, HeadMovedTo
 from .actors.facts import FactsAccepted
 from .actors.peers import PeerConnected, PeerLost
 from .actors.puts import PutOptions
 from .clock import CLOCK_HINT, clock_trouble
-from .http.contract import Answer, error_to_json
+from .http.contract import Answer, error_to_json, iso
+from .ledger_api import LedgerApi
 from .wiring import Node
 
 Progress = Callable[[Mapping[str, object]], None]
@@ -35,13 +37,6 @@ HELD_NAMED_MAX = 5
 # Of `put --each`: enough to fill groups and the pauses of disks; more would all begin before the first one ends.
 EACH_AT_ONCE_MAX = 96
 PATIENT = frozenset({"put", "get", "check"})
-
-
-def iso(seconds: float) -> str:
-    """ISO-8601 UTC, whole seconds; empty for 0."""
-    if not seconds:
-        return ""
-    return datetime.datetime.fromtimestamp(int(seconds), datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def seconds_of(text: str) -> int:
@@ -60,6 +55,7 @@ class NodeApi:
 
     def __init__(self, node: Node) -> None:
         self.node = node
+        self.ledger = LedgerApi(node)
         self._operations: Mapping[str, Callable[..., Awaitable[Answer]]] = {
             "status": self._status,
             "peers": self._peers,
@@ -84,7 +80,9 @@ class NodeApi:
             "what-if": self._what_if,
             "share": self._share,
             "check": self._check,
+            "clock": self._tell_clock,
             "watch": self._watch,
+            **self.ledger.operations,
         }
 
     async def call(
@@ -118,7 +116,7 @@ class NodeApi:
 
     def _alerts(self) -> list[str]:
         node = self.node
-        alerts = [*node.replication.alerts.values(), *node.membership.alerts.values()]
+        alerts = [*node.replication.alerts.values(), *node.membership.alerts.values(), *self.ledger.alerts()]
         held = [facts.key[1].hex()[:16] for facts in node.knowledge.held_records()]
         if held:
             names = ", ".join(held[:HELD_NAMED_MAX]) + (" and others" if len(held) > HELD_NAMED_MAX else "")
@@ -172,7 +170,7 @@ class NodeApi:
             "domains": node.domains(),
             "listen": list(node.listen),
             "peers": self._peer_rows(),
-            "ledger": {},
+            "ledger": self.ledger.summary(),
             "records": len(cast(Sequence[object], node.files.ls(everything=False)["records"])),
             "store": {
                 "bytes": usage.bytes_used,
@@ -197,6 +195,15 @@ class NodeApi:
             "members_differing": found.differing,
             "ahead_s": found.ahead_s,
         }
+
+    async def _tell_clock(self, args: Args, **_: object) -> Answer:
+        node = self.node
+        data = self._clock()
+        if node.chain is not None and node.chain.facts is not None:
+            data["network_ms"] = node.chain.now_ms()
+            data["drift_ms_max"] = node.chain.facts.profile.drift_ms_max
+        trouble = clock_trouble(node.clock)
+        return Answer(data, [trouble] if trouble else [])
 
     async def _peers(self, args: Args, **_: object) -> Answer:
         return Answer({"peers": self._peer_rows()})
@@ -451,7 +458,7 @@ class NodeApi:
         """Events as they happen, until the caller leaves or the node stops."""
         node = self.node
         known = set(node.knowledge.records)
-        with node.bus.subscribe(FactsAccepted, PeerConnected, PeerLost, name="watch") as news:
+        with node.bus.subscribe(FactsAccepted, PeerConnected, PeerLost, HeadMovedTo, BlockFinal, name="watch") as news:
             progress({"event": "watching", "node": node.own.identity.host, "time": iso(node.clock.now())})
             async for fact in news:
                 now = iso(node.clock.now())
@@ -460,6 +467,10 @@ class NodeApi:
                         progress({"event": "peer connected", "node": node.knowledge.peer_name(peer), "time": now})
                     case PeerLost(peer, why):
                         progress({"event": "peer lost", "node": node.knowledge.peer_name(peer), "why": why, "time": now})
+                    case HeadMovedTo(head, final):
+                        progress({"event": "head", "height": head.height, "block": head.hash.hex(), "finalized": final.height, "time": now})
+                    case BlockFinal(height, block):
+                        progress({"event": "final", "height": height, "block": block.hex(), "time": now})
                     case FactsAccepted():
                         for key in sorted(set(node.knowledge.records) - known):
                             known.add(key)

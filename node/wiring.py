@@ -26,12 +26,14 @@ from .actors.holdings import Holdings
 from .actors.knowledge import Knowledge
 from .actors.membership import Membership
 from .actors.peers import Peers
+from .actors.registrar import Registrar
 from .actors.replication import Replication
 from .actors.scope import GossipScope
 from .actors.sealer import Sealer
 from .actors.storage import StorageActor, StorageHandle
 from .actors.talk import Talks
 from .bus import Bus
+from .chain_acts import Acts
 from .clock import Clock, FlooredClock, clock_trouble
 from .config import Config
 from .entropy import Entropy
@@ -144,6 +146,8 @@ class Node:
             self.chain = ChainActor(chain.chain, chain.genesis, chain.keys, self.ledger_store, chain.promises, clock, self.bus, offload)
             self.sealer = Sealer(self.chain, offload)
             self.talks = Talks(own.peer_id, self.chain, self.peers, clock, entropy, self.bus)
+            self.acts = Acts(self.chain, lambda: self.own)
+            self.registrar = Registrar(self.acts, self.knowledge, lambda: self.own, config.country, self.bus)
         self.anchor: ChainAnchor | None = None
         self.membership.chain_anchor = self._chain_anchor
         self.membership.attach(self.peers)
@@ -195,6 +199,7 @@ class Node:
             Child("chain", self.chain.run, again, owns="blocks, state, pool, promises", asks=("storage-ledger",), tells=told),
             Child("sealer", self.sealer.run, again, owns="this node's slots", asks=("chain",)),
             Child("talks", self._run_talks, again, owns="ledger streams", asks=("chain", "peers")),
+            Child("registrar", self.registrar.run, again, owns="accounts of those who were let in", asks=("chain", "facts")),
         )
 
     async def run(self) -> None:

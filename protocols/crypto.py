@@ -51,6 +51,7 @@ class Label(enum.Enum):
     SEAL = b"lading/seal/1"
     VOTE = b"lading/vote/1"
     ALIVE = b"lading/alive/1"
+    MINER_OFFER = b"lading/miner-offer/1"
     # hashes
     MEMBER_ID = b"lading/member-id/1"
     NETWORK_ID = b"lading/network-id/1"

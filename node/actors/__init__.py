@@ -16,6 +16,7 @@ files         get, and what people ask about records
 chain         the chain: judges blocks, follows the head, keeps the pool, votes
 sealer        seals when it is this node's slot
 talk          the ends of `/lading/ledger/1`
+registrar     accounts on the chain for those whom the domain certifies
 puts          a record on its way in
 groups        small ones together
 replication   want against have: repair, audit, surplus

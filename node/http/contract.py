@@ -12,6 +12,7 @@ Progress facts that the command line knows how to show (all optional): ``phase``
 
 from __future__ import annotations
 
+import datetime
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
@@ -142,6 +143,24 @@ OPERATIONS: Mapping[str, Operation] = {
     "share": _operation("record", "to", record="text", to="text"),
     # sample: share of the stored chunks, 0..1; all: everything. repair: fetch good copies of what is bad.
     "check": _operation(sample="number", all="flag", repair="flag"),
+    "clock": Operation(),
+    "ledger.status": Operation(),
+    # what: a height, or a block's or transaction's id or unique beginning of one; left out, the head.
+    "ledger.show": _operation(what="text"),
+    # limit: blocks, the newest first; before: a height.
+    "ledger.history": _operation(limit="whole", before="whole"),
+    "miner.status": Operation(),
+    "miner.offer": Operation(),
+    # withdraw: take a recommendation back.
+    "miner.nominate": _operation("member", member="text", withdraw="flag"),
+    # offer: the text of miner.offer from the candidate's node.
+    "miner.certify": _operation("offer", offer="text"),
+    "miner.withdraw": _operation("member", member="text"),
+    # seat: an offer's text. unseat: a member. threshold: of the council after it; left out, more than half.
+    "council.propose": _operation(seat="text", unseat="text", threshold="whole"),
+    # act: the text of a proposal. dry_run: only say what is in it.
+    "council.approve": _operation("act", act="text", dry_run="flag"),
+    "council.inbox": Operation(),
     "watch": Operation(open_ended=True),
 }
 
@@ -243,6 +262,13 @@ def error_from_json(value: object) -> CallFailed:
 
 
 _PLAIN = frozenset({str, int, bool, float, type(None)})
+
+
+def iso(seconds: float) -> str:
+    """ISO-8601 UTC, whole seconds; empty for 0."""
+    if not seconds:
+        return ""
+    return datetime.datetime.fromtimestamp(int(seconds), datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def plain(value: object) -> object:

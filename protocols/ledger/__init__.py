@@ -24,6 +24,7 @@ sealing        when a leader seals and when a member votes: local policy
 messages       what is said on `/lading/ledger/1`
 machine        one end of it: announcing, pulling, headers first, bodies in pages
 sync           pages of headers: made, checked, and where two chains part
+offers         offers to mine and acts of the council, as text from member to member
 alive          who is there: signed answers to a challenge
 seals/         proof of work, scrypt, authority behind one port
 transactions/  one file for each kind

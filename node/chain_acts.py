@@ -1,0 +1,130 @@
+"""Transactions of this node's member: its own, and acts of the council by one of its keys."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import TypeVar
+
+from protocols.codec import Record, encode
+from protocols.crypto import SigningKey
+from protocols.errors import LadingError, Reason, Refused
+from protocols.ledger.context import ACCOUNT, Account, Kind
+from protocols.ledger.envelope import ENVELOPE_VERSION, NO_SERIAL, Content, Transaction, sign_transaction
+from protocols.ledger.profile import Council
+from protocols.ledger.state import Overlay
+from protocols.types import AccountId, TxId, UnixMillis
+from storage import chain as store
+from storage.engine import Snapshot
+
+from .actors.chain import ChainActor
+from .chain_keys import act_key
+from .own import MemberKeys, OwnKeys
+
+T = TypeVar("T", bound=Record)
+
+
+class Acts:
+    """What the member of this node may say on its domain's chain."""
+
+    def __init__(self, chain: ChainActor, own: Callable[[], OwnKeys]) -> None:
+        self.chain = chain
+        self._own = own
+
+    @property
+    def account(self) -> AccountId:
+        """The member's account."""
+        return AccountId(self._own().member_id)
+
+    async def own_account(self) -> Account | None:
+        """As it stands in the state at the head; None before the chain knows it."""
+        account = self.account
+        return await self.chain.plan(lambda snapshot: load_account(snapshot, account))
+
+    async def by_member(self, kind: Kind[T], body: T) -> TxId:
+        """The member says it. Raises Refused, InvalidTransaction."""
+        keys = self._member_keys()
+        account = await self.own_account()
+        if account is None:
+            raise Refused(
+                Reason.NOT_MEMBER,
+                "the chain does not know this member yet",
+                hint="a node that lets others in must be running; its word comes with the next block",
+            )
+        return await self._submit(kind, body, account.serial, [keys.signing])
+
+    async def by_council(self, kind: Kind[T], body: T) -> tuple[Transaction, int]:
+        """An act of the council under this member's key, and how many more keys it needs; with 0 it was submitted.
+
+        Raises Refused, InvalidTransaction.
+        """
+        act, council = await self._act_key()
+        content = self._content(kind, body, NO_SERIAL)
+        return await self._sent_when_enough(sign_transaction(content, [act]), council)
+
+    async def approve(self, transaction: Transaction) -> tuple[Transaction, int]:
+        """Another's act under this member's key too; as ``by_council``."""
+        act, council = await self._act_key()
+        content = transaction.content
+        if content.chain != self.chain.chain:
+            raise Refused(Reason.WRONG_CHAIN, "this act is for another chain")
+        mine = sign_transaction(content, [act]).signatures
+        others = tuple(one for one in transaction.signatures if one.key != act.public)
+        together = Transaction(content, tuple(sorted((*others, *mine), key=lambda one: one.key)))
+        return await self._sent_when_enough(together, council)
+
+    async def council(self) -> Council:
+        """The council in force at the head."""
+        return await self.chain.plan(load_council)
+
+    async def _sent_when_enough(self, transaction: Transaction, council: Council) -> tuple[Transaction, int]:
+        missing = council.threshold - len(transaction.keys & council.keys)
+        if missing <= 0:
+            await self.chain.submit(transaction)
+        return transaction, max(0, missing)
+
+    async def _act_key(self) -> tuple[SigningKey, Council]:
+        own, keys = self._own(), self._member_keys()
+        act = act_key(keys.signing.seed, own.domain_id)
+        council = await self.council()
+        if act.public not in council.keys:
+            raise Refused(Reason.NOT_MEMBER, "this member has no seat on the council", hint="lading council inbox shows who has")
+        return act, council
+
+    def _member_keys(self) -> MemberKeys:
+        keys = self._own().member
+        if keys is None:
+            raise Refused(Reason.REFUSED, "this node has no keys of its member", hint="run it on the member's full node")
+        return keys
+
+    async def _submit(self, kind: Kind[T], body: T, serial: bytes, keys: Iterable[SigningKey]) -> TxId:
+        return await self.chain.submit(sign_transaction(self._content(kind, body, serial), keys))
+
+    def _content(self, kind: Kind[T], body: T, serial: bytes) -> Content:
+        facts = self.chain.facts
+        if facts is None:
+            raise LadingError(Reason.NOT_FOUND, "the chain's first block is not here yet", hint="it comes from the others: lading peers")
+        now = self.chain.now_ms()
+        return Content(
+            version=ENVELOPE_VERSION,
+            chain=self.chain.chain,
+            kind=kind.number,
+            sender=self.account,
+            serial=serial,
+            ts_ms=UnixMillis(now),
+            until_ms=UnixMillis(now + facts.profile.tx_life_ms),
+            links=(),
+            body=encode(body),
+        )
+
+
+def load_account(snapshot: Snapshot, account: AccountId) -> Account | None:
+    """In a pool thread."""
+    return Overlay(store.ChainState(snapshot)).load(ACCOUNT, account, Account)
+
+
+def load_council(snapshot: Snapshot) -> Council:
+    """In a pool thread. Raises LadingError(NOT_FOUND) before the first block is here."""
+    found = Overlay(store.ChainState(snapshot)).load("chain", b"council", Council)
+    if found is None:
+        raise LadingError(Reason.NOT_FOUND, "the chain's first block is not here yet")
+    return found

@@ -1,0 +1,491 @@
+"""What a program can ask of the chain: how it stands, what is in it, and what this node's member says on it."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from protocols.codec import Record
+from protocols.errors import LadingError, Reason, Refused, UsageError
+from protocols.ledger.block import Block, decode_header
+from protocols.ledger.committee import dead_survived
+from protocols.ledger.context import Account, genesis_time_ms, load_profile
+from protocols.ledger.envelope import Transaction, decode_body
+from protocols.ledger.offers import MinerOffer, decode_act, encode_act, open_offer, sign_offer
+from protocols.ledger.pool import Origin
+from protocols.ledger.profile import Council, CouncilMember
+from protocols.ledger.schedule import SCHEDULE
+from protocols.ledger.seals.table import SEALS
+from protocols.ledger.sealing import has_quorum
+from protocols.ledger.state import Overlay
+from protocols.ledger.terms import MINER, Miner, load_tip, slot_leader
+from protocols.ledger.transactions import council_update, miner_certify, miner_nominate
+from protocols.ledger.transactions.chain_genesis import WORK
+from protocols.ledger.transactions.council_update import PLANNED, PlannedCouncil
+from protocols.ledger.transition import next_term, slot_of
+from protocols.ledger.work import WorkState
+from protocols.types import AccountId, BlockHash, MemberId
+from storage import chain as store
+from storage.engine import Snapshot
+
+from .actors.chain import ChainActor
+from .chain_acts import Acts, load_account, load_council
+from .chain_founding import MEMBERS
+from .chain_keys import REVEALS_PER_CHAIN, act_key, first_tip
+from .http.contract import Answer, iso, plain
+
+if TYPE_CHECKING:
+    from .wiring import Node
+
+Args = Mapping[str, object]
+HISTORY_DEFAULT = 20
+HISTORY_MAX = 1000
+# Blocks read for one question, the newest first: a transaction further back is asked for with its height.
+LOOK_BACK_MAX = 10_000
+PREFIX_CHARS_MIN = 6
+_PAGE = 256
+
+
+@dataclass(frozen=True, slots=True)
+class _Standing:
+    """What the state at the head says, for people."""
+
+    name: str
+    slot_ms: int
+    state_root: bytes
+    miners: tuple[AccountId, ...]
+    turn: AccountId | None
+    term: int
+    slot: int
+    target: bytes
+    council: Council
+    planned: PlannedCouncil | None
+
+
+class LedgerApi:
+    """The operations ``ledger.*``, ``miner.*``, ``council.*`` of one node."""
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+        self._acts_seen: dict[bytes, Transaction] = {}
+        self.operations: Mapping[str, Callable[..., Awaitable[Answer]]] = {
+            "ledger.status": self._status,
+            "ledger.show": self._show,
+            "ledger.history": self._history,
+            "miner.status": self._miner_status,
+            "miner.offer": self._miner_offer,
+            "miner.nominate": self._miner_nominate,
+            "miner.certify": self._miner_certify,
+            "miner.withdraw": self._miner_withdraw,
+            "council.propose": self._council_propose,
+            "council.approve": self._council_approve,
+            "council.inbox": self._council_inbox,
+        }
+
+    # --- in short, for `status` ---------------------------------------------------------------------------------------
+
+    def summary(self) -> dict[str, object]:
+        """Height, tip and final height of each chain, by its name; by its id while nothing of it is here."""
+        chain = self._node.chain
+        if chain is None:
+            return {}
+        head, final = chain.checkpoints()
+        name = chain.facts.profile.name if chain.facts is not None else chain.chain.hex()
+        return {name: {"height": head.height, "tip": head.hash.hex(), "finalized": final.height, "chain": chain.chain.hex()}}
+
+    def alerts(self) -> list[str]:
+        """What of the chain needs somebody."""
+        return [] if self._node.chain is None else list(self._node.chain.alerts.values())
+
+    # --- what stands --------------------------------------------------------------------------------------------------
+
+    async def _status(self, args: Args, **_: object) -> Answer:
+        chain = self._node.chain
+        if chain is None:
+            return Answer({"chains": []}, ["this home follows no chain"])
+        head, final = chain.checkpoints()
+        row: dict[str, object] = {"chain": chain.chain.hex(), "height": head.height, "tip": head.hash.hex()}
+        if chain.facts is None:
+            return Answer({"chains": [row | {"finalized_height": 0}]}, ["the first block is not here yet; it comes from the others"])
+        standing = await chain.plan(lambda snapshot: _standing(snapshot, chain.now_ms()))
+        committee = chain.tree.head().committee if chain.tree is not None else None
+        assert committee is not None
+        heard = chain.heard()
+        row |= {
+            "name": standing.name,
+            "state_root": standing.state_root.hex(),
+            "finalized_height": final.height,
+            "finalized": final.hash.hex(),
+            "miners": [one.hex() for one in standing.miners],
+            "turn": standing.turn.hex() if standing.turn is not None else "",
+            "slot": standing.slot,
+            "slot_ms": standing.slot_ms,
+            "term": standing.term,
+            "mempool": {"inbound": len(chain.pool.list(Origin.INBOUND)), "outbound": len(chain.pool.list(Origin.OUTBOUND))},
+            "target": standing.target.hex(),
+            "votes": len(chain.votes),
+            "committee": {
+                "members": [seat.member.hex() for seat in committee.seats],
+                "quorum": committee.quorum,
+                "heard": len(heard & committee.members),
+                "finality_goes_on": has_quorum(heard, committee),
+                "liars_survived": committee.faults,
+                "dead_survived": dead_survived(len(committee.seats), committee.faults),
+            },
+            "names": {one.hex(): self._name(one) for one in (*standing.miners, *committee.members)},
+            "seals": chain.keys.account in standing.miners and chain.keys.seal is not None,
+            "alerts": self.alerts(),
+        }
+        return Answer({"chains": [row]})
+
+    async def _show(self, args: Args, **_: object) -> Answer:
+        chain = self._chain()
+        what = str(args.get("what") or "").lower()
+        if not what:
+            return Answer(await self._block_data(chain.checkpoints()[0].hash))
+        if what.isdecimal() and len(what) < 16:
+            name = await self._at_height(int(what))
+            return Answer(await self._block_data(name))
+        if len(what) < PREFIX_CHARS_MIN or not all(sign in "0123456789abcdef" for sign in what):
+            raise UsageError(f"{what!r} is no height, block or transaction", hint=f"at least {PREFIX_CHARS_MIN} characters of its id")
+        for waiting in (one for origin in Origin for one in chain.pool.list(origin)):
+            if waiting.id.hex().startswith(what):
+                return Answer(_transaction_data(waiting.transaction) | {"state": "pooled", "origin": waiting.origin.value})
+        found = await self._find(what)
+        if found is None:
+            raise LadingError(
+                Reason.NOT_FOUND, f"no block or transaction {what} among the last {LOOK_BACK_MAX}", hint="lading ledger history"
+            )
+        block, transaction = found
+        if transaction is None:
+            return Answer(await self._block_data(block.hash))
+        return Answer(
+            _transaction_data(transaction)
+            | {"state": self._state_of(block.info.height), "height": block.info.height, "block": block.hash.hex()}
+        )
+
+    async def _history(self, args: Args, **_: object) -> Answer:
+        chain = self._chain()
+        limit = min(_whole(args.get("limit"), HISTORY_DEFAULT), HISTORY_MAX)
+        top = min(_whole(args.get("before"), chain.checkpoints()[0].height + 1) - 1, chain.checkpoints()[0].height)
+        rows = [self._line(block) for block in await self._blocks(top, limit)]
+        return Answer({"chain": chain.chain.hex(), "blocks": rows})
+
+    # --- miners -------------------------------------------------------------------------------------------------------
+
+    async def _miner_status(self, args: Args, **_: object) -> Answer:
+        chain = self._chain()
+        now = chain.now_ms()
+
+        def read(snapshot: Snapshot) -> tuple[list[Miner], tuple[AccountId, ...]]:
+            state = Overlay(store.ChainState(snapshot))
+            found = [state.load(MINER, key, Miner) for key, _ in list(state.iterate(MINER))]
+            return [one for one in found if one is not None], _standing(snapshot, now).miners
+
+        miners, seated = await chain.plan(read)
+        own = chain.keys
+        mine = next((one for one in miners if one.account == own.account), None)
+        is_ours = mine is not None and own.seal is not None and mine.key == own.seal.public
+        rows = [
+            {
+                "account": one.account.hex(),
+                "name": self._name(one.account),
+                "cluster": one.cluster,
+                "certified": one.is_certified,
+                "seated": one.account in seated,
+                "recommended_by": len(one.nominated),
+                "sealed": one.sealed,
+                "missed": one.missed,
+                "reveals_left": one.left,
+            }
+            for one in miners
+        ]
+        here = {
+            "account": own.account.hex(),
+            "has_keys": own.seal is not None,
+            "certified": is_ours,
+            "seals": is_ours and own.account in seated,
+            "sealed_here": self._node.sealer.sealed,
+        }
+        return Answer({"here": here, "miners": rows}, [] if own.seal is not None else ["this node has no keys to seal with: it follows"])
+
+    async def _miner_offer(self, args: Args, **_: object) -> Answer:
+        node, chain = self._node, self._chain()
+        member, keys = node.own.member, chain.keys
+        if member is None or keys.seal is None or keys.vote is None:
+            raise Refused(Reason.REFUSED, "this node has no keys to seal and vote with", hint="run it on the first node of the member")
+        text = sign_offer(
+            member.signing,
+            chain.chain,
+            keys.account,
+            seal=keys.seal.public,
+            tip=first_tip(keys.reveal),
+            tip_count=REVEALS_PER_CHAIN,
+            vote=keys.vote.public,
+            act=act_key(member.signing.seed, node.own.domain_id).public,
+        )
+        return Answer({"offer": text, "account": keys.account.hex()})
+
+    async def _miner_nominate(self, args: Args, **_: object) -> Answer:
+        candidate = self._account_named(str(args["member"]))
+        body = miner_nominate.Body(candidate, not args.get("withdraw"))
+        return Answer({"transaction": (await self._acts().by_member(miner_nominate.KIND, body)).hex(), "state": "pooled"})
+
+    async def _miner_certify(self, args: Args, **_: object) -> Answer:
+        offer = await self._offer(str(args["offer"]))
+        body = miner_certify.Body("certify", offer.account, MEMBERS, offer.seal, offer.tip, offer.tip_count)
+        return self._act_answer(await self._acts().by_council(miner_certify.KIND, body))
+
+    async def _miner_withdraw(self, args: Args, **_: object) -> Answer:
+        candidate = self._account_named(str(args["member"]))
+        miner = await self._chain().plan(lambda snapshot: Overlay(store.ChainState(snapshot)).load(MINER, candidate, Miner))
+        if miner is None:
+            raise LadingError(Reason.NOT_FOUND, "this member was never certified as a miner", hint="lading miner status")
+        body = miner_certify.Body("withdraw", candidate, miner.cluster, b"", b"", 0)
+        return self._act_answer(await self._acts().by_council(miner_certify.KIND, body))
+
+    # --- the council --------------------------------------------------------------------------------------------------
+
+    async def _council_propose(self, args: Args, **_: object) -> Answer:
+        """Another council: with a member more, without one, or with another threshold."""
+        acts = self._acts()
+        council = await acts.council()
+        members = {member.id: member for member in council.members}
+        if args.get("seat"):
+            offer = await self._offer(str(args["seat"]))
+            members[offer.account] = CouncilMember(offer.account, offer.act, offer.vote)
+        if args.get("unseat"):
+            account = self._account_named(str(args["unseat"]))
+            if members.pop(account, None) is None:
+                raise LadingError(Reason.NOT_FOUND, "this member has no seat on the council", hint="lading council inbox")
+        threshold = _whole(args.get("threshold"), len(members) // 2 + 1)
+        changed = Council(
+            council.sequence + 1,
+            tuple(members[account] for account in sorted(members)),
+            threshold,
+            council.recovery,
+            council.recovery_threshold,
+        )
+        if (changed.members, changed.threshold) == (council.members, council.threshold):
+            raise UsageError("that is the council as it is", hint="--seat OFFER, --unseat MEMBER or --threshold M")
+        return self._act_answer(await acts.by_council(council_update.KIND, council_update.Body(changed)))
+
+    async def _council_approve(self, args: Args, **_: object) -> Answer:
+        transaction = decode_act(str(args["act"]))
+        if args.get("dry_run"):
+            return Answer(_transaction_data(transaction) | {"dry_run": True})
+        return self._act_answer(await self._acts().approve(transaction))
+
+    async def _council_inbox(self, args: Args, **_: object) -> Answer:
+        chain = self._chain()
+        council, planned = await chain.plan(lambda snapshot: (load_council(snapshot), _planned(snapshot)))
+        rows = [{"id": member.id.hex(), "name": self._name(member.id), "votes_with": member.vote_key.hex()} for member in council.members]
+        waiting = [
+            _transaction_data(one) | {"missing": max(0, council.threshold - len(one.keys & council.keys)), "act": encode_act(one)}
+            for one in self._acts_seen.values()
+        ]
+        coming: dict[str, object] = {}
+        if planned is not None:
+            coming = {
+                "members": [member.id.hex() for member in planned.council.members],
+                "threshold": planned.council.threshold,
+                "carried_at": planned.height,
+                "final_in_term": planned.final_in,
+            }
+        return Answer({"threshold": council.threshold, "members": rows, "planned": coming, "acts": waiting})
+
+    def _act_answer(self, made: tuple[Transaction, int]) -> Answer:
+        transaction, missing = made
+        data: dict[str, object] = {
+            "transaction": transaction.id.hex(),
+            "missing": missing,
+            "state": "pooled" if not missing else "proposed",
+        }
+        if not missing:
+            self._acts_seen.pop(transaction.id, None)
+            return Answer(data)
+        self._acts_seen[transaction.id] = transaction
+        return Answer(data | {"act": encode_act(transaction)}, [f"{missing} more members must approve it: lading council approve ACT"])
+
+    async def _offer(self, text: str) -> MinerOffer:
+        """An offer that the account's own key signed. Raises Refused(NOT_MEMBER | BAD_SIGNATURE), DecodeError, InvalidObject."""
+        chain = self._chain()
+        offer, signer = open_offer(text, chain.chain)
+        account: Account | None = await chain.plan(lambda snapshot: load_account(snapshot, offer.account))
+        if account is None:
+            raise Refused(
+                Reason.NOT_MEMBER, "the chain does not know the member of this offer", hint="it does a moment after the member joined"
+            )
+        if account.key != signer:
+            raise Refused(Reason.BAD_SIGNATURE, "the offer is not signed by the member that it names")
+        return offer
+
+    # --- means --------------------------------------------------------------------------------------------------------
+
+    def _chain(self) -> ChainActor:
+        chain = self._node.chain
+        if chain is None:
+            raise LadingError(Reason.NOT_FOUND, "this home follows no chain", hint="lading config get ledger")
+        if chain.facts is None:
+            raise LadingError(Reason.NOT_FOUND, "the chain's first block is not here yet", hint="it comes from the others: lading peers")
+        return chain
+
+    def _acts(self) -> Acts:
+        self._chain()
+        return self._node.acts
+
+    def _name(self, account: bytes) -> str:
+        """What the member is called, else the beginning of its id."""
+        identity = self._node.knowledge.members().get(MemberId(account))
+        return identity.member if identity is not None else account.hex()[:8]
+
+    def _account_named(self, text: str) -> AccountId:
+        return AccountId(self._node.membership.member_named(text))
+
+    def _state_of(self, height: int) -> str:
+        return "final" if height <= self._chain().checkpoints()[1].height else "in_block"
+
+    async def _at_height(self, height: int) -> BlockHash:
+        chain = self._chain()
+        tree = chain.tree
+        assert tree is not None
+        path = {point.height: point.hash for point in tree.ancestors(tree.head().hash)}
+        if height in path:
+            return path[height]
+        below = await chain.plan(lambda snapshot: store.blocks_at(snapshot, height)) if height < tree.final.height else ()
+        if not below:
+            raise LadingError(Reason.NOT_FOUND, f"the chain has no block at height {height}", hint="lading ledger status")
+        return below[0]
+
+    async def _blocks(self, top: int, limit: int) -> Sequence[Block]:
+        """Blocks of our branch from a height downward."""
+        if top < 0:
+            return ()
+        start = await self._at_height(top)
+
+        def read(snapshot: Snapshot) -> list[Block]:
+            found: list[Block] = []
+            name = start
+            while len(found) < limit:
+                block = store.block(snapshot, name)
+                if block is None:
+                    break
+                found.append(block)
+                name = decode_header(block.header).parent
+            return found
+
+        return await self._chain().plan(read)
+
+    async def _find(self, prefix: str) -> tuple[Block, Transaction | None] | None:
+        """The newest block, or transaction in a block, whose id begins so."""
+        top = self._chain().checkpoints()[0].height
+        for first in range(top, max(-1, top - LOOK_BACK_MAX), -_PAGE):
+            for block in await self._blocks(first, _PAGE):
+                if block.hash.hex().startswith(prefix):
+                    return block, None
+                for transaction in block.transactions:
+                    if transaction.id.hex().startswith(prefix):
+                        return block, transaction
+        return None
+
+    async def _block_data(self, name: BlockHash) -> dict[str, object]:
+        (block,) = await self._chain().blocks([name])
+        header, info = decode_header(block.header), block.info
+        return self._line(block) | {
+            "parent": header.parent.hex(),
+            "t_stamp_ms": header.t_stamp_ms,
+            "merkle_root": header.merkle_root.hex(),
+            "version": header.version,
+            "nonce": header.nonce,
+            "term": info.term,
+            "target": info.target.hex(),
+            "state_root": info.state_root.hex(),
+            "seal": block.seal.hex(),
+            "votes": [
+                {"member": self._name(vote.member), "source": vote.source.height, "target": vote.target.height} for vote in block.votes
+            ],
+            "transactions": [_transaction_data(one) for one in block.transactions],
+        }
+
+    def _line(self, block: Block) -> dict[str, object]:
+        header, info = decode_header(block.header), block.info
+        return {
+            "height": info.height,
+            "block": block.hash.hex(),
+            "slot": info.slot,
+            "time": _iso_ms(header.t_stamp_ms),
+            "miner": self._name(info.miner) if any(info.miner) else "",
+            "kinds": [_kind_name(one.content.kind) for one in block.transactions],
+            "votes": len(block.votes),
+            "state": self._state_of(info.height),
+        }
+
+
+def _standing(snapshot: Snapshot, now_ms: int) -> _Standing:
+    """In a pool thread."""
+    view = store.ChainState(snapshot)
+    state = Overlay(view)
+    profile = load_profile(state)
+    slot = max(slot_of(now_ms, genesis_ms=genesis_time_ms(state), slot_ms=profile.slot_ms), load_tip(state).slot + 1)
+    term = next_term(view, slot)
+    work = state.load(WORK, b"", WorkState)
+    assert work is not None
+    turn = slot_leader(state, term, slot) if SEALS[profile.seal].has_leader else None
+    council = load_council(snapshot)
+    return _Standing(
+        profile.name, profile.slot_ms, view.root, term.miners, turn, term.number, slot, work.target, council, _planned(snapshot)
+    )
+
+
+def _planned(snapshot: Snapshot) -> PlannedCouncil | None:
+    return Overlay(store.ChainState(snapshot)).load(PLANNED, b"", PlannedCouncil)
+
+
+def _transaction_data(transaction: Transaction) -> dict[str, object]:
+    """A transaction in the kinds that JSON has."""
+    content = transaction.content
+    return {
+        "transaction": transaction.id.hex(),
+        "kind": _kind_name(content.kind),
+        "sender": content.sender.hex(),
+        "time": _iso_ms(content.ts_ms),
+        "until": _iso_ms(content.until_ms),
+        "links": [link.hex() for link in content.links],
+        "signers": [one.key.hex() for one in transaction.signatures],
+        "body": _body_data(transaction),
+    }
+
+
+def _kind_name(number: int) -> str:
+    for rules in SCHEDULE.values():
+        if number in rules.kinds:
+            return rules.kinds[number].name
+    return str(number)
+
+
+def _body_data(transaction: Transaction) -> object:
+    for rules in SCHEDULE.values():
+        kind = rules.kinds.get(transaction.content.kind)
+        body = getattr(kind, "body", None)
+        if body is not None:
+            return _fields(decode_body(transaction, body))
+    return transaction.content.body.hex()
+
+
+def _fields(value: object) -> object:
+    """A record as a mapping, its parts too."""
+    match value:
+        case Record():
+            return {name: _fields(getattr(value, name)) for name in value.__struct_fields__}
+        case tuple() | list():
+            return [_fields(item) for item in value]
+    return plain(value)
+
+
+def _whole(value: object, default: int) -> int:
+    return value if isinstance(value, int) else default
+
+
+def _iso_ms(milliseconds: int) -> str:
+    return iso(milliseconds / 1000)
