@@ -200,7 +200,7 @@ class NodeApi:
         node = self.node
         data = self._clock()
         if node.chain is not None and node.chain.facts is not None:
-            data["network_ms"] = node.chain.now_ms()
+            data["network_time"] = iso(node.chain.now_ms() / 1000)
             data["drift_ms_max"] = node.chain.facts.profile.drift_ms_max
         trouble = clock_trouble(node.clock)
         return Answer(data, [trouble] if trouble else [])

@@ -22,7 +22,7 @@ from protocols.types import AccountId, ChainId, MemberId
 
 from .actors.chain import ChainKeys, ChainSetup
 from .entropy import Entropy
-from .promises import PromiseFile, fresh
+from .promises import Kept, PromiseFile, fresh
 
 FOLDER = "identity"
 CHAIN_FILE = "chain"
@@ -65,13 +65,15 @@ class SealedFile:
     data: bytes
 
 
-def chain_files(chain: ChainFile, key: ChainKey | None, passphrase: bytes | None, entropy: Entropy) -> tuple[SealedFile, ...]:
-    """What to write, in this order: promises before the keys that they are of, which chain it is last."""
+def chain_files(
+    chain: ChainFile, key: ChainKey | None, passphrase: bytes | None, entropy: Entropy, *, kept: Kept | None = None
+) -> tuple[SealedFile, ...]:
+    """What to write, in this order: promises before the keys that they are of, which chain it is last. kept: None for new keys."""
     files: list[SealedFile] = []
     if key is not None:
         assert key.chain == chain.chain
         sealed = seal_key_file(key_file(key), passphrase, salt=entropy.token(16), nonce=entropy.token(12))
-        files += [SealedFile(PROMISES_FILE, encode(fresh(chain.chain))), SealedFile(KEY_FILE, sealed)]
+        files += [SealedFile(PROMISES_FILE, encode(kept or fresh(chain.chain))), SealedFile(KEY_FILE, sealed)]
     return (*files, SealedFile(CHAIN_FILE, encode(chain)))
 
 

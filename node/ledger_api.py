@@ -16,8 +16,8 @@ from protocols.ledger.offers import MinerOffer, decode_act, encode_act, open_off
 from protocols.ledger.pool import Origin
 from protocols.ledger.profile import Council, CouncilMember
 from protocols.ledger.schedule import SCHEDULE
-from protocols.ledger.seals.table import SEALS
 from protocols.ledger.sealing import has_quorum
+from protocols.ledger.seals.table import SEALS
 from protocols.ledger.state import Overlay
 from protocols.ledger.terms import MINER, Miner, load_tip, slot_leader
 from protocols.ledger.transactions import council_update, miner_certify, miner_nominate
@@ -394,7 +394,7 @@ class LedgerApi:
         header, info = decode_header(block.header), block.info
         return self._line(block) | {
             "parent": header.parent.hex(),
-            "t_stamp_ms": header.t_stamp_ms,
+            "t_stamp": header.t_stamp_ms,
             "merkle_root": header.merkle_root.hex(),
             "version": header.version,
             "nonce": header.nonce,

@@ -12,5 +12,6 @@ records receipts  signed objects of records; who holds what, by whose word
 peers keys jobs log   address book; small things by name; work that survives the process; the operator's events
 check backup      read everything and recompute every hash, settle both environments; hot copy
 chain             the chain: blocks, the state at one of them, what takes it to another, votes, what was made here
+chain_care        a chain that stands still: judged again, taken back to a height, its index made anew
 lock migrations   one process to a home; steps between versions
 """

@@ -6,6 +6,7 @@ command       what a command is, and what its function is given
 kinds         kinds of values in arguments
 commands      the only list of commands: help, flags, and which function carries each out
 remote        commands that ask the running node
+ledger        commands of the chain, and their list
 local         commands that need none: init, join, start, keys, config, testnet, demo, version
 output        the JSON envelope, people's text, errors in the house's style
 show          answers as text for people

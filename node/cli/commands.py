@@ -6,7 +6,7 @@ import argparse
 
 from protocols.limits import TICKET_LIFETIME_S
 
-from . import local, remote, show
+from . import ledger, local, remote, show
 from .command import Command
 from .kinds import copies, point_in_time, seconds, share_of_all, tag
 from .passphrase import add_passphrase_flags
@@ -446,6 +446,7 @@ COMMANDS: tuple[Command, ...] = (
         remote.plain_call("file.reaffirm", "record"),
         _record_flag,
     ),
+    *ledger.COMMANDS,
     Command(
         _KEEPING,
         ("what-if",),

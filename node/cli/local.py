@@ -95,7 +95,7 @@ def restore_keys(invocation: Invocation) -> Answer:
     args = invocation.args
     if args.kit == "-" and args.ticket == "-":
         raise UsageError("kit and ticket cannot both come from standard input", hint="lading keys restore - --ticket-file FILE")
-    text = _kit_text(args.kit)
+    text = kit_text(args.kit)
     if args.ticket or args.ticket_file:
         if args.peer:
             raise UsageError("a ticket names its own addresses; --peer is for a founder who comes without one")
@@ -116,7 +116,7 @@ def renew_issuer(invocation: Invocation) -> Answer:
 
     _need_home(invocation.home)
     ask = passphrase_source(invocation.args, what="the keys of this node")
-    data = renew(invocation.home, _kit_text(invocation.args.kit), passphrase=ask)
+    data = renew(invocation.home, kit_text(invocation.args.kit), passphrase=ask)
     return Answer(data | {"not_after": iso(data["not_after"])})
 
 
@@ -128,7 +128,7 @@ def revoke_issuer(invocation: Invocation) -> Answer:
     _need_home(invocation.home)
     data = revoke(
         invocation.home,
-        _kit_text(args.kit),
+        kit_text(args.kit),
         serial=args.issuer,
         cutoff=int(datetime.datetime.fromisoformat(args.cutoff).timestamp()) if args.cutoff else None,
         cause=args.cause or "",
@@ -147,7 +147,7 @@ def iso(seconds: object) -> str:
     return datetime.datetime.fromtimestamp(seconds, datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def _kit_text(kit: str) -> str:
+def kit_text(kit: str) -> str:
     """The text of a kit from a file or `-`. Raises UsageError."""
     try:
         if kit == "-":

@@ -1,0 +1,416 @@
+"""Commands of the chain: those that ask the running node, and those that open the home of one that stands still."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+from node.http.contract import Answer
+from protocols.errors import LadingError, Reason, UsageError
+
+from . import remote
+from .command import Command, Invocation
+from .local import kit_text
+from .passphrase import add_passphrase_flags, passphrase_source
+from .text import Style, pairs, table
+
+_LEDGER = "The ledger"
+_REMOTE = (0, 1, 2, 4, 5, 6, 7, 8, 130)
+_LOCAL = (0, 1, 2, 4, 5, 6, 8, 9, 11)
+# An act of the council is a transaction, at most 64 KiB, in base64.
+TEXT_BYTES_MAX = 256 * 1024
+
+
+# --- flags ------------------------------------------------------------------------------------------------------------
+
+
+def _show_flags(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("what", metavar="WHAT", nargs="?", help="a height, or the id of a block or transaction; default: the head")
+
+
+def _history_flags(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--limit", metavar="N", type=_whole, help="blocks to show; default 20")
+    parser.add_argument("--before", metavar="HEIGHT", type=_whole, help="only blocks below this height")
+
+
+def _file_flag(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("file", metavar="FILE", help="the file with the chain")
+
+
+def _rollback_flags(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("height", metavar="HEIGHT", type=_whole, help="of the block that is the tip afterwards")
+    parser.add_argument("--dry-run", action="store_true", help="say what would happen, change nothing")
+
+
+def _nominate_flags(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("member", metavar="MEMBER", help="a certified candidate: id, unique beginning of one, or name")
+    parser.add_argument("--withdraw", action="store_true", help="take the recommendation back")
+
+
+def _certify_flags(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("offer", metavar="OFFER", nargs="?", help="the text of `lading miner offer` on the candidate's node, or -")
+    parser.add_argument("--withdraw", metavar="MEMBER", help="certify this member no longer")
+
+
+def _propose_flags(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--seat", metavar="OFFER", help="seat the member of this offer, or give it new keys; - reads the offer")
+    parser.add_argument("--unseat", metavar="MEMBER", help="take this member's seat")
+    parser.add_argument("--threshold", metavar="M", type=_whole, help="members that act together; default: more than half")
+
+
+def _approve_flags(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("act", metavar="ACT", help="the text that `lading council propose` or `miner certify` printed, or -")
+    parser.add_argument("--dry-run", action="store_true", help="say what it would do, sign nothing")
+
+
+def _recover_flags(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("kit", metavar="KIT", help="file with the founder's recovery kit as it was printed, or - for standard input")
+    add_passphrase_flags(parser, may_be_none=False)
+
+
+def _whole(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"got {text!r}, wanted a whole number")
+    return int(text)
+
+
+# --- on a home that stands still --------------------------------------------------------------------------------------
+
+
+def verify(invocation: Invocation) -> Answer:
+    """Every block judged again."""
+    from node.chain_store import verify as run
+
+    return Answer(run(invocation.home))
+
+
+def rollback(invocation: Invocation) -> Answer:
+    """Back to a height."""
+    from node.chain_store import roll_back
+
+    return Answer(roll_back(invocation.home, invocation.args.height, dry_run=invocation.args.dry_run))
+
+
+def rebuild_index(invocation: Invocation) -> Answer:
+    """The index of heights anew."""
+    from node.chain_store import rebuild_index as run
+
+    return Answer(run(invocation.home))
+
+
+def export(invocation: Invocation) -> Answer:
+    """The chain as a file."""
+    from node.chain_store import export_chain
+
+    return Answer(export_chain(invocation.home, Path(os.path.abspath(invocation.args.file))))
+
+
+def import_(invocation: Invocation) -> Answer:
+    """The chain from a file."""
+    from node.chain_store import import_chain
+
+    source = Path(os.path.abspath(invocation.args.file))
+    if not source.is_file():
+        raise LadingError(Reason.NOT_FOUND, f"{source}: no such file")
+    return Answer(import_chain(invocation.home, source))
+
+
+def recover(invocation: Invocation) -> Answer:
+    """A new voting key in place of a lost one."""
+    from node.chain_store import recover_vote
+
+    ask = passphrase_source(invocation.args, what="the keys of this node")
+    return Answer(recover_vote(invocation.home, kit_text(invocation.args.kit), passphrase=ask), ["start the node: it sends this out"])
+
+
+# --- at the running node ----------------------------------------------------------------------------------------------
+
+
+def certify(invocation: Invocation) -> Answer:
+    """A candidate in or out."""
+    args = invocation.args
+    if bool(args.offer) == bool(args.withdraw):
+        raise UsageError("an offer, or --withdraw MEMBER", hint="lading miner certify OFFER")
+    if args.withdraw:
+        return remote.ask(invocation, "miner.withdraw", {"member": args.withdraw})
+    return remote.ask(invocation, "miner.certify", {"offer": _text(args.offer)})
+
+
+def propose(invocation: Invocation) -> Answer:
+    """Another council."""
+    args = invocation.args
+    if not (args.seat or args.unseat or args.threshold):
+        raise UsageError("a change is wanted: --seat OFFER, --unseat MEMBER or --threshold M", hint="lading council inbox")
+    seat = _text(args.seat) if args.seat else None
+    return remote.ask(invocation, "council.propose", {"seat": seat, "unseat": args.unseat, "threshold": args.threshold})
+
+
+def approve(invocation: Invocation) -> Answer:
+    """One more key under an act."""
+    args = invocation.args
+    return remote.ask(invocation, "council.approve", {"act": _text(args.act), "dry_run": args.dry_run or None})
+
+
+def _text(word: str) -> str:
+    """What was given, or standard input for `-`."""
+    if word != "-":
+        return word
+    return sys.stdin.buffer.read(TEXT_BYTES_MAX).decode("ascii", "replace").strip()
+
+
+# --- for people -------------------------------------------------------------------------------------------------------
+
+
+def show_ledger(data: Mapping[str, object], style: Style) -> Iterator[str]:
+    """How the chain stands, whose turn it is, and what finality survives."""
+    rows = data.get("chains")
+    chains = [row for row in rows if isinstance(row, Mapping)] if isinstance(rows, Sequence) else []
+    if not chains:
+        yield "This home follows no chain."
+    for chain in chains:
+        names = _mapping(chain.get("names"))
+        committee, mempool = _mapping(chain.get("committee")), _mapping(chain.get("mempool"))
+        miners = chain.get("miners")
+        listed = [str(names.get(one, one)) for one in miners] if isinstance(miners, list) else []
+        lines = [
+            ("chain", f"{chain.get('name', '')}  {style.id(str(chain.get('chain', '')))}"),
+            ("head", f"{chain.get('height')}  {style.id(str(chain.get('tip', '')))}"),
+            ("final", f"{chain.get('finalized_height')}  {style.id(str(chain.get('finalized', '')))}"),
+            ("state root", style.id(str(chain.get("state_root", "")))),
+        ]
+        if committee:
+            alive = style.good("goes on") if committee.get("finality_goes_on") else style.careful("waits for members")
+            heard = f"{committee.get('heard')} of {len(_list(committee.get('members')))} members heard, {committee.get('quorum')} needed"
+            lines += [
+                ("miners", ", ".join(listed)),
+                ("turn", f"{names.get(chain.get('turn'), '')}  (slot {chain.get('slot')}, term {chain.get('term')})"),
+                ("finality", f"{alive}: {heard}"),
+                ("survives", f"{committee.get('liars_survived')} liars, {committee.get('dead_survived')} dead members"),
+                ("waiting", f"{mempool.get('outbound')} made here, {mempool.get('inbound')} of others"),
+                ("target", style.id(str(chain.get("target", "")))),
+            ]
+        yield from pairs(lines, style)
+
+
+def show_history(data: Mapping[str, object], style: Style) -> Iterator[str]:
+    """One line for each block, the newest first."""
+    rows = [
+        (
+            str(row.get("height")),
+            style.id(str(row.get("block", ""))),
+            str(row.get("time", "")),
+            str(row.get("miner", "")),
+            str(row.get("state", "")),
+            ", ".join(str(kind) for kind in _list(row.get("kinds"))),
+        )
+        for row in _list(data.get("blocks"))
+        if isinstance(row, Mapping)
+    ]
+    yield from table(("HEIGHT", "BLOCK", "TIME", "MINER", "STATE", "TRANSACTIONS"), rows, style, right=(0,))
+
+
+def _mapping(value: object) -> Mapping[object, object]:
+    return value if isinstance(value, Mapping) else {}
+
+
+def _list(value: object) -> Sequence[object]:
+    return value if isinstance(value, list) else []
+
+
+# --- the list ---------------------------------------------------------------------------------------------------------
+
+COMMANDS: tuple[Command, ...] = (
+    Command(
+        _LEDGER,
+        ("ledger", "status"),
+        "how the chain stands",
+        "Shows height, tip, what is final, who mines and whose turn it is, what waits, and how many liars and dead members "
+        "finality survives.",
+        ("lading ledger status", "lading ledger status --json", "watch lading ledger status"),
+        _REMOTE,
+        remote.plain_call("ledger.status"),
+        show=show_ledger,
+    ),
+    Command(
+        _LEDGER,
+        ("ledger", "show"),
+        "one block or transaction",
+        "Shows the head, a block by height or id, or a transaction by id, with all that it says and whether it is pooled, in a "
+        "block or final.",
+        ("lading ledger show", "lading ledger show 812", "lading ledger show 7f3a9c --json"),
+        _REMOTE,
+        remote.plain_call("ledger.show", "what"),
+        _show_flags,
+    ),
+    Command(
+        _LEDGER,
+        ("ledger", "history"),
+        "the blocks so far",
+        "Lists blocks, the newest first: who sealed them, what they carry, and whether they are final.",
+        ("lading ledger history", "lading ledger history --limit 100", "lading ledger history --before 500 --json"),
+        _REMOTE,
+        remote.plain_call("ledger.history", "limit", "before"),
+        _history_flags,
+        show_history,
+    ),
+    Command(
+        _LEDGER,
+        ("ledger", "verify"),
+        "judge the whole chain again",
+        "Judges every block again from the first one in a database of its own and compares tip and state with what stands here. The node "
+        "must stand still.",
+        ("lading ledger verify", "lading ledger verify --json", "lading --home /srv/lading ledger verify"),
+        _LOCAL,
+        verify,
+    ),
+    Command(
+        _LEDGER,
+        ("ledger", "rollback"),
+        "take the chain back to a height",
+        "Forgets every block above a height; the node fetches what the others have when it runs again. What this node has promised stays "
+        "promised. The node must stand still.",
+        ("lading ledger rollback 800 --dry-run", "lading ledger rollback 800", "lading ledger rollback 0 --json"),
+        _LOCAL,
+        rollback,
+        _rollback_flags,
+    ),
+    Command(
+        _LEDGER,
+        ("ledger", "rebuild-index"),
+        "make the index of heights anew",
+        "Makes the index of blocks by height anew from the blocks themselves. The node must stand still.",
+        ("lading ledger rebuild-index", "lading ledger rebuild-index --json", "lading --home /srv/lading ledger rebuild-index"),
+        _LOCAL,
+        rebuild_index,
+    ),
+    Command(
+        _LEDGER,
+        ("ledger", "export"),
+        "the chain as a file",
+        "Writes every block from the first one to the tip into a file, which holds no secret. The node must stand still.",
+        ("lading ledger export acme.chain", "lading ledger export /media/stick/acme.chain", "lading ledger export acme.chain --json"),
+        (*_LOCAL, 10),
+        export,
+        _file_flag,
+        quiet_key="file",
+    ),
+    Command(
+        _LEDGER,
+        ("ledger", "import"),
+        "the chain from a file",
+        "Judges every block of a file and keeps what this home lacks. A home without a chain follows this one from then on. The node must "
+        "stand still.",
+        ("lading ledger import acme.chain", "lading --home /srv/new ledger import acme.chain", "lading ledger import acme.chain --json"),
+        _LOCAL,
+        import_,
+        _file_flag,
+    ),
+    Command(
+        _LEDGER,
+        ("miner", "status"),
+        "who mines, and whether this node does",
+        "Lists the certified miners, who of them is seated, what they sealed and missed, and what this node does.",
+        ("lading miner status", "lading miner status --json", "lading --home /srv/lading miner status"),
+        _REMOTE,
+        remote.plain_call("miner.status"),
+    ),
+    Command(
+        _LEDGER,
+        ("miner", "offer"),
+        "offer this node as a miner",
+        "Prints the public keys with which this node would seal and vote, signed by its member: for `lading miner certify` and "
+        "`lading council propose --seat` on a council member's node.",
+        ("lading miner offer", "lading miner offer --quiet > offer.txt", "lading miner offer --json"),
+        _REMOTE,
+        remote.plain_call("miner.offer"),
+        quiet_key="offer",
+    ),
+    Command(
+        _LEDGER,
+        ("miner", "nominate"),
+        "recommend a candidate",
+        "Recommends a certified candidate in this member's name: recommended ones are drawn first. --withdraw takes it back.",
+        ("lading miner nominate pi4", "lading miner nominate a3f90b --withdraw", "lading miner nominate pi4 --json"),
+        _REMOTE,
+        remote.plain_call("miner.nominate", "member", "withdraw"),
+        _nominate_flags,
+        quiet_key="transaction",
+    ),
+    Command(
+        _LEDGER,
+        ("miner", "certify"),
+        "certify a candidate",
+        "An act of the council: certifies the node of an offer as a candidate for the seats of miners, or withdraws that. Where more "
+        "members must agree, it prints a text for `lading council approve`.",
+        ("lading miner certify - < offer.txt", "lading miner certify --withdraw pi4", 'lading miner certify "$OFFER" --json'),
+        _REMOTE,
+        certify,
+        _certify_flags,
+        quiet_key="act",
+    ),
+    Command(
+        _LEDGER,
+        ("council", "propose"),
+        "propose another council",
+        "An act of the council: seats a member with a voting key, unseats one, or changes how many must agree. It takes effect two terms "
+        "after it is final. Where more members must agree, it prints a text for `lading council approve`.",
+        (
+            "lading council propose --seat - < offer.txt",
+            "lading council propose --unseat pi4 --threshold 2",
+            'lading council propose --seat "$OFFER" --json',
+        ),
+        _REMOTE,
+        propose,
+        _propose_flags,
+        quiet_key="act",
+    ),
+    Command(
+        _LEDGER,
+        ("council", "approve"),
+        "sign an act of the council",
+        "Puts this member's key under an act that another member proposed, and submits it when enough have signed. --dry-run shows what it "
+        "says first.",
+        ("lading council approve - < act.txt", 'lading council approve "$ACT" --dry-run', 'lading council approve "$ACT" --json'),
+        _REMOTE,
+        approve,
+        _approve_flags,
+        quiet_key="act",
+    ),
+    Command(
+        _LEDGER,
+        ("council", "inbox"),
+        "the council, and what waits for it",
+        "Shows the council in force, a change that is under way, and acts seen at this node since its start that need more signatures.",
+        ("lading council inbox", "lading council inbox --json", "lading --home /srv/lading council inbox"),
+        _REMOTE,
+        remote.plain_call("council.inbox"),
+    ),
+    Command(
+        _LEDGER,
+        ("council", "recover"),
+        "replace a lost voting key",
+        "Gives this member's seat on the council a new voting key, made here together with its promises, by the founder's recovery key "
+        "from the kit. Shown on the chain for ever. The node must stand still; when it runs again, it tells the others.",
+        (
+            "lading council recover kit.txt",
+            "lading council recover - < kit.txt",
+            "lading council recover kit.txt --passphrase-file pass --json",
+        ),
+        _LOCAL,
+        recover,
+        _recover_flags,
+        quiet_key="transaction",
+    ),
+    Command(
+        _LEDGER,
+        ("clock",),
+        "which time counts here",
+        "Shows which time this node uses, how it lies to that of the other members, and by how much blocks may be ahead of it.",
+        ("lading clock", "lading clock --json", "lading --home /srv/lading clock"),
+        _REMOTE,
+        remote.plain_call("clock"),
+    ),
+)

@@ -1,0 +1,150 @@
+"""What is done to a chain while no node runs on it: judged again from its first block, taken back to a height, its index made anew."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+from protocols.errors import InvalidObject, LadingError, Reason, StoreDamaged, Undecided
+from protocols.ledger.block import Block
+from protocols.ledger.checks import u64
+from protocols.types import BlockHash, ChainId
+
+from . import chain as store
+from .engine import Delete, Engine, Put, Snapshot, Write
+from .overlay import Overlay
+from .tables import CHAIN_BLOCKS, CHAIN_CROSSINGS, CHAIN_HEIGHTS, CHAIN_META, CHAIN_ROWS
+from .values import NUMBER_BYTES
+
+# Blocks judged between two commits of a replay: a few hundred, so that a commit's cost is spread and its memory bounded.
+BATCH_BLOCKS = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Replayed:
+    """What came of judging blocks from the first one. carried: height that the votes in them made final."""
+
+    blocks: int
+    transactions: int
+    votes: int
+    height: int
+    tip: BlockHash
+    state_root: bytes
+    carried: int
+
+
+def branch(snapshot: Snapshot) -> tuple[BlockHash, ...]:
+    """Hashes from the first block to the one at which the state stands. Raises StoreDamaged when a row is missing."""
+    found: list[BlockHash] = []
+    name = store.state_at(snapshot)
+    while name is not None:
+        row = store.row(snapshot, name)
+        if row is None:
+            raise StoreDamaged("a block of the chain has no row", table=CHAIN_ROWS.name)
+        found.append(name)
+        name = row.parent if row.height else None
+    return tuple(reversed(found))
+
+
+def bodies(snapshot: Snapshot, names: Iterable[BlockHash]) -> Iterator[Block]:
+    """The blocks themselves, each checked against its name. Raises StoreDamaged."""
+    for name in names:
+        body = store.block(snapshot, name)
+        if body is None:
+            raise StoreDamaged("a block of the chain has no body", table=CHAIN_BLOCKS.name)
+        yield body
+
+
+def replay(engine: Engine, blocks: Iterable[Block], *, chain: ChainId) -> Replayed:
+    """Judges blocks into an environment that has none of them, or continues where it stands; those that are there are passed over.
+
+    Raises LadingError(INTEGRITY) naming the first block that does not hold.
+    """
+    count = transactions = votes = 0
+    batch: list[Block] = []
+
+    def judge() -> None:
+        with engine.snapshot() as snapshot:
+            overlay = Overlay(snapshot)
+            for block in batch:
+                _judge(overlay, block, chain)
+        if overlay.writes:
+            engine.write(overlay.writes)
+        batch.clear()
+
+    for block in blocks:
+        count += 1
+        transactions += len(block.transactions)
+        votes += len(block.votes)
+        batch.append(block)
+        if len(batch) == BATCH_BLOCKS:
+            judge()
+    judge()
+    with engine.snapshot() as snapshot:
+        tip = store.state_at(snapshot)
+        row = None if tip is None else store.row(snapshot, tip)
+        if tip is None or row is None:
+            raise LadingError(Reason.NOT_FOUND, "there is no block in it")
+        return Replayed(count, transactions, votes, row.height, tip, store.ChainState(snapshot).root, row.carried)
+
+
+def _judge(overlay: Overlay, block: Block, chain: ChainId) -> None:
+    if store.row(overlay, block.hash) is not None:
+        return
+    try:
+        if store.state_at(overlay) is None:
+            store.begin(overlay, block, chain=chain)
+        else:
+            store.execute(overlay, block, chain=chain)
+    except (InvalidObject, Undecided) as error:
+        name = block.hash.hex()
+        raise LadingError(
+            Reason.INTEGRITY, f"block {block.info.height} does not hold: {error.message}", block=name, height=block.info.height
+        ) from error
+
+
+def roll_back(snapshot: Snapshot, height: int) -> tuple[BlockHash, Sequence[Write]]:
+    """Takes the state back to the block of our branch at ``height`` and forgets every block above. What this node has promised stays as it
+    is, so it says nothing else about those heights. Raises LadingError(NOT_FOUND), StoreDamaged."""
+    path = branch(snapshot)
+    if not 0 <= height < len(path):
+        raise LadingError(Reason.NOT_FOUND, f"the chain has heights 0 to {len(path) - 1}")
+    target = path[height]
+    overlay = Overlay(snapshot)
+    store.go_to(overlay, target)
+    final = store.final_block(snapshot)
+    final_row = None if final is None else store.row(snapshot, final)
+    gone = [(name, row) for name, row in store.blocks_from(snapshot, height + 1)]
+    for name, row in gone:
+        overlay.add([Delete(table, name) for table in (CHAIN_BLOCKS, CHAIN_ROWS, CHAIN_CROSSINGS)])
+        overlay.delete(CHAIN_HEIGHTS, u64(row.height) + name)
+    if final_row is None or final_row.height > height:
+        overlay.put(CHAIN_META, b"final", target)
+        _recall_votes(overlay, path[: height + 1])
+    return target, overlay.writes
+
+
+def _recall_votes(overlay: Overlay, path: Sequence[BlockHash]) -> None:
+    """Votes that a final block's state had counted are in the blocks that carried them; above the new final block they count again."""
+    target = store.row(overlay, path[-1])
+    assert target is not None
+    for name in path[target.carried :]:
+        body = store.block(overlay, name)
+        for vote in () if body is None else body.votes:
+            if vote.target.height > target.carried:
+                overlay.add((store.put_vote(vote),))
+
+
+def rebuild_heights(snapshot: Snapshot) -> Sequence[Write]:
+    """The index of heights anew from the rows. Empty when it was right."""
+    wanted: set[bytes] = set()
+    for key, _ in snapshot.scan(CHAIN_ROWS):
+        row = store.row(snapshot, BlockHash(key))
+        assert row is not None
+        wanted.add(u64(row.height) + key)
+    found = {key for key, _ in snapshot.scan(CHAIN_HEIGHTS)}
+    assert all(len(key) > NUMBER_BYTES for key in wanted)
+    return [
+        *(Delete(CHAIN_HEIGHTS, key) for key in sorted(found - wanted)),
+        *(Put(CHAIN_HEIGHTS, key, b"\x01") for key in sorted(wanted - found)),
+    ]
