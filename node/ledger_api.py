@@ -6,6 +6,8 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import trio
+
 from protocols.codec import Record
 from protocols.errors import LadingError, Reason, Refused, UsageError
 from protocols.ledger.block import Block, decode_header
@@ -44,6 +46,7 @@ HISTORY_MAX = 1000
 # Blocks read for one question, the newest first: a transaction further back is asked for with its height.
 LOOK_BACK_MAX = 10_000
 PREFIX_CHARS_MIN = 6
+LOAD_PATIENCE_S = 10.0
 _PAGE = 256
 
 
@@ -104,6 +107,7 @@ class LedgerApi:
         chain = self._node.chain
         if chain is None:
             return Answer({"chains": []}, ["this home follows no chain"])
+        await _wait_loaded(chain)
         head, final = chain.checkpoints()
         row: dict[str, object] = {"chain": chain.chain.hex(), "height": head.height, "tip": head.hash.hex()}
         if chain.facts is None:
@@ -140,7 +144,7 @@ class LedgerApi:
         return Answer({"chains": [row]})
 
     async def _show(self, args: Args, **_: object) -> Answer:
-        chain = self._chain()
+        chain = await self._chain()
         what = str(args.get("what") or "").lower()
         if not what:
             return Answer(await self._block_data(chain.checkpoints()[0].hash))
@@ -166,7 +170,7 @@ class LedgerApi:
         )
 
     async def _history(self, args: Args, **_: object) -> Answer:
-        chain = self._chain()
+        chain = await self._chain()
         limit = min(_whole(args.get("limit"), HISTORY_DEFAULT), HISTORY_MAX)
         top = min(_whole(args.get("before"), chain.checkpoints()[0].height + 1) - 1, chain.checkpoints()[0].height)
         rows = [self._line(block) for block in await self._blocks(top, limit)]
@@ -175,7 +179,7 @@ class LedgerApi:
     # --- miners -------------------------------------------------------------------------------------------------------
 
     async def _miner_status(self, args: Args, **_: object) -> Answer:
-        chain = self._chain()
+        chain = await self._chain()
         now = chain.now_ms()
 
         def read(snapshot: Snapshot) -> tuple[list[Miner], tuple[AccountId, ...]]:
@@ -211,7 +215,7 @@ class LedgerApi:
         return Answer({"here": here, "miners": rows}, [] if own.seal is not None else ["this node has no keys to seal with: it follows"])
 
     async def _miner_offer(self, args: Args, **_: object) -> Answer:
-        node, chain = self._node, self._chain()
+        node, chain = self._node, await self._chain()
         member, keys = node.own.member, chain.keys
         if member is None or keys.seal is None or keys.vote is None:
             raise Refused(Reason.REFUSED, "this node has no keys to seal and vote with", hint="run it on the first node of the member")
@@ -230,26 +234,26 @@ class LedgerApi:
     async def _miner_nominate(self, args: Args, **_: object) -> Answer:
         candidate = self._account_named(str(args["member"]))
         body = miner_nominate.Body(candidate, not args.get("withdraw"))
-        return Answer({"transaction": (await self._acts().by_member(miner_nominate.KIND, body)).hex(), "state": "pooled"})
+        return Answer({"transaction": (await (await self._acts()).by_member(miner_nominate.KIND, body)).hex(), "state": "pooled"})
 
     async def _miner_certify(self, args: Args, **_: object) -> Answer:
         offer = await self._offer(str(args["offer"]))
         body = miner_certify.Body("certify", offer.account, MEMBERS, offer.seal, offer.tip, offer.tip_count)
-        return self._act_answer(await self._acts().by_council(miner_certify.KIND, body))
+        return self._act_answer(await (await self._acts()).by_council(miner_certify.KIND, body))
 
     async def _miner_withdraw(self, args: Args, **_: object) -> Answer:
         candidate = self._account_named(str(args["member"]))
-        miner = await self._chain().plan(lambda snapshot: Overlay(store.ChainState(snapshot)).load(MINER, candidate, Miner))
+        miner = await (await self._chain()).plan(lambda snapshot: Overlay(store.ChainState(snapshot)).load(MINER, candidate, Miner))
         if miner is None:
             raise LadingError(Reason.NOT_FOUND, "this member was never certified as a miner", hint="lading miner status")
         body = miner_certify.Body("withdraw", candidate, miner.cluster, b"", b"", 0)
-        return self._act_answer(await self._acts().by_council(miner_certify.KIND, body))
+        return self._act_answer(await (await self._acts()).by_council(miner_certify.KIND, body))
 
     # --- the council --------------------------------------------------------------------------------------------------
 
     async def _council_propose(self, args: Args, **_: object) -> Answer:
         """Another council: with a member more, without one, or with another threshold."""
-        acts = self._acts()
+        acts = await self._acts()
         council = await acts.council()
         members = {member.id: member for member in council.members}
         if args.get("seat"):
@@ -275,10 +279,10 @@ class LedgerApi:
         transaction = decode_act(str(args["act"]))
         if args.get("dry_run"):
             return Answer(_transaction_data(transaction) | {"dry_run": True})
-        return self._act_answer(await self._acts().approve(transaction))
+        return self._act_answer(await (await self._acts()).approve(transaction))
 
     async def _council_inbox(self, args: Args, **_: object) -> Answer:
-        chain = self._chain()
+        chain = await self._chain()
         council, planned = await chain.plan(lambda snapshot: (load_council(snapshot), _planned(snapshot)))
         rows = [{"id": member.id.hex(), "name": self._name(member.id), "votes_with": member.vote_key.hex()} for member in council.members]
         waiting = [
@@ -310,7 +314,7 @@ class LedgerApi:
 
     async def _offer(self, text: str) -> MinerOffer:
         """An offer that the account's own key signed. Raises Refused(NOT_MEMBER | BAD_SIGNATURE), DecodeError, InvalidObject."""
-        chain = self._chain()
+        chain = await self._chain()
         offer, signer = open_offer(text, chain.chain)
         account: Account | None = await chain.plan(lambda snapshot: load_account(snapshot, offer.account))
         if account is None:
@@ -323,16 +327,17 @@ class LedgerApi:
 
     # --- means --------------------------------------------------------------------------------------------------------
 
-    def _chain(self) -> ChainActor:
+    async def _chain(self) -> ChainActor:
         chain = self._node.chain
         if chain is None:
             raise LadingError(Reason.NOT_FOUND, "this home follows no chain", hint="lading config get ledger")
+        await _wait_loaded(chain)
         if chain.facts is None:
             raise LadingError(Reason.NOT_FOUND, "the chain's first block is not here yet", hint="it comes from the others: lading peers")
         return chain
 
-    def _acts(self) -> Acts:
-        self._chain()
+    async def _acts(self) -> Acts:
+        await self._chain()
         return self._node.acts
 
     def _name(self, account: bytes) -> str:
@@ -344,10 +349,12 @@ class LedgerApi:
         return AccountId(self._node.membership.member_named(text))
 
     def _state_of(self, height: int) -> str:
-        return "final" if height <= self._chain().checkpoints()[1].height else "in_block"
+        chain = self._node.chain
+        assert chain is not None
+        return "final" if height <= chain.checkpoints()[1].height else "in_block"
 
     async def _at_height(self, height: int) -> BlockHash:
-        chain = self._chain()
+        chain = await self._chain()
         tree = chain.tree
         assert tree is not None
         path = {point.height: point.hash for point in tree.ancestors(tree.head().hash)}
@@ -375,11 +382,11 @@ class LedgerApi:
                 name = decode_header(block.header).parent
             return found
 
-        return await self._chain().plan(read)
+        return await (await self._chain()).plan(read)
 
     async def _find(self, prefix: str) -> tuple[Block, Transaction | None] | None:
         """The newest block, or transaction in a block, whose id begins so."""
-        top = self._chain().checkpoints()[0].height
+        top = (await self._chain()).checkpoints()[0].height
         for first in range(top, max(-1, top - LOOK_BACK_MAX), -_PAGE):
             for block in await self._blocks(first, _PAGE):
                 if block.hash.hex().startswith(prefix):
@@ -390,7 +397,7 @@ class LedgerApi:
         return None
 
     async def _block_data(self, name: BlockHash) -> dict[str, object]:
-        (block,) = await self._chain().blocks([name])
+        (block,) = await (await self._chain()).blocks([name])
         header, info = decode_header(block.header), block.info
         return self._line(block) | {
             "parent": header.parent.hex(),
@@ -420,6 +427,13 @@ class LedgerApi:
             "votes": len(block.votes),
             "state": self._state_of(info.height),
         }
+
+
+async def _wait_loaded(chain: ChainActor) -> None:
+    """Just after the start the chain may still be read from the disk: whatever it is told waits for that."""
+    if chain.facts is None:
+        with trio.move_on_after(LOAD_PATIENCE_S):
+            await chain.slot_began()
 
 
 def _standing(snapshot: Snapshot, now_ms: int) -> _Standing:

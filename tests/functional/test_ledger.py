@@ -1,0 +1,206 @@
+"""The chain with real processes: founded, followed, carried on without some, made final with them, fetched again, damaged and mended."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from protocols.errors import LadingError, Reason
+from storage.engine import Env, Put
+from storage.lmdb_engine import LmdbEngine
+from storage.tables import CHAIN_STATE
+from tests.functional.nodes import HomeNode, Processes, start_all, wait_until
+from tests.functional.test_joining import QUIET, found, join_words, ticket_of
+
+# A node listens for ten seconds before its first seal or vote; then a block comes every second, and final a moment later.
+FINAL_S = 60.0
+
+
+def chain_of(node: HomeNode) -> Mapping[str, Any]:
+    (row,) = node.call("ledger.status")["chains"]
+    assert isinstance(row, Mapping)
+    return row
+
+
+def place_of(node: HomeNode) -> tuple[str, str, int]:
+    """Where a node stands: tip, state root, final height."""
+    row = chain_of(node)
+    return str(row["tip"]), str(row.get("state_root")), int(row["finalized_height"])
+
+
+def nominate(node: HomeNode, name: str, *, withdraw: bool = False) -> str:
+    """A transaction of the node's member; the candidate is said yes or no to in turn."""
+    return str(node.call("miner.nominate", {"member": name, "withdraw": withdraw})["transaction"])
+
+
+def state_of(node: HomeNode, transaction: str) -> str:
+    """`pooled`, `in_block` or `final`; empty while the node does not know it."""
+    try:
+        return str(node.call("ledger.show", {"what": transaction})["state"])
+    except LadingError as error:
+        if error.reason is not Reason.NOT_FOUND:
+            raise
+        return ""
+
+
+def wait_final(nodes: Sequence[HomeNode], transaction: str) -> None:
+    for node in nodes:
+        try:
+            wait_until(lambda node=node: state_of(node, transaction) == "final", "final", timeout_s=FINAL_S, poll_s=0.5)  # type: ignore[misc]
+        except AssertionError as error:
+            told = [(one.home.name, dict(chain_of(one))) for one in nodes if one.is_up]
+            raise AssertionError(f"not final at {node.home.name}: {told}, {nodes[0].call('ledger.history')}") from error
+
+
+def wait_one_place(nodes: Sequence[HomeNode]) -> tuple[str, str, int]:
+    """Until all stand at one tip with one state root and one final height."""
+    wait_until(lambda: len({place_of(node) for node in nodes}) == 1, "one place", timeout_s=FINAL_S, poll_s=0.5)
+    return place_of(nodes[0])
+
+
+def test_domain_founds_a_chain_and_who_joins_is_known_to_it_and_follows(processes: Processes) -> None:
+    """Goal: from `init` and `join` to one head that two processes follow. Method: a founder; a newcomer, who gets an account by a block
+    that becomes final at both; the newcomer's offer is certified; the running home refuses to be verified, the stopped one holds."""
+    founder = found(processes)
+    assert chain_of(founder)["height"] == 0
+    assert len(chain_of(founder)["miners"]) == 1
+    joined = processes.run("join", ticket_of(founder), *join_words("b"), home=processes.directory / "b")
+    assert joined.code == 0, joined
+    newcomer = processes.node(processes.directory / "b", **QUIET)
+    start_all([newcomer], among=[founder, newcomer])
+
+    def is_known() -> bool:
+        blocks = founder.call("ledger.history")["blocks"]
+        return any("CertIssue" in row["kinds"] and row["state"] == "final" for row in blocks)
+
+    wait_until(is_known, "an account for the newcomer, final", timeout_s=FINAL_S, poll_s=0.5)
+    tip, root, final = wait_one_place([founder, newcomer])
+    assert final >= 1
+    assert root != "None"
+    assert chain_of(newcomer)["chain"] == chain_of(founder)["chain"]
+    assert founder.status()["ledger"]["ACME"] == {
+        "height": chain_of(founder)["height"],
+        "tip": tip,
+        "finalized": final,
+        "chain": chain_of(founder)["chain"],
+    }
+
+    offer = newcomer.run("miner", "offer").data["offer"]
+    assert newcomer.run("miner", "certify", offer).error == "E-NOT-MEMBER"
+    certified = founder.run("miner", "certify", "-", stdin=offer.encode())
+    wait_final([founder, newcomer], certified.data["transaction"])
+    assert newcomer.call("miner.status")["here"]["certified"] is True
+    seated = founder.run("council", "propose", "--seat", offer)
+    wait_final([founder, newcomer], seated.data["transaction"])
+    assert len(newcomer.call("council.inbox")["planned"]["members"]) == 2
+
+    assert founder.run("ledger", "verify").error == "E-LOCKED"
+    wait_one_place([founder, newcomer])
+    here = chain_of(newcomer)
+    assert newcomer.stop() in (0, 143)
+    verified = newcomer.run("ledger", "verify").data
+    assert (verified["tip"], verified["state_root"], verified["height"]) == (here["tip"], here["state_root"], here["height"])
+
+
+def test_two_of_five_die_the_chain_goes_on_and_is_final_when_they_return(processes: Processes) -> None:
+    """Goal: the dead never stop the chain, and nothing is called final without a quorum. Method: five seats; kill two; a transaction comes
+    into a block and stays there, not final, while blocks follow; both return; all five call it final and stand at one place."""
+    nodes = processes.testnet(5)
+    first = nominate(nodes[0], "n2")
+    wait_final(nodes, first)
+    assert chain_of(nodes[0])["committee"] == {
+        "members": sorted(chain_of(nodes[0])["committee"]["members"]),
+        "quorum": 4,
+        "heard": 5,
+        "finality_goes_on": True,
+        "liars_survived": 1,
+        "dead_survived": 1,
+    }
+    for node in nodes[3:]:
+        node.kill()
+    wait_until(lambda: not chain_of(nodes[0])["committee"]["finality_goes_on"], "the dead to be missed", poll_s=0.5)
+    height = chain_of(nodes[0])["height"]
+    second = nominate(nodes[1], "n3")
+    for node in nodes[:3]:
+        wait_until(lambda node=node: state_of(node, second) == "in_block", "in a block", timeout_s=FINAL_S, poll_s=0.5)  # type: ignore[misc]
+    third = nominate(nodes[2], "n1")
+    wait_until(lambda: state_of(nodes[0], third) == "in_block", "the next one in a block", timeout_s=FINAL_S, poll_s=0.5)
+    assert chain_of(nodes[0])["height"] >= height + 2
+    assert state_of(nodes[0], second) == "in_block"
+    start_all(nodes[3:], among=nodes)
+    wait_final(nodes, third)
+    assert state_of(nodes[4], second) == "final"
+    wait_one_place(nodes)
+
+
+def test_deleted_and_damaged_databases_are_fetched_again_to_the_same_place(processes: Processes) -> None:
+    """Goal: no database is missed. Method: three seats with a chain; one loses its database whole, another has one byte of its state
+    changed, which `ledger verify` finds; both start and stand where the others do, and a new transaction becomes final."""
+    nodes = processes.testnet(3)
+    wait_final(nodes, nominate(nodes[0], "n2"))
+    wait_final(nodes, nominate(nodes[1], "n3"))
+    before = wait_one_place(nodes)
+    for node in nodes[1:]:
+        assert node.stop() in (0, 143)
+    shutil.rmtree(nodes[1].home / "ledger.lmdb")
+    change_a_byte(nodes[2].home)
+    assert nodes[2].run("ledger", "verify").error == "E-INTEGRITY"
+    start_all(nodes[1:], among=nodes)
+    after = wait_one_place(nodes)
+    assert after[0] == before[0] or after[2] > before[2]
+    assert not any("promises" in alert for alert in nodes[1].status()["alerts"])
+    wait_final(nodes, nominate(nodes[2], "n1"))
+    assert wait_one_place(nodes)[2] > before[2]
+    assert nodes[2].stop() in (0, 143)
+    assert nodes[2].run("ledger", "verify").data["verified"] is True
+
+
+def change_a_byte(home: Path) -> None:
+    engine = LmdbEngine(home / "ledger.lmdb", Env.LEDGER, budget_bytes=2**34, reserve_bytes=2**20)
+    try:
+        with engine.snapshot() as snapshot:
+            key, value = next((key, value) for key, value in snapshot.scan(CHAIN_STATE) if value)
+        engine.write([Put(CHAIN_STATE, key, bytes([value[0] ^ 1]) + value[1:])])
+    finally:
+        engine.close()
+
+
+def test_chain_travels_as_a_file_and_goes_back_to_a_height(processes: Processes) -> None:
+    """Goal: what people do to a chain that stands still. Method: export from one node; another rolls back to the first block, imports
+    the file and stands where the first one stood; an altered file is refused; a home without a chain follows it."""
+    nodes = processes.testnet(2)
+    wait_final(nodes, nominate(nodes[0], "n2"))
+    tip, root, _ = wait_one_place(nodes)
+    for node in nodes:
+        assert node.stop() in (0, 143)
+    exported = processes.directory / "net.chain"
+    assert nodes[0].run("ledger", "export", str(exported)).data["blocks"] >= 2
+    assert nodes[1].run("ledger", "rollback", "0").data["height"] == 0
+    altered = processes.directory / "altered.chain"
+    data = bytearray(exported.read_bytes())
+    data[-10] ^= 1
+    altered.write_bytes(data)
+    assert nodes[1].run("ledger", "import", str(altered)).code == 6
+    found_again = nodes[1].run("ledger", "import", str(exported)).data
+    assert (found_again["tip"], found_again["state_root"]) == (tip, root)
+    for name in ("chain", "chain.key", "promises"):
+        (nodes[1].home / "identity" / name).unlink()
+    assert nodes[1].run("ledger", "verify").error == "E-NOT-FOUND"
+    assert nodes[1].run("ledger", "import", str(exported)).code == 0
+    nodes[1].start()
+    assert place_of(nodes[1])[:2] == (tip, root)
+    assert nodes[1].call("miner.status")["here"]["has_keys"] is False
+
+
+def test_home_without_a_chain_works_as_before(processes: Processes) -> None:
+    """Goal: homes made before there were chains. Method: two homes, one without the files of a chain; a record goes over."""
+    nodes = processes.testnet_homes(2)
+    for name in ("chain", "chain.key", "promises"):
+        (nodes[1].home / "identity" / name).unlink()
+    start_all(nodes)
+    assert nodes[1].status()["ledger"] == {}
+    assert nodes[1].call("ledger.status")["chains"] == []
+    (processes.directory / "letter.txt").write_text("a letter")
+    assert len(nodes[1].put(processes.directory / "letter.txt", ack="full", replicas=2)["holders"]) == 2
