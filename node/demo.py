@@ -33,6 +33,7 @@ ROLES = (
 COPIES = 3
 READY_TIMEOUT_S = 40.0
 REPAIR_TIMEOUT_S = 60.0
+LEDGER_TIMEOUT_S = 90.0
 GRACE_S = 2.0
 STOP_TIMEOUT_S = 10.0
 CALL_TIMEOUT_S = 120.0
@@ -105,14 +106,18 @@ class _Demo:
             self._set_up()
             self._publish()
             reader = self.hosts[2]
+            self._wait_said(self._say_on_chain(self.hosts[0], "all five"), "final", self.hosts)
             first = self._two_victims(reader)
             self._kill(first)
+            waiting = self._say_on_chain(reader, "three of five")
+            self._wait_said(waiting, "in_block", [host for host in self.hosts if host.is_up])
             self._read(reader, "after two losses")
             self._wait_repaired(3)
             second = [host for host in self.hosts if host.is_up and host is not reader][:2]
             self._kill(second)
             self._read(reader, "after four losses, one node left")
             self._restart([*first, *second])
+            self._wait_said(waiting, "final", self.hosts)
             self._wait_repaired(COPIES)
             self._table()
             return {
@@ -156,6 +161,33 @@ class _Demo:
         for host in self.hosts[2:3]:
             self._call(owner, "share", {"record": self.record, "to": host.member})
             self.say(f"B shares the record with {host.letter} (an owner-signed wrap; nobody else can open it)\n")
+
+    def _say_on_chain(self, host: _Host, who: str) -> str:
+        """A transaction: the host's member recommends the next one as a miner. Result: its id."""
+        other = self.hosts[(self.hosts.index(host) + 1) % len(self.hosts)]
+        transaction = str(self._call(host, "miner.nominate", {"member": other.member})["transaction"])
+        self.say(f"The ledger, with {who} up: {host.letter} recommends {other.letter} as a miner. Transaction {transaction[:16]}…")
+        return transaction
+
+    def _wait_said(self, transaction: str, wanted: str, hosts: Sequence[_Host]) -> None:
+        """Until these nodes say of a transaction that it is in a block, or final. One that is in a block without a quorum is never final."""
+        began = time.monotonic()
+        for host in hosts:
+            while self._said(host, transaction) != wanted:
+                self._breathe(began, LEDGER_TIMEOUT_S, f"a transaction to be {wanted} at {host.letter}")
+        chain = cast(Sequence[Mapping[str, object]], self._call(hosts[0], "ledger.status", {})["chains"])[0]
+        height, final = chain["height"], chain["finalized_height"]
+        words = {"final": "final at all five", "in_block": "in a block, and not final: two members are missing"}
+        self.measured.add(f"a transaction {words[wanted].split(',')[0]}", time.monotonic() - began, f"height {height}, final up to {final}")
+        self.say(f"  {words[wanted]}; the chain's height is {height}, final up to {final}\n")
+
+    def _said(self, host: _Host, transaction: str) -> str:
+        try:
+            return str(self._call(host, "ledger.show", {"what": transaction})["state"])
+        except LadingError as error:
+            if error.reason is not Reason.NOT_FOUND:
+                raise
+            return ""
 
     def _two_victims(self, reader: _Host) -> list[_Host]:
         """Two that hold everything, the owner first where he does: nothing may depend on him."""

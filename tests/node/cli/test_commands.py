@@ -83,6 +83,20 @@ ASKED: list[tuple[str, str, dict[str, object]]] = [
     ("check", "check", {}),
     ("check --sample 5% --repair", "check", {"sample": 0.05, "repair": True}),
     ("check --all", "check", {"all": True}),
+    ("clock", "clock", {}),
+    ("ledger status", "ledger.status", {}),
+    ("ledger show", "ledger.show", {}),
+    ("ledger show 812", "ledger.show", {"what": "812"}),
+    ("ledger history --limit 5 --before 90", "ledger.history", {"limit": 5, "before": 90}),
+    ("miner status", "miner.status", {}),
+    ("miner offer", "miner.offer", {}),
+    ("miner nominate pi4 --withdraw", "miner.nominate", {"member": "pi4", "withdraw": True}),
+    ("miner certify ladingoffer1x", "miner.certify", {"offer": "ladingoffer1x"}),
+    ("miner certify --withdraw pi4", "miner.withdraw", {"member": "pi4"}),
+    ("council propose --seat x --threshold 2", "council.propose", {"seat": "x", "threshold": 2}),
+    ("council propose --unseat pi4", "council.propose", {"unseat": "pi4"}),
+    ("council approve ladingact1x --dry-run", "council.approve", {"act": "ladingact1x", "dry_run": True}),
+    ("council inbox", "council.inbox", {}),
 ]
 
 
@@ -97,7 +111,7 @@ def test_command_asks_its_operation_and_json_is_one_object(
     for whole in (["--json", "--home", str(home_node.home), *words], [*words, "--json", "--home", str(home_node.home)]):
         assert run(whole) == 0
         printed = capsys.readouterr()
-        name = operation if operation not in ("invite.list", "invite.cancel") else "invite"
+        name = {"invite.list": "invite", "invite.cancel": "invite", "miner.withdraw": "miner.certify"}.get(operation, operation)
         assert json.loads(printed.out) == {
             "schema": f"lading.{name}/1",
             "ok": True,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 from collections.abc import Callable, Sequence
 from typing import TypeVar
@@ -46,7 +47,7 @@ from protocols.join.machine import (
     Start,
     Tick,
 )
-from protocols.join.messages import JoinAnswer, JoinHello, JoinIssuers, JoinRefusal, JoinRequest
+from protocols.join.messages import ChainAnchor, JoinAnswer, JoinHello, JoinIssuers, JoinRefusal, JoinRequest
 from protocols.limits import JOIN_ATTEMPTS_MAX, JOIN_TIMEOUT_S
 from protocols.registry import decode_message, encode_message
 from protocols.types import UnixSeconds
@@ -533,3 +534,36 @@ def test_application_fits_and_says_nothing_in_the_clear() -> None:
     secrets = (of.token, b"Dora", SigningKey(seed("Dora", "signing")).public, FENCES.fences[0].secret)
     for data in (encode(request), encode(answer)):
         assert not any(secret in data for secret in secrets)
+
+
+def joined_with(anchor: ChainAnchor | None, role: str = ROLE_MEMBER) -> Joined | JoinFailed:
+    """What a newcomer makes of an answer that names this chain."""
+    of = ticket(role)
+    client = newcomer(of)
+    desk = desk_of() if role == ROLE_MEMBER else MEMBER_DESK
+    state = state_of(opened(of))
+
+    def answer(request: JoinRequest) -> object:
+        decided = decide(state, request, desk, dowry=dataclasses.replace(DOWRY, anchor=anchor))
+        assert isinstance(decided, Admitted)
+        return decided.answer
+
+    log = converse(client, relay(of), answer)
+    return next(effect for effect in log if isinstance(effect, Joined | JoinFailed))
+
+
+def test_newcomer_learns_the_chain_of_its_domain_and_refuses_one_that_cannot_be() -> None:
+    """Goal: who joins knows which chain to follow, sealed and signed with the rest. Method: no chain; a chain, for a member and for a node;
+    anchors with a short id, a short hash and a height below zero."""
+    anchor = ChainAnchor(seed("chain"), 812, seed("block"))
+    for role in (ROLE_MEMBER, ROLE_NODE):
+        joined = joined_with(anchor, role)
+        assert isinstance(joined, Joined)
+        assert joined.anchor == anchor
+    nothing = joined_with(None)
+    assert isinstance(nothing, Joined)
+    assert nothing.anchor is None
+    for bad in (ChainAnchor(b"short", 0, anchor.hash), ChainAnchor(anchor.chain, 0, b""), ChainAnchor(anchor.chain, -1, anchor.hash)):
+        failed = joined_with(bad)
+        assert isinstance(failed, JoinFailed)
+        assert failed.reason is Reason.MALFORMED

@@ -1,0 +1,92 @@
+"""A chain that stands still: judged again, taken back to a height and on again, its index made anew."""
+
+from __future__ import annotations
+
+import pytest
+
+from protocols.codec import replace
+from protocols.errors import LadingError, Reason
+from protocols.ledger.checks import u64
+from storage import chain as store
+from storage import chain_care as care
+from storage.engine import Delete, Env, Put
+from storage.memory import MemoryEngine
+from storage.tables import CHAIN_HEIGHTS
+from tests.storage.test_chain import a_chain, keep_all, state_of
+
+MIB = 1024 * 1024
+BLOCKS = 12
+
+
+def empty() -> MemoryEngine:
+    return MemoryEngine(Env.LEDGER, 64 * MIB)
+
+
+def test_replay_leads_to_the_same_state_and_finds_the_block_that_does_not_hold(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Goal: `ledger verify` and `ledger import`. Method: replay in batches of five into an empty store; twice changes nothing; a block with
+    another seal is named by its height."""
+    monkeypatch.setattr(care, "BATCH_BLOCKS", 5)
+    chain = a_chain(BLOCKS)
+    kept, other = empty(), empty()
+    keep_all(kept, chain)
+    with kept.snapshot() as snapshot:
+        path = care.branch(snapshot)
+        blocks = list(care.bodies(snapshot, path))
+    assert [block.hash for block in blocks] == [block.hash for block in chain.blocks]
+    for _ in range(2):
+        found = care.replay(other, blocks, chain=chain.chain)
+        assert (found.blocks, found.height, found.tip, found.state_root) == (BLOCKS + 1, BLOCKS, blocks[-1].hash, chain.view.root)
+        assert found.carried > 0
+    assert state_of(other) == state_of(kept)
+    bad = [*blocks[:8], replace(blocks[8], seal=bytes(64)), *blocks[9:]]
+    with pytest.raises(LadingError) as refused:
+        care.replay(empty(), bad, chain=chain.chain)
+    assert refused.value.reason is Reason.INTEGRITY
+    assert refused.value.details["height"] == 8
+
+
+def test_rollback_forgets_what_is_above_and_the_same_blocks_lead_back() -> None:
+    """Goal: `ledger rollback`, below the final block too. Method: to each height; the state is that of a chain that never went further; the
+    blocks above, taken again, lead to the same place; a height that is not there is refused."""
+    chain = a_chain(BLOCKS)
+    for height in (0, 3, BLOCKS - 1, BLOCKS):
+        engine, short = empty(), empty()
+        keep_all(engine, chain)
+        engine.write(store.settle(chain.blocks[BLOCKS - 2].hash, (), ()))
+        with engine.snapshot() as snapshot:
+            target, writes = care.roll_back(snapshot, height)
+        engine.write(writes)
+        care.replay(short, chain.blocks[: height + 1], chain=chain.chain)
+        assert target == chain.blocks[height].hash
+        assert state_of(engine) == state_of(short)
+        with engine.snapshot() as snapshot:
+            store.check(snapshot)
+            final = store.final_block(snapshot)
+            assert final is not None
+            row = store.row(snapshot, final)
+            assert row is not None
+            assert row.height == min(height, BLOCKS - 2)
+        assert care.replay(engine, chain.blocks, chain=chain.chain).state_root == chain.view.root
+    with engine.snapshot() as snapshot, pytest.raises(LadingError) as refused:
+        care.roll_back(snapshot, BLOCKS + 1)
+    assert refused.value.reason is Reason.NOT_FOUND
+
+
+def test_index_of_heights_is_made_anew_from_the_rows() -> None:
+    """Goal: `ledger rebuild-index`. Method: one entry gone, one too many; afterwards it is as before, and nothing is left to do."""
+    chain = a_chain(4)
+    engine = empty()
+    keep_all(engine, chain)
+
+    def index() -> list[bytes]:
+        with engine.snapshot() as snapshot:
+            return [key for key, _ in snapshot.scan(CHAIN_HEIGHTS)]
+
+    before = index()
+    engine.write([Delete(CHAIN_HEIGHTS, before[2]), Put(CHAIN_HEIGHTS, u64(9) + bytes(32), b"\x01")])
+    with engine.snapshot() as snapshot:
+        writes = care.rebuild_heights(snapshot)
+    engine.write(writes)
+    assert index() == before
+    with engine.snapshot() as snapshot:
+        assert not care.rebuild_heights(snapshot)
