@@ -111,6 +111,15 @@ class Config:
     ] = 365 * 86400.0
 
     ledger: Annotated[bool, About("a domain's nodes keep its chain; a home without one has nothing to follow")] = True
+    miner_cpu_share: Annotated[
+        float,
+        About(
+            "a block takes a tenth of a second of one core; half of it leaves files their turn",
+            unit="share of one core",
+            least=0.01,
+            most=1,
+        ),
+    ] = 0.5
 
     log_level: Annotated[str, About("a few lines a minute on a quiet day", among=("debug", "info", "warning", "error"))] = "info"
 
@@ -126,6 +135,7 @@ PROFILES: Mapping[str, Mapping[str, Value]] = MappingProxyType(
                 "store_reserve_bytes": 128 * MIB,
                 "member_quota_bytes": 6 * GIB,
                 "repair_bytes_per_s": 8 * MIB,
+                "miner_cpu_share": 0.25,
                 "scrub_period_s": 20 * 86400.0,
             }
         ),

@@ -170,7 +170,7 @@ class _Demo:
         return transaction
 
     def _wait_said(self, transaction: str, wanted: str, hosts: Sequence[_Host]) -> None:
-        """Until these nodes say of a transaction that it is in a block, or final. One that is in a block without a quorum is never final."""
+        """Until these nodes say of a transaction that it is in a block, which is all that they can say without a quorum, or final."""
         began = time.monotonic()
         for host in hosts:
             while self._said(host, transaction) != wanted:

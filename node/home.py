@@ -388,8 +388,17 @@ def held_back(snapshot: Snapshot) -> list[Write]:
     return [Put(HELD_FACTS, key, value[:1]) for key, value in snapshot.scan(FACTS) if value[0] in HELD_KINDS]
 
 
-def write_rejoined(home: Path, *, network: NetworkKey, member: MemberKey | None, node: NodeKey, passphrase: Passphrase) -> None:
-    """Newer certificates and fences over those of an existing home, protected as its keys are."""
+def write_rejoined(
+    home: Path,
+    *,
+    network: NetworkKey,
+    member: MemberKey | None,
+    node: NodeKey,
+    passphrase: Passphrase,
+    chain: ChainFile | None = None,
+    seat: ChainKey | None = None,
+) -> None:
+    """Newer certificates and fences over those of an existing home, protected as its keys are. chain: one that it did not know before."""
     protected = is_protected((home / IDENTITY_FOLDER / "node.key").read_bytes())
     secret = (passphrase() if callable(passphrase) else passphrase) if protected else None
     entropy = SystemEntropy()
@@ -397,6 +406,8 @@ def write_rejoined(home: Path, *, network: NetworkKey, member: MemberKey | None,
     if member is not None:
         _write_key(home, "member", member, secret, entropy)
     _write_key(home, "node", node, secret, entropy)
+    if chain is not None:
+        _write_chain(home, chain, seat, secret, entropy)
     _write_key(home, "network", network, secret, entropy)
 
 

@@ -13,7 +13,7 @@ from protocols.effects import Close, Send
 from protocols.errors import DecodeError, LadingError, Reason, Refused, RemoteError, UsageError
 from protocols.gossip.facts import FactKind
 from protocols.identity.attested import KnownFence
-from protocols.identity.keyfiles import MemberKey, NetworkKey, NodeKey, decode_key_file
+from protocols.identity.keyfiles import ChainKey, MemberKey, NetworkKey, NodeKey, decode_key_file
 from protocols.identity.kit import RecoveryKit, parse_kit, recovery_kit
 from protocols.identity.members import member_id
 from protocols.identity.peers import peer_id_text
@@ -24,7 +24,7 @@ from protocols.registry import decode_message, encode_message
 from protocols.types import ChainId, MemberId, NetworkId, PeerId
 from storage.lock import HomeLock
 
-from .chain_home import file_of_anchor
+from .chain_home import ChainFile, file_of_anchor, read_chain_file
 from .chain_keys import fresh_chain_key
 from .clock import Clock, SystemClock
 from .config import FILE_NAME
@@ -126,7 +126,8 @@ def join_again(home: Path, ticket_text: str, *, passphrase: Passphrase, on_progr
         held = hold_back_facts(home)
         network = first_network(joined, name=own.network.name)
         with_ledger(home, facts_of(joined))
-        write_rejoined(home, network=network, member=member, node=node, passphrase=passphrase)
+        chain, seat = _chain_of(joined, ticket, entropy) if read_chain_file(home) is None else (None, None)
+        write_rejoined(home, network=network, member=member, node=node, passphrase=passphrase, chain=chain, seat=seat)
     return {"home": str(home), "node": own.identity.host, "member": own.member_id.hex(), "held_back": held}
 
 
@@ -314,6 +315,14 @@ async def _converse(open_stream: Callable[[str], object], machine: j.NewcomerMac
         effects = machine.step(event, clock.monotonic())
 
 
+def _chain_of(joined: j.Joined, ticket: Ticket, entropy: Entropy) -> tuple[ChainFile | None, ChainKey | None]:
+    """The chain that a newcomer was told of, and keys for a seat on it: one node of a member has them, the one that came with it."""
+    if joined.anchor is None:
+        return None, None
+    seat = fresh_chain_key(ChainId(joined.anchor.chain), entropy) if ticket.role == ROLE_MEMBER else None
+    return file_of_anchor(joined.anchor), seat
+
+
 def write_admitted(
     home: Path,
     ticket: Ticket,
@@ -342,6 +351,7 @@ def write_admitted(
         given = decode_key_file(joined.member_keys).content if joined.member_keys else None
         member = given if isinstance(given, MemberKey) else None
         node = NodeKey(seed=keys.node_seed, chain=joined.chain)
+    chain, seat = _chain_of(joined, ticket, entropy)
     write_joined(
         home,
         network=network,
@@ -353,9 +363,8 @@ def write_admitted(
         facts=facts_of(joined),
         entropy=entropy,
         extra={"static_peers": static_peers(ticket)},
-        chain=file_of_anchor(joined.anchor) if joined.anchor is not None else None,
-        # One node of a member has its seat: the one that came with it. Its further nodes follow.
-        seat=fresh_chain_key(ChainId(joined.anchor.chain), entropy) if joined.anchor is not None and ticket.role == ROLE_MEMBER else None,
+        chain=chain,
+        seat=seat,
     )
     own = open_home(home, passphrase)
     kit = {}

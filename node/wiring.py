@@ -144,7 +144,7 @@ class Node:
         self.chain: ChainActor | None = None
         if chain is not None:
             self.chain = ChainActor(chain.chain, chain.genesis, chain.keys, self.ledger_store, chain.promises, clock, self.bus, offload)
-            self.sealer = Sealer(self.chain, offload)
+            self.sealer = Sealer(self.chain, offload, cpu_share=config.miner_cpu_share)
             self.talks = Talks(own.peer_id, self.chain, self.peers, clock, entropy, self.bus)
             self.acts = Acts(self.chain, lambda: self.own)
             self.registrar = Registrar(self.acts, self.knowledge, lambda: self.own, config.country, self.bus)

@@ -50,8 +50,11 @@ log = logging.getLogger(__name__)
 class Sealer:
     """One miner's seat at the chain. ``run`` also tells the chain of every slot, on nodes that only vote or follow."""
 
-    def __init__(self, chain: ChainActor, offload: Offload) -> None:
+    def __init__(self, chain: ChainActor, offload: Offload, *, cpu_share: float = 1.0) -> None:
+        """cpu_share: of one core that the search may take, above 0 and at most 1."""
+        assert 0 < cpu_share <= 1
         self.sealed = 0
+        self._rest = 1 / cpu_share - 1
         self._chain = chain
         self._offload = offload
         self._reveal_chain = 0
@@ -205,11 +208,14 @@ class Sealer:
             if now >= start + facts.profile.slot_ms or tip is None or tip.hash != head.hash:
                 return None
             draft = dataclasses.replace(draft, header=_stamped(draft.header, UnixMillis(max(start, now))))
+            began = trio.current_time()
             step: Found | NotYet = await self._offload.run(
                 functools.partial(rule.search, draft.header, target, first=nonce, count=SEARCH_STEP_NONCES)
             )
             if isinstance(step, Found):
                 return draft, step.nonce
+            if self._rest:
+                await trio.sleep((trio.current_time() - began) * self._rest)
             nonce = step.next_nonce
 
 
