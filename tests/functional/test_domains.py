@@ -49,6 +49,8 @@ def test_two_domains_see_each_other_and_their_records_stay_inside(network: list[
         assert node.status()["domains"] == ["ACME", "CUSTOMS"]
         members = {(row["name"], row["domain"]) for row in node.call("member.list")["members"]}
         assert members == {("founder", "ACME"), ("b", "ACME"), ("customs", "CUSTOMS"), ("d", "CUSTOMS")}
+    chains = [next(iter(node.call("ledger.status")["chains"]))["chain"] for node in network]
+    assert chains[0] == chains[1] != chains[2] == chains[3]
 
     (processes.directory / "acme.txt").write_text("of ACME")
     (processes.directory / "customs.txt").write_text("of CUSTOMS")

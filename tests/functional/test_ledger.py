@@ -45,6 +45,11 @@ def state_of(node: HomeNode, transaction: str) -> str:
         return ""
 
 
+def is_final(node: HomeNode, kind: str) -> bool:
+    """Whether a transaction of this kind is."""
+    return any(kind in row["kinds"] and row["state"] == "final" for row in node.call("ledger.history")["blocks"])
+
+
 def wait_final(nodes: Sequence[HomeNode], transaction: str) -> None:
     for node in nodes:
         try:
@@ -62,7 +67,8 @@ def wait_one_place(nodes: Sequence[HomeNode]) -> tuple[str, str, int]:
 
 def test_domain_founds_a_chain_and_who_joins_is_known_to_it_and_follows(processes: Processes) -> None:
     """Goal: from `init` and `join` to one head that two processes follow. Method: a founder; a newcomer, who gets an account by a block
-    that becomes final at both; the newcomer's offer is certified; the running home refuses to be verified, the stopped one holds."""
+    that becomes final at both; the newcomer's offer is certified; the running home refuses to be verified, the stopped one holds; the
+    newcomer is put out, and the chain says so."""
     founder = found(processes)
     assert chain_of(founder)["height"] == 0
     assert len(chain_of(founder)["miners"]) == 1
@@ -70,12 +76,7 @@ def test_domain_founds_a_chain_and_who_joins_is_known_to_it_and_follows(processe
     assert joined.code == 0, joined
     newcomer = processes.node(processes.directory / "b", **QUIET)
     start_all([newcomer], among=[founder, newcomer])
-
-    def is_known() -> bool:
-        blocks = founder.call("ledger.history")["blocks"]
-        return any("CertIssue" in row["kinds"] and row["state"] == "final" for row in blocks)
-
-    wait_until(is_known, "an account for the newcomer, final", timeout_s=FINAL_S, poll_s=0.5)
+    wait_until(lambda: is_final(founder, "CertIssue"), "an account for the newcomer, final", timeout_s=FINAL_S, poll_s=0.5)
     tip, root, final = wait_one_place([founder, newcomer])
     assert final >= 1
     assert root != "None"
@@ -102,6 +103,8 @@ def test_domain_founds_a_chain_and_who_joins_is_known_to_it_and_follows(processe
     assert newcomer.stop() in (0, 143)
     verified = newcomer.run("ledger", "verify").data
     assert (verified["tip"], verified["state_root"], verified["height"]) == (here["tip"], here["state_root"], here["height"])
+    assert founder.run("member", "revoke", newcomer.member, "--cause", "left").code == 0
+    wait_until(lambda: is_final(founder, "CertStatus"), "the account revoked, final", timeout_s=FINAL_S, poll_s=0.5)
 
 
 def test_two_of_five_die_the_chain_goes_on_and_is_final_when_they_return(processes: Processes) -> None:
@@ -192,6 +195,23 @@ def test_chain_travels_as_a_file_and_goes_back_to_a_height(processes: Processes)
     nodes[1].start()
     assert place_of(nodes[1])[:2] == (tip, root)
     assert nodes[1].call("miner.status")["here"]["has_keys"] is False
+
+
+def test_council_of_three_acts_when_two_have_signed(processes: Processes) -> None:
+    """Goal: m of n, each on his own machine. Method: one proposes that all three must agree; alone it is refused a place; what it says is
+    read before it is signed; the second signature sends it; the same change again is no change."""
+    nodes = processes.testnet(3)
+    proposed = nodes[0].run("council", "propose", "--threshold", "3").data
+    assert (proposed["missing"], proposed["state"]) == (1, "proposed")
+    assert [one["missing"] for one in nodes[0].call("council.inbox")["acts"]] == [1]
+    read = nodes[1].run("council", "approve", "-", "--dry-run", stdin=proposed["act"].encode()).data
+    assert (read["kind"], read["body"]["council"]["threshold"]) == ("CouncilUpdate", 3)
+    assert nodes[0].run("council", "approve", proposed["act"]).data["missing"] == 1
+    approved = nodes[1].run("council", "approve", proposed["act"]).data
+    assert (approved["missing"], approved["transaction"]) == (0, proposed["transaction"])
+    wait_final(nodes, approved["transaction"])
+    assert nodes[2].call("council.inbox")["planned"]["threshold"] == 3
+    assert nodes[2].run("council", "propose", "--threshold", "2").error == "E-USAGE"
 
 
 def test_home_without_a_chain_works_as_before(processes: Processes) -> None:
