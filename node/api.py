@@ -234,6 +234,10 @@ class NodeApi:
         add("records", not weak, f"{len(weak)} records would not survive the loss of one node", "add nodes, or wait for repair")
         fence = node.knowledge.fences.greatest()
         add("fence", fence is not None, f"fence {fence.value.number}" if fence is not None else "no fence is known", "join again")
+        if (standing := self.ledger.finality()) is not None:
+            heard, needed, height, final = standing
+            text = f"height {height}, final up to {final}; {heard} members heard, {needed} needed"
+            add("ledger", heard >= needed, text, "start the nodes of the other members, or lading council recover where keys are lost")
         for text in self._alerts():
             add("alert", False, text)
         return Answer({"checks": checks, "healthy": all(check["level"] == "ok" for check in checks)})

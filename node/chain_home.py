@@ -29,6 +29,7 @@ CHAIN_FILE = "chain"
 KEY_FILE = "chain.key"
 PROMISES_FILE = "promises"
 _FORMAT = 1
+_DAMAGED = "lading ledger import FILE, with a file of lading ledger export on another node; or lading start --set ledger=false"
 _BYTES_MAX = 2 * BLOCK_BYTES_MAX
 
 
@@ -85,7 +86,7 @@ def read_chain_file(home: Path) -> ChainFile | None:
     except FileNotFoundError:
         return None
     except DecodeError as error:
-        raise InvalidObject(Reason.INTEGRITY, f"{path} is damaged: {error.message}") from error
+        raise InvalidObject(Reason.INTEGRITY, f"{path} is damaged: {error.message}", hint=_DAMAGED) from error
     except OSError as error:
         raise LadingError(Reason.FAILED, f"{path}: {error.strerror}") from error
     if found.format != _FORMAT:

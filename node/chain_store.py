@@ -168,7 +168,10 @@ def import_chain(home: Path, source: Path) -> dict[str, object]:
         if file.read(len(EXPORT_MAGIC)) != EXPORT_MAGIC:
             raise InvalidObject(Reason.UNKNOWN_FORMAT, f"{source} is no exported chain")
         named = ChainId(file.read(32))
-        own = read_chain_file(home)
+        try:
+            own = read_chain_file(home)
+        except InvalidObject:
+            own = None  # damaged: this file says again which chain it was, and the keys' own record of it is checked at the start
         if own is not None and own.chain != named:
             raise Refused(Reason.WRONG_CHAIN, f"{source} holds another chain than this home follows")
         blocks = _blocks_of(file, source)

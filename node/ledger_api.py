@@ -97,6 +97,15 @@ class LedgerApi:
         name = chain.facts.profile.name if chain.facts is not None else chain.chain.hex()
         return {name: {"height": head.height, "tip": head.hash.hex(), "finalized": final.height, "chain": chain.chain.hex()}}
 
+    def finality(self) -> tuple[int, int, int, int] | None:
+        """Members of the committee heard and needed, height, final height; None while there is no chain."""
+        chain = self._node.chain
+        if chain is None or chain.tree is None:
+            return None
+        committee = chain.tree.head().committee
+        head, final = chain.checkpoints()
+        return len(chain.heard() & committee.members), committee.quorum, head.height, final.height
+
     def alerts(self) -> list[str]:
         """What of the chain needs somebody."""
         return [] if self._node.chain is None else list(self._node.chain.alerts.values())

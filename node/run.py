@@ -14,7 +14,7 @@ from pathlib import Path
 import trio
 
 from protocols.codec import to_json
-from protocols.errors import LadingError, LocalError, Reason
+from protocols.errors import InvalidObject, LadingError, LocalError, Reason
 from protocols.identity.keyfiles import encode_key_file, key_file
 from protocols.identity.peers import peer_id_text
 from protocols.types import PeerId
@@ -70,7 +70,7 @@ def run_node(home: Path, *, overrides: Mapping[str, object], json_ready: bool, p
         own = open_home(home, ask)
         member = member_key_file(home, ask)
         member_keys = encode_key_file(key_file(member)) if member is not None else b""
-        chain_file = read_chain_file(home)
+        chain_file = _chain_file(home, is_followed=settings.ledger)
         chain = chain_setup(home, own.member_id, ask) if settings.ledger else None
         once.clear()
         budget = config.store_budget(settings, shutil.disk_usage(home).total)
@@ -94,6 +94,16 @@ def run_node(home: Path, *, overrides: Mapping[str, object], json_ready: bool, p
         finally:
             chunks.close()
             ledger.close()
+
+
+def _chain_file(home: Path, *, is_followed: bool) -> ChainFile | None:
+    """Which chain the home has. One that is damaged keeps nobody from running a node that does not follow it."""
+    try:
+        return read_chain_file(home)
+    except InvalidObject:
+        if is_followed:
+            raise
+        return None
 
 
 async def _main(

@@ -304,7 +304,8 @@ COMMANDS: tuple[Command, ...] = (
         _NODE,
         ("watch",),
         "see events as they happen",
-        "Prints every event of the node on one line until Ctrl-C: peers that come and go, copies made, records published and deleted.",
+        "Prints every event of the node on one line until Ctrl-C: peers that come and go, records published, blocks that became "
+        "the head or final.",
         ("lading watch", "lading watch --json | jq -c .data", "lading watch --timeout 10m"),
         _REMOTE,
         remote.watch,

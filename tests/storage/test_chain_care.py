@@ -72,6 +72,32 @@ def test_rollback_forgets_what_is_above_and_the_same_blocks_lead_back() -> None:
     assert refused.value.reason is Reason.NOT_FOUND
 
 
+def test_rollback_below_the_final_block_recalls_the_votes_that_were_counted() -> None:
+    """Goal: what was final can become final again from what is here. Method: settle as a node does, which forgets counted votes; back to a
+    height below; the votes that blocks up to there carry for what is not final there are loose again, and no others."""
+    chain = a_chain(BLOCKS)
+    engine = empty()
+    keep_all(engine, chain)
+    with engine.snapshot() as snapshot:
+        row = store.row(snapshot, chain.blocks[BLOCKS - 2].hash)
+        assert row is not None
+        counted = [vote for vote in store.votes(snapshot) if vote.target.height <= row.carried]
+    engine.write(store.settle(chain.blocks[BLOCKS - 2].hash, (), counted))
+    back = BLOCKS - 5
+    with engine.snapshot() as snapshot:
+        _, writes = care.roll_back(snapshot, back)
+    engine.write(writes)
+    with engine.snapshot() as snapshot:
+        there = store.row(snapshot, chain.blocks[back].hash)
+        assert there is not None
+        loose = {vote.target.height for vote in store.votes(snapshot)}
+    carried = {vote.target.height for block in chain.blocks[: back + 1] for vote in block.votes}
+    wanted = {height for height in carried if height > there.carried}
+    assert wanted
+    assert wanted <= loose
+    assert min(loose) > there.carried
+
+
 def test_index_of_heights_is_made_anew_from_the_rows() -> None:
     """Goal: `ledger rebuild-index`. Method: one entry gone, one too many; afterwards it is as before, and nothing is left to do."""
     chain = a_chain(4)
