@@ -146,6 +146,33 @@ def test_lost_or_damaged_database_is_fetched_again_to_the_same_state() -> None:
     life(7, story)
 
 
+def test_old_copy_of_promises_is_noticed_and_ends_the_vote() -> None:
+    """Goal: a home restored from a backup never contradicts itself. Method: a seat's promises are copied, it votes on, then it comes back
+    with the copy and without its database; others show its later votes; it says so, votes no more, also after a restart; others go on."""
+
+    async def story(world: ChainWorld) -> None:
+        await first_final(world)
+        restored = world.seats["d"]
+        copy = restored.promises.data
+        await world.submit("a")
+        await world.agree()
+        before = set(world.said[restored.keys.account])
+        await restored.kill()
+        restored.lose_database()
+        restored.promises.data = copy
+        for _ in range(2):
+            await restored.start()
+            await trio.sleep(15)
+            await world.submit("b")
+            await world.agree()
+            assert "promises" in restored.chain.alerts
+            assert set(world.said[restored.keys.account]) == before
+            await restored.kill()
+        await restored.start()
+
+    life(9, story)
+
+
 async def everybody_loses_the_database(world: ChainWorld) -> None:
     await first_final(world)
     world.final.clear()  # what is lost everywhere contradicts nobody; what was said stays said

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import pytest
 
+from protocols.codec import encode
+from protocols.crypto import Label
 from protocols.errors import DecodeError, InvalidObject, LadingError, Reason
+from protocols.identity.textform import base64url, with_checksum
 from protocols.ledger.envelope import Transaction, sign_transaction
-from protocols.ledger.offers import decode_act, encode_act, open_offer, sign_offer
-from protocols.types import ChainId
+from protocols.ledger.offers import OFFER_PREFIX, MinerOffer, decode_act, encode_act, open_offer, sign_offer
+from protocols.signed import sign_object
+from protocols.types import ChainId, NetworkId
 from tests.protocols.ledger import chains
 
 CHAIN = ChainId(bytes(range(32)))
@@ -33,13 +37,16 @@ def test_offer_comes_back_with_its_signer_and_breaks_at_every_slip() -> None:
 
 
 def test_offer_of_another_chain_and_of_impossible_parts_is_refused() -> None:
-    """Goal: an offer is for one chain. Method: another chain's; a short tip; no reveal at all."""
+    """Goal: an offer is for one chain. Method: another chain's; a short tip; no reveal at all; another chain named inside."""
     cases = (
         (an_offer(ChainId(bytes(32))), Reason.BAD_SIGNATURE),
         (an_offer(tip=b"t"), Reason.MALFORMED),
         (an_offer(tip_count=0), Reason.MALFORMED),
     )
-    for text, reason in cases:
+    inner = MinerOffer(1, 1, ChainId(bytes(32)), chains.account_of("ann"), b"s" * 32, b"t" * 32, 7, b"v" * 32, b"a" * 32)
+    signed = encode(sign_object(inner, chains.key_of("ann"), Label.MINER_OFFER, NetworkId(CHAIN)))
+    hidden = OFFER_PREFIX + base64url(with_checksum(signed, b"miner offer"))
+    for text, reason in (*cases, (hidden, Reason.WRONG_CHAIN)):
         with pytest.raises(InvalidObject) as refused:
             open_offer(text, CHAIN)
         assert refused.value.reason is reason
