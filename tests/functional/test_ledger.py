@@ -11,7 +11,7 @@ from protocols.errors import LadingError, Reason
 from storage.engine import Env, Put
 from storage.lmdb_engine import LmdbEngine
 from storage.tables import CHAIN_STATE
-from tests.functional.nodes import HomeNode, Processes, start_all, wait_until
+from tests.functional.nodes import HomeNode, Processes, free_port, start_all, wait_until
 from tests.functional.test_joining import QUIET, found, join_words, ticket_of
 
 # A node listens for ten seconds before its first seal or vote; final a moment later. A disk that others keep busy stalls every block of
@@ -213,6 +213,27 @@ def test_council_of_three_acts_when_two_have_signed(processes: Processes) -> Non
     wait_final(nodes, approved["transaction"])
     assert nodes[2].call("council.inbox")["planned"]["threshold"] == 3
     assert nodes[2].run("council", "propose", "--threshold", "2").error == "E-USAGE"
+
+
+def test_lost_promises_end_the_vote_and_the_founders_kit_brings_it_back(processes: Processes) -> None:
+    """Goal: a founder alone is never locked out of his chain. Method: the promises of the only seat are lost, and status says so; the kit
+    makes a new voting key; the act that says so, and what comes after it, become final."""
+    home = processes.directory / "founder"
+    made = processes.run("init", "--domain", "ACME", "--listen", f"/ip4/127.0.0.1/tcp/{free_port()}", "--no-passphrase", home=home)
+    (processes.directory / "kit.txt").write_text(made.data["recovery_kit"])
+    founder = processes.node(home, **QUIET).start()
+    assert founder.stop() in (0, 143)
+    (home / "identity" / "promises").unlink()
+    founder.start()
+    assert any("promises were lost" in alert for alert in founder.status()["alerts"])
+    assert founder.run("council", "recover", str(processes.directory / "kit.txt")).error == "E-LOCKED"
+    assert founder.stop() in (0, 143)
+    transaction = founder.run("council", "recover", str(processes.directory / "kit.txt")).data["transaction"]
+    founder.start()
+    wait_final([founder], transaction)
+    assert not founder.status()["alerts"]
+    assert founder.run("ledger", "show", transaction).data["kind"] == "CouncilRecover"
+    wait_final([founder], nominate(founder, founder.member))
 
 
 def test_home_without_a_chain_works_as_before(processes: Processes) -> None:
