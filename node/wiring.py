@@ -143,7 +143,18 @@ class Node:
         self.files = Files(own, self.facts, self.holdings, self.replication, self.peers, clock, entropy, offload, self.bus)
         self.chain: ChainActor | None = None
         if chain is not None:
-            self.chain = ChainActor(chain.chain, chain.genesis, chain.keys, self.ledger_store, chain.promises, clock, self.bus, offload)
+            self.chain = ChainActor(
+                chain.chain,
+                chain.genesis,
+                chain.keys,
+                self.ledger_store,
+                chain.promises,
+                clock,
+                self.bus,
+                offload,
+                anchor=chain.anchor,
+                heights_kept=chain.heights_kept,
+            )
             self.sealer = Sealer(self.chain, offload, cpu_share=config.miner_cpu_share)
             self.talks = Talks(own.peer_id, self.chain, self.peers, clock, entropy, self.bus)
             self.acts = Acts(self.chain, lambda: self.own)

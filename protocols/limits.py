@@ -224,6 +224,21 @@ BLOCKS_PER_SLOT_ASKED_MAX = 64
 EARLY_BLOCKS_MAX = 16
 # A node that lost its last sealed slot begins to seal so many slots after its start.
 SLOTS_WITHOUT_PROMISE = 60
+# Snapshots: nodes of a state tree in one question (each 65 bytes, a leaf with its value), and the bytes of one answer.
+STATE_NODES_PER_MESSAGE_MAX = 256
+STATE_BYTES_PER_MESSAGE_MAX = 256 * 1024
+# Heights below the final one whose states can still be proved and fetched: about 8 KB each in a small chain.
+STATES_KEPT = 1000
+# A node with an anchor that nobody has a state for fetches the whole history instead, after so long.
+JOIN_PATIENCE_S = 60.0
+# Evidence: seals of blocks, votes of one member that are compared with new ones, and contradictions waiting to be told.
+SEALS_WATCHED_MAX = 4096
+VOTES_WATCHED_MAX = 512
+SUSPICIONS_MAX = 64
+# Transactions whose denials are kept until they are final.
+DENIED_MAX = 16384
+# A hand-over or an accusation that no block took for so long is made anew on another block.
+OWN_ACT_LIFE_MS = 600_000
 # How long a node listens after a start before it seals or votes.
 LISTEN_FIRST_MS = 10_000
 # Nonces of one step of a search: about 1 ms on a laptop, so that a sealer lets go within 50 ms on a machine twenty times slower.

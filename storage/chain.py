@@ -14,18 +14,29 @@ from protocols.codec import encode
 from protocols.crypto import sha256
 from protocols.errors import DecodeError, InvalidBlock, InvalidObject, Reason, StoreDamaged, Undecided
 from protocols.ledger.block import Block, Header, check_block_form, decode_header
+from protocols.ledger.carried import committee_at, final_height
 from protocols.ledger.checks import u64
 from protocols.ledger.committee import Committee
-from protocols.ledger.context import Event
+from protocols.ledger.context import Event, load_profile
 from protocols.ledger.envelope import Transaction
 from protocols.ledger.finality import BlockPoint
 from protocols.ledger.genesis import apply_genesis
+from protocols.ledger.schedule import SCHEDULE
+from protocols.ledger.seals.table import SEALS
+from protocols.ledger.state import Overlay as StateOverlay
 from protocols.ledger.state import StateChange, UndoRecord, undo
-from protocols.ledger.transition import Applied, apply_block
-from protocols.ledger.tree import EMPTY, leaves, state_key
+from protocols.ledger.terms import load_tip
+from protocols.ledger.transactions.chain_genesis import WORK
+from protocols.ledger.transactions.equivocation import Sealed
+from protocols.ledger.transition import Applied, Schedule, apply_block, result_of
+from protocols.ledger.tree import leaves, state_key
 from protocols.ledger.votes import Vote, carried_order
-from protocols.types import BlockHash, ChainId, Digest
+from protocols.ledger.work import WorkState, work_of
+from protocols.limits import STATES_KEPT
+from protocols.types import BlockHash, ChainId
 
+from .chain_state import ROOT, forget_old, missing_nodes, state_writes
+from .chain_state import ChainState as ChainState
 from .engine import Delete, Put, Snapshot, Write
 from .overlay import Overlay
 from .tables import (
@@ -34,6 +45,8 @@ from .tables import (
     CHAIN_HEIGHTS,
     CHAIN_META,
     CHAIN_NODES,
+    CHAIN_OLD_HEIGHTS,
+    CHAIN_OLD_NODES,
     CHAIN_POOL,
     CHAIN_ROWS,
     CHAIN_STATE,
@@ -43,9 +56,14 @@ from .values import FORMAT, HASH_BYTES, NUMBER_BYTES, SUITE, Stored, load
 
 # A crossing holds every value that a block changed; a block of 384 KiB changes a few times its size.
 CROSSING_BYTES_MAX = 64 * 1024 * 1024
+# Bodies that a node without history lets go in one batch; the rest goes with the next final block.
+PRUNED_PER_BATCH_MAX = 256
 _AT = b"at"
 _FINAL = b"final"
-_ROOT = b"root"
+_JOINING = b"joining"
+_LOWEST = b"lowest"
+_CROSSED = b"crossed"  # crossings of blocks below this height are gone
+_STOPPED = b"stopped"
 _ALL = (
     CHAIN_BLOCKS,
     CHAIN_ROWS,
@@ -53,6 +71,8 @@ _ALL = (
     CHAIN_CROSSINGS,
     CHAIN_STATE,
     CHAIN_NODES,
+    CHAIN_OLD_NODES,
+    CHAIN_OLD_HEIGHTS,
     CHAIN_VOTES,
     CHAIN_META,
 )
@@ -88,42 +108,6 @@ class Executed:
 def point_of(name: BlockHash, row: BlockRow) -> BlockPoint:
     """The block as fork choice sees it."""
     return BlockPoint(name, row.parent, row.height, row.slot, int.from_bytes(row.work, "big"), row.committee)
-
-
-class ChainState:
-    """The state over a snapshot. Implements ``protocols.ledger.state.StateView``."""
-
-    def __init__(self, snapshot: Snapshot) -> None:
-        self._snapshot = snapshot
-
-    @property
-    def root(self) -> Digest:
-        found = self._snapshot.get(CHAIN_META, _ROOT)
-        return EMPTY if found is None else Digest(found)
-
-    def get(self, space: str, key: bytes) -> bytes | None:
-        return self._snapshot.get(CHAIN_STATE, _space(space) + key)
-
-    def scan(self, space: str, start: bytes, limit: int) -> list[tuple[bytes, bytes]]:
-        prefix = _space(space)
-        found: list[tuple[bytes, bytes]] = []
-        for key, value in self._snapshot.scan(CHAIN_STATE, prefix=prefix, start=prefix + start):
-            found.append((key[len(prefix) :], value))
-            if len(found) == limit:
-                break
-        return found
-
-    def node(self, name: bytes) -> bytes:
-        """Raises StoreDamaged."""
-        found = self._snapshot.get(CHAIN_NODES, name)
-        if found is None or sha256(found) != name:
-            raise StoreDamaged("a node of the state tree is not what its name says", table=CHAIN_NODES.name)
-        return found
-
-
-def _space(name: str) -> bytes:
-    encoded = name.encode("ascii")
-    return bytes([len(encoded)]) + encoded
 
 
 # --- what stands ------------------------------------------------------------------------------------------------------
@@ -191,18 +175,38 @@ def blocks_at(snapshot: Snapshot, height: int) -> tuple[BlockHash, ...]:
     return tuple(BlockHash(key[NUMBER_BYTES:]) for key, _ in snapshot.scan(CHAIN_HEIGHTS, prefix=u64(height)))
 
 
+def body(snapshot: Snapshot, name: BlockHash) -> Block:
+    """The body of a block that must be here. Raises StoreDamaged."""
+    found = block(snapshot, name)
+    if found is None:
+        raise StoreDamaged("a known block has no body", table=CHAIN_BLOCKS.name)
+    return found
+
+
+def sealed(snapshot: Snapshot, name: BlockHash) -> Sealed:
+    """The seal of a block that must be here. Raises StoreDamaged."""
+    return Sealed(name, body(snapshot, name).seal)
+
+
+def branch(snapshot: Snapshot, name: BlockHash) -> tuple[BlockHash, ...] | None:
+    """Hashes of all ancestors of a known block by height, genesis first; None where history is not all here."""
+    final = final_block(snapshot)
+    assert final is not None, "there is a genesis"
+    above: list[BlockHash] = []
+    at = _known(snapshot, name)
+    floor = _known(snapshot, final).height
+    while at.height > floor:
+        above.append(at.parent)
+        at = _known(snapshot, at.parent)
+    below: list[BlockHash] = []
+    for key, _ in snapshot.scan(CHAIN_HEIGHTS):
+        if int.from_bytes(key[:NUMBER_BYTES], "big") != len(below) or len(below) == at.height:
+            break
+        below.append(BlockHash(key[NUMBER_BYTES:]))
+    return (*below, *reversed(above)) if len(below) == at.height else None
+
+
 # --- the state moves --------------------------------------------------------------------------------------------------
-
-
-def _state_writes(change: StateChange) -> list[Write]:
-    writes: list[Write] = []
-    for (space, key), value in change.values.items():
-        at = _space(space) + key
-        writes.append(Delete(CHAIN_STATE, at) if value is None else Put(CHAIN_STATE, at, value))
-    writes += [Delete(CHAIN_NODES, name) for name in sorted(change.tree.removed)]
-    writes += [Put(CHAIN_NODES, name, node) for name, node in sorted(change.tree.added.items())]
-    writes.append(Put(CHAIN_META, _ROOT, change.root))
-    return writes
 
 
 def go_to(overlay: Overlay, target: BlockHash) -> None:
@@ -237,7 +241,7 @@ def _cross(overlay: Overlay, name: BlockHash) -> None:
         change = undo(ChainState(overlay), record)
     except InvalidObject as error:
         raise StoreDamaged(f"a crossing leads elsewhere: {error}", table=CHAIN_CROSSINGS.name) from error
-    overlay.add(_state_writes(change))
+    overlay.add(state_writes(overlay, change, _known(overlay, name).height))
     overlay.put(CHAIN_CROSSINGS, name, encode(change.undo))
 
 
@@ -251,11 +255,12 @@ def begin(overlay: Overlay, first: Block, *, chain: ChainId) -> Executed:
     if first.info.chain != chain:
         raise InvalidBlock(Reason.WRONG_CHAIN, "the first block of another chain")
     executed = _keep(overlay, first, applied)
+    overlay.delete(CHAIN_CROSSINGS, first.hash)  # nobody walks back over it
     overlay.put(CHAIN_META, _FINAL, first.hash)
     return executed
 
 
-def execute(overlay: Overlay, body: Block, *, chain: ChainId) -> Executed:
+def execute(overlay: Overlay, body: Block, *, chain: ChainId, schedule: Schedule = SCHEDULE) -> Executed:
     """Judges a block on top of its parent by the one transition function and keeps it; the state stands at it afterwards.
 
     Raises InvalidBlock, Undecided, DecodeError (the state may then stand at the parent, which is as good), StoreDamaged.
@@ -264,7 +269,39 @@ def execute(overlay: Overlay, body: Block, *, chain: ChainId) -> Executed:
     if row(overlay, parent) is None:
         raise Undecided(Reason.UNKNOWN_PARENT, "the parent is not here")
     go_to(overlay, parent)
-    return _keep(overlay, body, apply_block(ChainState(overlay), header(overlay, parent), body, chain=chain))
+    return _keep(overlay, body, apply_block(ChainState(overlay), header(overlay, parent), body, chain=chain, schedule=schedule))
+
+
+class Stopped(Stored, frozen=True):
+    """Why this node follows no more: a block that it finds wrong by its state root alone, and the votes of a quorum for it."""
+
+    block: Block
+    votes: tuple[Vote, ...]
+
+
+def put_stopped(block: Block, votes: tuple[Vote, ...]) -> Write:
+    """The evidence, kept until this node's program finds the block right."""
+    return Put(CHAIN_META, _STOPPED, encode(Stopped(format=FORMAT, suite=SUITE, block=block, votes=votes)))
+
+
+def drop_stopped() -> Write:
+    return Delete(CHAIN_META, _STOPPED)
+
+
+def stopped(snapshot: Snapshot) -> Stopped | None:
+    """What this node stopped at."""
+    found = snapshot.get(CHAIN_META, _STOPPED)
+    return None if found is None else load(CHAIN_META, found, Stopped, bytes_max=CROSSING_BYTES_MAX)
+
+
+def our_result(snapshot: Snapshot, body: Block, *, chain: ChainId, schedule: Schedule = SCHEDULE) -> StateChange:
+    """What this program makes of a block whose parent is here; nothing is kept. Raises InvalidBlock, Undecided, StoreDamaged."""
+    overlay = Overlay(snapshot)
+    parent = decode_header(body.header).parent
+    if row(overlay, parent) is None:
+        raise Undecided(Reason.UNKNOWN_PARENT, "the parent is not here")
+    go_to(overlay, parent)
+    return result_of(ChainState(overlay), header(overlay, parent), body, chain=chain, schedule=schedule).change
 
 
 def _keep(overlay: Overlay, body: Block, applied: Applied) -> Executed:
@@ -281,7 +318,7 @@ def _keep(overlay: Overlay, body: Block, applied: Applied) -> Executed:
         carried=applied.final,
         committee=applied.committee,
     )
-    overlay.add(_state_writes(applied.change))
+    overlay.add(state_writes(overlay, applied.change, info.height))
     overlay.put(CHAIN_BLOCKS, name, encode(body))
     overlay.put(CHAIN_ROWS, name, encode(kept))
     overlay.put(CHAIN_HEIGHTS, u64(info.height) + name, b"\x01")
@@ -305,6 +342,117 @@ def settle(final: BlockHash, dead: Iterable[tuple[BlockHash, int]], votes: Itera
         writes += [Delete(table, name) for table in (CHAIN_BLOCKS, CHAIN_ROWS, CHAIN_CROSSINGS)]
         writes.append(Delete(CHAIN_HEIGHTS, u64(height) + name))
     return [*writes, *(Delete(CHAIN_VOTES, carried_order(vote)) for vote in votes)]
+
+
+def lowest_height(snapshot: Snapshot) -> int:
+    """The lowest block that is kept; 0 where all history is."""
+    found = snapshot.get(CHAIN_META, _LOWEST)
+    return 0 if found is None else int.from_bytes(found, "big")
+
+
+def forget(snapshot: Snapshot, *, final: int, heights_kept: int | None) -> list[Write]:
+    """What lies too far below the final height goes, a bounded part of it at a time.
+
+    heights_kept: how many blocks below the final one keep their bodies; None: all (an archive). States, and what
+    takes the state back to them, are kept for STATES_KEPT heights.
+    """
+    states = max(0, final - STATES_KEPT + 1)
+    writes = forget_old(snapshot, states)
+    lowest = lowest_height(snapshot)
+    wanted = 0 if heights_kept is None else max(0, final - heights_kept)
+    top = min(wanted, lowest + PRUNED_PER_BATCH_MAX)
+    for height in range(lowest, top):
+        for name in blocks_at(snapshot, height):
+            writes += [Delete(table, name) for table in (CHAIN_BLOCKS, CHAIN_ROWS, CHAIN_CROSSINGS)]
+            writes.append(Delete(CHAIN_HEIGHTS, u64(height) + name))
+    crossed = snapshot.get(CHAIN_META, _CROSSED)
+    low = lowest if crossed is None else int.from_bytes(crossed, "big")
+    high = min(states, low + PRUNED_PER_BATCH_MAX)
+    if high > low:
+        writes += [Delete(CHAIN_CROSSINGS, name) for height in range(low, high) for name in blocks_at(snapshot, height)]
+        writes.append(Put(CHAIN_META, _CROSSED, u64(high)))
+    if top > lowest:
+        writes.append(Put(CHAIN_META, _LOWEST, u64(top)))
+    return writes
+
+
+def add_history(snapshot: Snapshot, older: Block) -> list[Write]:
+    """The parent of the lowest block that is kept; its hash, which that block names, is all that it needs to be true."""
+    lowest = lowest_height(snapshot)
+    (child,) = blocks_at(snapshot, lowest)
+    kept, info = _known(snapshot, child), older.info
+    assert kept.parent == older.hash
+    assert info.height == lowest - 1
+    state = StateOverlay(ChainState(snapshot))
+    has_work = SEALS[load_profile(state).seal].has_work
+    step = work_of(int.from_bytes(body(snapshot, child).info.target, "big")) if has_work else 1
+    place = BlockRow(
+        format=FORMAT,
+        suite=SUITE,
+        parent=decode_header(older.header).parent,
+        height=info.height,
+        slot=info.slot,
+        miner=info.miner,
+        work=(int.from_bytes(kept.work, "big") - step).to_bytes(HASH_BYTES, "big"),
+        transactions=info.transaction_count,
+        carried=0,  # asked of the final block alone
+        committee=committee_at(state, info.height),
+    )
+    name = older.hash
+    return [
+        Put(CHAIN_BLOCKS, name, encode(older)),
+        Put(CHAIN_ROWS, name, encode(place)),
+        Put(CHAIN_HEIGHTS, u64(info.height) + name, b"\x01"),
+        Put(CHAIN_META, _LOWEST, u64(info.height)),
+    ]
+
+
+# --- a chain that begins in the middle --------------------------------------------------------------------------------
+
+
+def begin_join(snapshot: Snapshot, first: Block) -> list[Write]:
+    """The block of an anchor is here: its state is fetched next. What another join left behind goes, what is of this one stays."""
+    name = first.hash
+    same = snapshot.get(CHAIN_META, _JOINING) == name
+    writes = [] if same else wipe(snapshot)
+    return [*writes, Put(CHAIN_META, _JOINING, name), Put(CHAIN_BLOCKS, name, encode(first))]
+
+
+def joining(snapshot: Snapshot) -> Block | None:
+    """The block whose state is being fetched."""
+    name = snapshot.get(CHAIN_META, _JOINING)
+    return None if name is None else body(snapshot, BlockHash(name))
+
+
+def finish_join(overlay: Overlay) -> tuple[BlockHash, BlockRow]:
+    """All nodes of the state are here: the chain begins at this block, which is final. Raises StoreDamaged."""
+    first = joining(overlay)
+    assert first is not None
+    name, info = first.hash, first.info
+    assert not missing_nodes(overlay, info.state_root)
+    overlay.put(CHAIN_META, ROOT, info.state_root)
+    state = StateOverlay(ChainState(overlay))
+    work = state.load(WORK, b"", WorkState)
+    if work is None or load_tip(state).height != info.height:
+        raise StoreDamaged("the state that came is that of no block", table=CHAIN_STATE.name)
+    kept = BlockRow(
+        format=FORMAT,
+        suite=SUITE,
+        parent=decode_header(first.header).parent,
+        height=info.height,
+        slot=info.slot,
+        miner=info.miner,
+        work=work.work,
+        transactions=info.transaction_count,
+        carried=final_height(state),
+        committee=committee_at(state, info.height),
+    )
+    overlay.put(CHAIN_ROWS, name, encode(kept))
+    overlay.put(CHAIN_HEIGHTS, u64(info.height) + name, b"\x01")
+    for meta, value in ((_AT, name), (_FINAL, name), (_LOWEST, u64(info.height))):
+        overlay.put(CHAIN_META, meta, value)
+    overlay.delete(CHAIN_META, _JOINING)
+    return name, kept
 
 
 def put_vote(vote: Vote) -> Write:
@@ -341,6 +489,8 @@ def check(snapshot: Snapshot) -> None:
     Reads every value of the state and every node of its tree: 10,000 values take about a tenth of a second.
     """
     at, final = state_at(snapshot), final_block(snapshot)
+    if at is None and snapshot.has(CHAIN_META, _JOINING):
+        return  # what is here of a state is checked as it comes, and once more when it is whole
     if at is None and final is None and snapshot.count(CHAIN_ROWS) == 0 and snapshot.count(CHAIN_STATE) == 0:
         return
     if at is None or final is None:
@@ -351,10 +501,12 @@ def check(snapshot: Snapshot) -> None:
         raise StoreDamaged("the state is not that of the block at which it stands", table=CHAIN_META.name)
     _check_values(snapshot, view)
     _known(snapshot, final)
-    for name, found in blocks_from(snapshot, _known(snapshot, final).height):
-        tables = (CHAIN_BLOCKS, CHAIN_CROSSINGS)
-        has_parent = found.height == 0 or snapshot.has(CHAIN_ROWS, found.parent)
-        if not has_parent or not all(snapshot.has(table, name) for table in tables):
+    floor = _known(snapshot, final).height
+    for name, found in blocks_from(snapshot, floor):
+        is_whole = snapshot.has(CHAIN_BLOCKS, name)
+        if found.height > floor:  # nobody walks over the final block
+            is_whole = is_whole and snapshot.has(CHAIN_ROWS, found.parent) and snapshot.has(CHAIN_CROSSINGS, name)
+        if not is_whole:
             raise StoreDamaged("a block lacks its body, its crossing or its parent", table=CHAIN_ROWS.name)
 
 

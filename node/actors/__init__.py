@@ -5,6 +5,7 @@ facts         every signed fact this node knows: validated, committed, then spok
 knowledge     what the facts say, indexed (no task of its own: the facts actor's state)
 exchange      both sides of `/lading/exchange/1` over a stream
 bundles       small and medium records on their way to other nodes, many in one question
+end           one end of a conversation over a stream: reads, writes, steps its machine
 gossip        one end of `/lading/gossip/1` over a stream
 scope         what gossip tells and takes, by the peer's standing
 session       one connection's life: auth, then its streams
@@ -15,6 +16,8 @@ holdings      what this node holds for others: offers, holds, receipts, collecti
 files         get, and what people ask about records
 chain         the chain: judges blocks, follows the head, keeps the pool, votes
 sealer        seals when it is this node's slot
+duties        hand-overs and evidence, posted by itself
+joining       a state fetched node by node from several peers
 talk          the ends of `/lading/ledger/1`
 registrar     accounts on the chain for those whom the domain certifies
 puts          a record on its way in

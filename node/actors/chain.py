@@ -8,12 +8,13 @@ its promise on the disk first. Only then are answers given and others told.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
-from protocols.crypto import SigningKey
+from protocols.crypto import FORMAT, SigningKey
 from protocols.errors import (
+    DecodeError,
     InvalidBlock,
     InvalidObject,
     InvalidTransaction,
@@ -27,36 +28,48 @@ from protocols.errors import (
     Verdict,
 )
 from protocols.ledger.alive import Witness, check_alive, sign_alive
-from protocols.ledger.block import Block, check_block_form
+from protocols.ledger.block import Block, check_block_form, check_seal, decode_header
+from protocols.ledger.carried import HASH, committee_at
+from protocols.ledger.checks import u64
 from protocols.ledger.committee import Committee
 from protocols.ledger.conditions import next_due_ms
 from protocols.ledger.context import genesis_time_ms, load_profile
+from protocols.ledger.deny import DenySet, denial_of
 from protocols.ledger.envelope import Transaction
+from protocols.ledger.evidence import Watch
 from protocols.ledger.finality import BlockPoint, ForkTree
 from protocols.ledger.machine import vote_id
 from protocols.ledger.pool import MAY_BECOME_VALID, Origin, Pool
 from protocols.ledger.profile import Profile
+from protocols.ledger.schedule import SCHEDULE
 from protocols.ledger.sealing import has_quorum, is_timely
+from protocols.ledger.snapshot import StateNode
 from protocols.ledger.state import Overlay
 from protocols.ledger.sync import HeaderRow, header_row, locator_heights
 from protocols.ledger.terms import MINER, Miner
-from protocols.ledger.transition import check_arrival, check_transaction, next_term, slot_of, slot_start_ms
-from protocols.ledger.votes import Checkpoint, Vote, check_vote, promise_seal, sign_vote
+from protocols.ledger.transactions.equivocation import Sealed
+from protocols.ledger.transition import Schedule, check_arrival, check_transaction, next_term, slot_of, slot_start_ms
+from protocols.ledger.votes import Checkpoint, Promises, Vote, check_vote, promise_seal, sign_vote
 from protocols.limits import (
+    BLOCKS_PER_PAGE_MAX,
     BLOCKS_PER_SLOT_ASKED_MAX,
     BLOCKS_PER_SLOT_MAX,
     EARLY_BLOCKS_MAX,
     HEADERS_PER_PAGE_MAX,
     HEARD_WITHIN_MS,
+    LEDGER_SILENCE_MAX_S,
     LISTEN_FIRST_MS,
     SLOTS_WITHOUT_PROMISE,
+    STATE_BYTES_PER_MESSAGE_MAX,
     VOTE_AHEAD_MAX,
     VOTES_PER_MEMBER_MAX,
 )
-from protocols.types import AccountId, BlockHash, ChainId, PeerId, TxId
+from protocols.types import AccountId, BlockHash, ChainId, PeerId, TxId, UnixMillis
 from storage import chain as store
+from storage.chain_state import StateDifference, compare, find_node, missing_nodes, put_nodes
 from storage.engine import Snapshot, Write
 from storage.overlay import Overlay as StorageOverlay
+from storage.values import SUITE
 
 from ..actor import Actor, Reply
 from ..bus import Bus
@@ -72,7 +85,16 @@ T = TypeVar("T")
 REFUSED_KEPT_MAX = 4096
 # What signatures are to blame for says nothing of the id, which another set of them may carry rightly: a relay could spoil it else.
 OF_SIGNATURES = frozenset({Reason.NOT_SIGNED, Reason.UNEXPECTED_SIGNER, Reason.BAD_BODY})
-BAN_REASONS = frozenset({Reason.BAD_SEAL, Reason.WORK, Reason.NONCE, Reason.STATE_ROOT, Reason.MERKLE_ROOT, Reason.BAD_SIGNATURE})
+# Blocks that are wrong by their state root alone, and blocks on top of them, that are remembered for the votes behind them.
+WRONG_BLOCKS_MAX = 16
+BEYOND_BLOCKS_MAX = 1024
+# Blocks whose parents another peer gives: so many, so long. Shorter than the silence after which the peer would go.
+WAITING_BLOCKS_MAX = 16
+PARENT_WAIT_MS = 6_000
+assert PARENT_WAIT_MS < LEDGER_SILENCE_MAX_S * 1000
+# A block that comes so many slots late may carry what expired meanwhile; the pool keeps it that long.
+EXPIRED_SLOTS = 2
+BAN_REASONS = frozenset({Reason.BAD_SEAL, Reason.WORK, Reason.NONCE, Reason.MERKLE_ROOT, Reason.BAD_SIGNATURE})
 
 
 # --- what is told upward ----------------------------------------------------------------------------------------------
@@ -116,12 +138,16 @@ class BlockTaken:
 
 @dataclass(frozen=True, slots=True)
 class TakeBlock:
-    """Answer: None when it is kept, was known, or is held until its time. Raises Undecided, RemoteError. eager: it was made just now."""
+    """Answer: None when it is kept, was known, or is held until its time. Raises Undecided, RemoteError.
+
+    eager: it was made just now. waits: its parent is on its way from another peer, so the answer may take as long as it does.
+    """
 
     block: Block
     source: PeerId | None
     eager: bool
     reply: Reply[None] | None
+    waits: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,7 +183,31 @@ class PromiseSeal:
     reply: Reply[None]
 
 
-ChainMessage = TakeBlock | TakeItems | Submit | SlotBegan | PromiseSeal
+@dataclass(frozen=True, slots=True)
+class TakeState:
+    """Checked nodes of the state that is being fetched. Answer: durable."""
+
+    nodes: tuple[StateNode, ...]
+    reply: Reply[None]
+
+
+@dataclass(frozen=True, slots=True)
+class EndJoin:
+    """The state is whole; or, not is_whole, nobody has it, and the whole history is fetched instead."""
+
+    is_whole: bool
+    reply: Reply[None]
+
+
+@dataclass(frozen=True, slots=True)
+class TakeVoteKey:
+    """Votes with another key from now on, one that has never said anything. Answer: its promises are on the disk."""
+
+    key: SigningKey
+    reply: Reply[None]
+
+
+ChainMessage = TakeBlock | TakeItems | Submit | SlotBegan | PromiseSeal | TakeState | EndJoin | TakeVoteKey
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,12 +222,17 @@ class ChainKeys:
 
 @dataclass(frozen=True, slots=True)
 class ChainSetup:
-    """What a node needs to follow a chain. genesis: None fetches the first block from peers, which the chain's id is enough to check."""
+    """What a node needs to follow a chain. genesis: None fetches the first block from peers, which the chain's id is enough to check.
+
+    anchor, heights_kept: as of ``ChainActor``.
+    """
 
     chain: ChainId
     genesis: Block | None
     keys: ChainKeys
     promises: PromiseStore
+    anchor: Checkpoint | None = None
+    heights_kept: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,9 +249,14 @@ class HeadFacts:
 
 @dataclass(frozen=True, slots=True)
 class _KeptChain:
-    """What the tables hold. blocks: the final one, then all above it, lowest first; none before genesis is known."""
+    """What the tables hold.
+
+    blocks: the final one, then all above it, lowest first; none before genesis is known. seals, denying: of those above it.
+    """
 
     blocks: tuple[tuple[BlockHash, store.BlockRow], ...]
+    seals: tuple[tuple[AccountId, int, Sealed], ...]
+    denying: tuple[Transaction, ...]
     votes: tuple[Vote, ...]
     own: tuple[Transaction, ...]
     at: BlockHash | None
@@ -211,7 +271,9 @@ def _read_chain(snapshot: Snapshot) -> _KeptChain:
         if row is None:
             raise StoreDamaged("the final block has no row")
         blocks = [(final, row), *store.blocks_from(snapshot, row.height + 1)]
-    return _KeptChain(tuple(blocks), store.votes(snapshot), store.own_transactions(snapshot), store.state_at(snapshot))
+    seals = tuple((AccountId(row.miner), row.slot, store.sealed(snapshot, name)) for name, row in blocks[1:])
+    denying = tuple(one for name, _ in blocks[1:] for one in _transactions_of(snapshot, name) if denial_of(one) is not None)
+    return _KeptChain(tuple(blocks), seals, denying, store.votes(snapshot), store.own_transactions(snapshot), store.state_at(snapshot))
 
 
 class ChainActor(Actor[ChainMessage]):
@@ -227,16 +289,31 @@ class ChainActor(Actor[ChainMessage]):
         clock: Clock,
         bus: Bus,
         offload: Offload,
+        *,
+        anchor: Checkpoint | None = None,
+        heights_kept: int | None = None,
+        schedule: Schedule = SCHEDULE,
     ) -> None:
+        """anchor: a final block that this node was told of; without a chain of its own it begins there, with that block's state.
+
+        heights_kept: blocks below the final one whose bodies stay; None keeps all (an archive). schedule: the rule sets that
+        this program has.
+        """
         super().__init__("chain")
+        self.anchor = anchor
+        self.heights_kept = heights_kept
+        self.schedule = schedule
         self.chain = chain
         self.keys = keys
         self.tree: ForkTree | None = None
         self.facts: HeadFacts | None = None
         self.pool = Pool()
+        self.watch = Watch()
+        self.denied = DenySet()
         self.votes: dict[bytes, Vote] = {}
         self.alerts: dict[str, str] = {}
         self.quorum_since_height = 0
+        self.lowest_height = 0  # of the blocks that are kept; at most this where a node prunes
         self.sealed_ms: int | None = None
         self._genesis = genesis
         self._storage = storage
@@ -245,6 +322,7 @@ class ChainActor(Actor[ChainMessage]):
         self._bus = bus
         self._offload = offload
         self._kept: Kept = lost(chain)
+        self._lost_promises = True
         self._kept_is_news = False
         self._rows: dict[BlockHash, store.BlockRow] = {}  # of the blocks in the tree
         self._unsettled: list[BlockPoint] = []
@@ -256,11 +334,21 @@ class ChainActor(Actor[ChainMessage]):
         self._own: set[TxId] = set()
         self._refused: dict[bytes, None] = {}
         self._early: dict[BlockHash, TakeBlock] = {}
+        self._waiting: dict[BlockHash, tuple[TakeBlock, int]] = {}  # for their parents, and since when, by parent
         self._started_ms = 0
         self._blocks: list[TakeBlock] = []
         self._items: list[TakeItems] = []
         self._submits: list[Submit] = []
         self._seals: list[PromiseSeal] = []
+        self._states: list[TakeState] = []
+        self._ends: list[EndJoin] = []
+        self._vote_keys: list[TakeVoteKey] = []
+        self.stopped: store.Stopped | None = None
+        self._wrong: dict[BlockHash, Block] = {}  # by their state root alone
+        self._wrong_votes: dict[BlockHash, dict[AccountId, Vote]] = {}
+        self._beyond: dict[BlockHash, None] = {}  # blocks on top of wrong ones
+        self._join: Block | None = None
+        self._is_joining = False
 
     # --- what others may look at (the loop's own thread, between two awaits) ------------------------------------------
 
@@ -268,13 +356,23 @@ class ChainActor(Actor[ChainMessage]):
         """Network time."""
         return int(self._clock.now() * 1000)
 
+    @property
+    def is_joining(self) -> bool:
+        """The state of the anchor's block is being fetched; until it is here nothing else is asked for."""
+        return self._is_joining
+
+    @property
+    def joining_block(self) -> Block | None:
+        """The anchor's block, once it is here."""
+        return self._join
+
     def may_act(self) -> bool:
-        """Listened long enough after the start to seal or vote."""
-        return self.now_ms() - self._started_ms >= LISTEN_FIRST_MS
+        """Listened long enough after the start to seal or vote, and not stopped."""
+        return self.stopped is None and self.now_ms() - self._started_ms >= LISTEN_FIRST_MS
 
     def may_seal(self, slot: int) -> bool:
         """A node that lost its promises waits until what it may have sealed lies behind."""
-        if self._kept.may_vote or self.facts is None:
+        if not self._lost_promises or self.facts is None:
             return True
         return (
             slot >= slot_of(self._started_ms, genesis_ms=self.facts.genesis_ms, slot_ms=self.facts.profile.slot_ms) + SLOTS_WITHOUT_PROMISE
@@ -358,24 +456,26 @@ class ChainActor(Actor[ChainMessage]):
 
         return await self._storage.read(read)
 
-    async def headers_after(self, locator: Sequence[bytes]) -> tuple[HeaderRow, ...]:
-        """A page of this node's branch, from the first hash of the locator that is on it."""
+    async def headers_after(self, locator: Sequence[bytes]) -> tuple[tuple[HeaderRow, ...], int]:
+        """A page of this node's branch, from the first hash of the locator that is on it, and 0; or none, and the lowest height kept."""
         tree = self.tree
         if tree is None:
-            return ()
+            return (), 0
         path = {point.height: point.hash for point in tree.ancestors(tree.head().hash)}
         final, head = tree.final.height, tree.head().height
 
         def name_at(snapshot: Snapshot, height: int) -> BlockHash | None:
             return path.get(height) if height >= final else next(iter(store.blocks_at(snapshot, height)), None)
 
-        def read(snapshot: Snapshot) -> tuple[HeaderRow, ...]:
-            first = 0
+        def read(snapshot: Snapshot) -> tuple[tuple[HeaderRow, ...], int]:
+            first, lowest = 0, store.lowest_height(snapshot)
             for known in locator:
                 row = store.row(snapshot, BlockHash(known))
                 if row is not None and name_at(snapshot, row.height) == known:
                     first = row.height + 1
                     break
+            if first < lowest:
+                return (), lowest
             found: list[HeaderRow] = []
             for height in range(first, min(head, first + HEADERS_PER_PAGE_MAX - 1) + 1):
                 name = name_at(snapshot, height)
@@ -383,7 +483,7 @@ class ChainActor(Actor[ChainMessage]):
                 if body is None:
                     break
                 found.append(header_row(body))
-            return tuple(found)
+            return tuple(found), 0
 
         return await self._storage.read(read)
 
@@ -400,15 +500,73 @@ class ChainActor(Actor[ChainMessage]):
 
         return await self._storage.read(read)
 
+    async def history_wanted(self) -> BlockHash | None:
+        """The lowest block that is here, where an archive lacks what lies below it."""
+        if self.tree is None or self.heights_kept is not None or not self.lowest_height:
+            return None
+
+        def read(snapshot: Snapshot) -> BlockHash | None:
+            lowest = store.lowest_height(snapshot)
+            return store.blocks_at(snapshot, lowest)[0] if lowest else None
+
+        return await self._storage.read(read)
+
+    async def parent_of(self, name: BlockHash) -> BlockHash | None:
+        """Of a known block."""
+        row = await self._storage.read(lambda snapshot: store.row(snapshot, name))
+        return None if row is None else row.parent
+
+    async def history_before(self, before: bytes) -> tuple[HeaderRow, ...]:
+        """A page of ancestors of a block, oldest first; none where they are not kept."""
+
+        def read(snapshot: Snapshot) -> tuple[HeaderRow, ...]:
+            found: list[HeaderRow] = []
+            row = store.row(snapshot, BlockHash(before))
+            while row is not None and row.height and len(found) < BLOCKS_PER_PAGE_MAX:
+                body = store.block(snapshot, row.parent)
+                if body is None:
+                    break
+                found.append(header_row(body))
+                row = store.row(snapshot, row.parent)
+            return tuple(reversed(found))
+
+        return await self._storage.read(read)
+
+    async def state_nodes(self, names: Sequence[bytes]) -> tuple[tuple[StateNode, ...], tuple[bytes, ...]]:
+        """Those of a state that are here and fit one message, and those that are not here."""
+
+        def read(snapshot: Snapshot) -> tuple[tuple[StateNode, ...], tuple[bytes, ...]]:
+            found: list[StateNode] = []
+            lacking: list[bytes] = []
+            size = 0
+            for name in names:
+                one = find_node(snapshot, name)
+                if one is None:
+                    lacking.append(name)
+                    continue
+                size += len(one.node) + len(one.key) + len(one.value) + 32
+                if found and size > STATE_BYTES_PER_MESSAGE_MAX:
+                    break
+                found.append(one)
+            return tuple(found), tuple(lacking)
+
+        return await self._storage.read(read)
+
+    async def missing_state(self) -> tuple[bytes, ...]:
+        """Names of the nodes to begin with, of the state that is being fetched."""
+        first = self._join
+        assert first is not None
+        return await self._storage.read(lambda snapshot: missing_nodes(snapshot, first.info.state_root))
+
     async def plan(self, draft: Callable[[Snapshot], T]) -> T:
         """What the sealer makes of the state, in a pool thread."""
         return await self._storage.read(draft)
 
     # --- verbs --------------------------------------------------------------------------------------------------------
 
-    async def take_block(self, block: Block, source: PeerId | None, *, eager: bool) -> None:
+    async def take_block(self, block: Block, source: PeerId | None, *, eager: bool, waits: bool = False) -> None:
         """Durable when this returns. Raises Undecided, RemoteError, StoreFull, ActorGone."""
-        await self.mailbox.ask(lambda reply: TakeBlock(block, source, eager, reply))
+        await self.mailbox.ask(lambda reply: TakeBlock(block, source, eager, reply, waits))
 
     async def take_items(self, transactions: tuple[Transaction, ...], votes: tuple[Vote, ...], source: PeerId) -> None:
         await self.mailbox.ask(lambda reply: TakeItems(transactions, votes, source, reply))
@@ -420,14 +578,28 @@ class ChainActor(Actor[ChainMessage]):
     async def slot_began(self) -> None:
         await self.mailbox.ask(SlotBegan)
 
+    async def take_vote_key(self, key: SigningKey) -> None:
+        """After a KeyRotate of this member's voting key: a key made just now, whose promises begin here. It votes once the committee in
+        force has it; the caller keeps the key before it asks. The only way back to voting for a node that lost its promises."""
+        await self.mailbox.ask(lambda reply: TakeVoteKey(key, reply))
+
     async def promise_seal(self, slot: int) -> None:
         """Raises Refused(PROMISED)."""
         await self.mailbox.ask(lambda reply: PromiseSeal(slot, reply))
 
+    async def take_state(self, nodes: tuple[StateNode, ...]) -> None:
+        """Of the state that is being fetched, checked. Durable when this returns."""
+        await self.mailbox.ask(lambda reply: TakeState(nodes, reply))
+
+    async def end_join(self, *, is_whole: bool) -> None:
+        """The chain begins at the anchor; or the join is given up. Raises StoreDamaged."""
+        await self.mailbox.ask(lambda reply: EndJoin(is_whole, reply))
+
     # --- life ---------------------------------------------------------------------------------------------------------
 
     async def load(self) -> None:
-        self._blocks, self._items, self._submits, self._seals = [], [], [], []
+        self._blocks, self._items, self._submits, self._seals, self._states, self._ends, self._vote_keys = [], [], [], [], [], [], []
+        self._waiting = {}
         self._started_ms = self.now_ms()
         await self._load_promises()
         try:
@@ -445,6 +617,7 @@ class ChainActor(Actor[ChainMessage]):
         if not kept.may_vote and self.keys.vote is not None:
             self.alerts["promises"] = "promises were lost: this node votes no more until its voting key is rotated"
         self._kept, self._kept_is_news = kept, False
+        self._lost_promises = not kept.may_vote
 
     async def _start_over(self, error: StoreDamaged) -> None:
         """A damaged chain is thrown away and fetched from peers; what was made here stays, what was promised too."""
@@ -454,14 +627,22 @@ class ChainActor(Actor[ChainMessage]):
         await self._load_chain()
 
     async def _load_chain(self) -> None:
-        if self._genesis is not None and self._storage.peek(store.state_at) is None:
+        is_new = self._storage.peek(store.state_at) is None
+        self._is_joining = is_new and self.anchor is not None and self.anchor.height > 0 and "anchor" not in self.alerts
+        self._join = self._storage.peek(store.joining) if self._is_joining else None
+        if self._join is not None and self.anchor is not None and self._join.hash != self.anchor.hash:
+            self._join = None
+        if self._genesis is not None and not self._is_joining and self._storage.peek(store.state_at) is None:
             (outcome,) = await self._judge_and_keep([self._genesis])
             if not isinstance(outcome, store.Executed):
                 raise LocalError(Reason.FAILED, f"this chain's first block does not hold: {outcome}")
         self.tree, self.facts, self._at, self._head = None, None, None, None
-        self.votes, self._rows, self._unsettled, self.pool = {}, {}, [], Pool()
+        self._wrong, self._wrong_votes, self._beyond = {}, {}, {}
+        self.votes, self._rows, self._unsettled, self.pool, self.watch = {}, {}, [], Pool(), Watch()
+        self.denied = DenySet()
         kept = await self._storage.read(_read_chain)
         self._own = {one.id for one in kept.own}
+        self.lowest_height = self._storage.peek(store.lowest_height)
         if kept.blocks:
             self._plant(*kept.blocks[0])
             self._grow(kept)
@@ -469,6 +650,7 @@ class ChainActor(Actor[ChainMessage]):
             return
         await self._follow_head()
         await self._settle()
+        await self._load_stopped()
         errors = await self._storage.read(lambda snapshot: self._judge_all(snapshot, kept.own))
         for one, error in zip(kept.own, errors, strict=True):
             if error is None or error.reason in MAY_BECOME_VALID:
@@ -481,6 +663,9 @@ class ChainActor(Actor[ChainMessage]):
             if row.parent in self.tree:
                 self._rows[name] = row
                 self._unsettled += self.tree.add_block(store.point_of(name, row))
+        self.denied.note(kept.denying)
+        for miner, slot, sealed in kept.seals:
+            self.watch.note_seal(miner, slot, sealed)
         self._count((*kept.votes, *self._kept.votes))
         self._at = kept.at
 
@@ -489,9 +674,17 @@ class ChainActor(Actor[ChainMessage]):
         self.tree = ForkTree(store.point_of(name, row), self._below)
 
     def _below(self, point: Checkpoint) -> Committee | None:
-        """Committee in force at an ancestor of the final block: below it only its own chain has rows."""
-        row = self._storage.peek(lambda snapshot: store.row(snapshot, point.hash))
-        return row.committee if row is not None and row.height == point.height else None
+        """Committee in force at an ancestor of the final block: below it only its own chain has rows, and where these are not kept
+        the state knows the last ones."""
+
+        def read(snapshot: Snapshot) -> Committee | None:
+            row = store.row(snapshot, point.hash)
+            if row is not None:
+                return row.committee if row.height == point.height else None
+            state = Overlay(store.ChainState(snapshot))
+            return committee_at(state, point.height) if state.get(HASH, u64(point.height)) == point.hash else None
+
+        return self._storage.peek(read)
 
     def handle(self, message: ChainMessage) -> None:
         match message:
@@ -503,9 +696,18 @@ class ChainActor(Actor[ChainMessage]):
                 self._submits.append(message)
             case PromiseSeal():
                 self._seals.append(message)
+            case TakeState():
+                self._states.append(message)
+            case EndJoin():
+                self._ends.append(message)
+            case TakeVoteKey():
+                self._vote_keys.append(message)
             case SlotBegan(reply):
                 self._blocks += [replace(one, reply=None) for one in self._early.values()]
                 self._early = {}
+                self._give_up_waiting()
+                if self.facts is not None:  # in a quiet chain too; what a late block may still carry stays
+                    self.pool.expire(UnixMillis(self.now_ms() - EXPIRED_SLOTS * self.facts.profile.slot_ms))
                 self.answer(reply, None)
 
     async def keep(self) -> None:
@@ -517,15 +719,25 @@ class ChainActor(Actor[ChainMessage]):
 
     def keep_failed(self, error: LadingError) -> None:
         """What is in memory is never ahead of the disk but in finality, which is found again from the same votes."""
-        self._blocks, self._items, self._submits, self._seals = [], [], [], []
+        for message, _ in self._waiting.values():  # those of earlier batches, which are not failed with this one
+            if message.reply is not None and message.reply.is_open:
+                message.reply.fail(error)
+        self._waiting = {}
+        self._blocks, self._items, self._submits, self._seals, self._states, self._ends, self._vote_keys = [], [], [], [], [], [], []
 
     async def _keep_batch(self) -> None:
         blocks, self._blocks = self._blocks, []
         items, self._items = self._items, []
         submits, self._submits = self._submits, []
         seals, self._seals = self._seals, []
+        await self._keep_joining(blocks)
+        if self.heights_kept is None and self.tree is not None:
+            await self._keep_history(blocks)
+        vote_keys, self._vote_keys = self._vote_keys, []
+        for vote_key in vote_keys:
+            await self._take_vote_key(vote_key)
         if blocks:
-            await self._take_blocks(blocks)
+            await self._take_blocks(self._with_waiting(blocks))
         for message in items:
             await self._take_items(message)
         for one in submits:
@@ -535,11 +747,200 @@ class ChainActor(Actor[ChainMessage]):
         if self._kept_is_news:
             await self._keep_promises(self._kept)
         if self.tree is not None:
+            await self._stop_if_outvoted()
             await self._follow_head()
             await self._settle()
             await self._vote()
 
+    # --- a chain that begins at an anchor --------------------------------------------------------------------------------
+
+    async def _keep_joining(self, blocks: list[TakeBlock]) -> None:
+        """The anchor's block is taken out of ``blocks``; nodes of its state are kept; at the end the chain begins there."""
+        states, self._states = self._states, []
+        ends, self._ends = self._ends, []
+        if self._is_joining:
+            for one in [one for one in blocks if self.anchor is not None and one.block.hash == self.anchor.hash]:
+                blocks.remove(one)
+                await self._begin_join(one)
+        for state in states:
+            if self._is_joining:
+                await self._storage.write(put_nodes(state.nodes))
+            self.answer(state.reply, None)
+        for end in ends:
+            if self._is_joining:
+                await self._end_join(end)
+            self.answer(end.reply, None)
+
+    async def _keep_history(self, blocks: list[TakeBlock]) -> None:
+        """Parents of the lowest block are taken out of ``blocks``, as many as follow one another downwards."""
+        for message in list(blocks):
+            block = message.block
+            if block.info.height >= self.lowest_height:
+                continue
+
+            def add(snapshot: Snapshot, block: Block = block) -> tuple[Sequence[Write], bool]:
+                lowest = store.lowest_height(snapshot)
+                (child,) = store.blocks_at(snapshot, lowest)
+                row = store.row(snapshot, child)
+                if row is None or block.hash != row.parent or block.info.height != lowest - 1:
+                    return (), False
+                return store.add_history(snapshot, block), True
+
+            try:
+                check_block_form(block)
+                is_taken = await self._storage.transact(add)
+            except (InvalidBlock, DecodeError) as error:
+                blocks.remove(message)
+                self._answer_block(message, error)
+                continue
+            if is_taken:
+                self.lowest_height = block.info.height
+                blocks.remove(message)
+                self._answer_block(message, None)
+
+    async def _begin_join(self, message: TakeBlock) -> None:
+        """Its hash is the anchor's, so it is checked by it."""
+        first = message.block
+        try:
+            check_block_form(first)
+            if first.info.chain != self.chain or self.anchor is None or first.info.height != self.anchor.height:
+                raise InvalidBlock(Reason.WRONG_CHAIN, "the anchor names a block of another chain or height")
+        except (InvalidBlock, DecodeError) as error:
+            self._answer_block(message, error)
+            return
+        await self._storage.transact(lambda snapshot: (store.begin_join(snapshot, first), None))
+        self._join = first
+        self._answer_block(message, None)
+
+    async def _end_join(self, message: EndJoin) -> None:
+        def finish(snapshot: Snapshot) -> tuple[Sequence[Write], None]:
+            overlay = StorageOverlay(snapshot)
+            store.finish_join(overlay)
+            return overlay.writes, None
+
+        if message.is_whole:
+            await self._storage.transact(finish)
+            log.info("chain begins at its anchor height=%d", -1 if self.anchor is None else self.anchor.height)
+        else:
+            log.warning("nobody has the state of the anchor, the whole history is fetched instead")
+            self.alerts["anchor"] = "no peer has the state of this node's anchor: the history is fetched; a fresh anchor would be faster"
+            await self._storage.transact(lambda snapshot: (store.wipe(snapshot), None))
+        await self._load_chain()
+
+    # --- a wrong root with a quorum behind it -----------------------------------------------------------------------------
+
+    async def _load_stopped(self) -> None:
+        """Stopped before: still so unless this program, another one perhaps, finds the block right."""
+        self.stopped = await self._storage.read(store.stopped)
+        if self.stopped is None:
+            return
+        block = self.stopped.block
+        try:
+            change = await self._storage.read(lambda snapshot: store.our_result(snapshot, block, chain=self.chain, schedule=self.schedule))
+        except (InvalidBlock, Undecided) as error:
+            log.error("stopped at a block that this node finds wrong error=%s", error)
+        else:
+            if change.root == block.info.state_root:
+                await self._storage.write([store.drop_stopped()])
+                self.stopped = None
+                return
+        self._alert_stopped()
+
+    def _alert_stopped(self) -> None:
+        assert self.stopped is not None
+        self.alerts["roots"] = (
+            f"stopped at height {self.stopped.block.info.height}: a quorum voted for a block whose state this node computes otherwise; "
+            "compare with `lading ledger diff PEER`, install the version that the others run"
+        )
+
+    def _note_wrong(self, block: Block) -> None:
+        """Everything about it holds but the state root: others may have voted for it."""
+        if len(self._wrong) >= WRONG_BLOCKS_MAX:
+            oldest = next(iter(self._wrong))
+            self._wrong_votes.pop(oldest, None)
+            del self._wrong[oldest]
+        self._wrong[block.hash] = block
+        self._weigh_wrong(self.votes.values())
+
+    def _note_beyond(self, block: Block) -> None:
+        """A block on top of a wrong one may carry votes for it: those who settled long ago have no others."""
+        parent = decode_header(block.header).parent
+        if (parent in self._wrong or parent in self._beyond) and len(self._beyond) < BEYOND_BLOCKS_MAX:
+            self._beyond[block.hash] = None
+            self._weigh_wrong(block.votes)
+
+    def _weigh_wrong(self, votes: Iterable[Vote]) -> None:
+        """Votes for wrong blocks by members of the committee at their parents, signatures checked."""
+        for vote in votes:
+            block = self._wrong.get(vote.target.hash)
+            parent = None if block is None else decode_header(block.header).parent
+            if self.tree is None or parent is None or parent not in self.tree:
+                continue
+            key = self.tree.point(parent).committee.key_of(vote.member)
+            if key is not None and vote.chain == self.chain and _is_signed_by(vote, key):
+                self._wrong_votes.setdefault(vote.target.hash, {})[vote.member] = vote
+
+    async def _stop_if_outvoted(self) -> None:
+        """A quorum behind a block that we find wrong: one of us is mistaken, and nobody here can say who. Follow nothing, say so."""
+        for name, votes in self._wrong_votes.items():
+            block = self._wrong[name]
+            parent = decode_header(block.header).parent
+            if self.stopped is not None or self.tree is None or parent not in self.tree:
+                continue
+            if len(votes) >= self.tree.point(parent).committee.quorum:
+                shown = tuple(votes[member] for member in sorted(votes))
+                await self._storage.write([store.put_stopped(block, shown)])
+                self.stopped = store.Stopped(format=FORMAT, suite=SUITE, block=block, votes=shown)
+                log.error("a quorum voted for a block whose state is another here height=%d", block.info.height)
+                self._alert_stopped()
+
+    async def difference(self, fetch: Callable[[Sequence[bytes]], Awaitable[Mapping[bytes, StateNode]]]) -> StateDifference | None:
+        """The first key at which this node's state after the block that it stopped at differs from what a peer has; None where it has not
+        stopped. fetch: checked nodes of that peer's state, by name; those that it lacks left out. Raises Refused(NOT_FOUND).
+        """
+        at = self.stopped
+        if at is None:
+            return None
+        change = await self._storage.read(lambda snapshot: store.our_result(snapshot, at.block, chain=self.chain, schedule=self.schedule))
+        theirs: dict[bytes, StateNode] = {}
+        while True:
+            found = await self._storage.read(lambda snapshot: compare(snapshot, change, at.block.info.state_root, theirs))
+            if not isinstance(found, bytes):
+                return found
+            nodes = await fetch((found,))
+            if found not in nodes:
+                raise Refused(Reason.NOT_FOUND, "the peer has that state no more")
+            theirs.update(nodes)
+
     # --- blocks -------------------------------------------------------------------------------------------------------
+
+    def _give_up_waiting(self) -> None:
+        """Blocks whose parents did not come in time are judged as they stand."""
+        for parent, (message, since_ms) in list(self._waiting.items()):
+            if self.now_ms() - since_ms > PARENT_WAIT_MS:
+                del self._waiting[parent]
+                self._blocks.append(replace(message, waits=False))
+
+    def _with_waiting(self, messages: list[TakeBlock]) -> list[TakeBlock]:
+        """Each followed by the one that waited for it; those that wait themselves left out."""
+        ordered: list[TakeBlock] = []
+        here = {message.block.hash for message in messages}
+        for message in messages:
+            if message.waits and self._is_to_wait(message, here):
+                continue
+            ordered.append(message)
+            while (entry := self._waiting.pop(ordered[-1].block.hash, None)) is not None:
+                ordered.append(entry[0])
+        return ordered
+
+    def _is_to_wait(self, message: TakeBlock, here: set[BlockHash]) -> bool:
+        parent = decode_header(message.block.header).parent  # who asked has decoded it before
+        if parent in here or parent in self._waiting or len(self._waiting) >= WAITING_BLOCKS_MAX:
+            return False
+        if self._storage.peek(lambda snapshot: store.row(snapshot, parent)) is not None:
+            return False
+        self._waiting[parent] = (message, self.now_ms())
+        return True
 
     async def _take_blocks(self, messages: Sequence[TakeBlock]) -> None:
         asked = frozenset(one.block.hash for one in messages if not one.eager)
@@ -547,11 +948,35 @@ class ChainActor(Actor[ChainMessage]):
         for message, outcome in zip(messages, outcomes, strict=True):
             if isinstance(outcome, store.Executed):
                 self._add(outcome)
+                self._note_seal(message.block)
+                self.denied.note(message.block.transactions)
                 self._received_ms[outcome.point.hash] = self.now_ms()
                 if message.eager:
                     self._tell(BlockTaken(message.block, message.source))
                 log.debug("block taken height=%d block=%s", outcome.point.height, outcome.point.hash.hex()[:8])
+            elif outcome is not None:
+                self._note_refused(message.block)
+                if isinstance(outcome, InvalidBlock) and outcome.reason is Reason.STATE_ROOT:
+                    self._note_wrong(message.block)
+                elif isinstance(outcome, Undecided):
+                    self._note_beyond(message.block)
             self._answer_block(message, outcome)
+
+    def _note_seal(self, block: Block) -> None:
+        if block.info.height:
+            self.watch.note_seal(block.info.miner, block.info.slot, Sealed(block.hash, block.seal))
+
+    def _note_refused(self, block: Block) -> None:
+        """A block that is not kept was sealed all the same: beside another of its slot it says something of its miner."""
+        miner, slot = block.info.miner, block.info.slot
+        if self.facts is None:
+            return
+        for key in self.facts.keys.get(miner, frozenset()):
+            try:
+                check_seal(key, self.chain, slot, block.hash, block.seal)
+            except InvalidBlock:
+                continue
+            self._note_seal(block)
 
     def _add(self, executed: store.Executed) -> None:
         """A kept block and the votes that it carries: a node that was away learns only from them what became final meanwhile."""
@@ -566,8 +991,12 @@ class ChainActor(Actor[ChainMessage]):
     def _count(self, votes: Iterable[Vote]) -> None:
         """Verified and durable votes enter the tree."""
         assert self.tree is not None
+        votes = tuple(votes)
+        if self._wrong:
+            self._weigh_wrong(votes)
         for vote in votes:
             if vote_id(vote) not in self.votes:
+                self.watch.note_vote(vote)
                 self.votes[vote_id(vote)] = vote
                 self._unsettled += self.tree.add_vote(vote)
                 self._notice_own(vote)
@@ -619,6 +1048,12 @@ class ChainActor(Actor[ChainMessage]):
             if store.row(overlay, block.hash) is not None:
                 outcomes.append(None)
                 continue
+            if self._is_joining:
+                outcomes.append(Undecided(Reason.UNKNOWN_PARENT, "this node begins at its anchor, whose state is not here yet"))
+                continue
+            if self.stopped is not None or block.hash in self._wrong:
+                outcomes.append(Undecided(Reason.STATE_ROOT, "this node finds another state than the block says, and waits for votes"))
+                continue
             try:
                 executed = self._judge_one(overlay, block, fresh, now_ms, asked)
             except StoreDamaged:
@@ -638,6 +1073,8 @@ class ChainActor(Actor[ChainMessage]):
             if block.info.height:
                 raise Undecided(Reason.UNKNOWN_PARENT, "the first block is not here")
             return store.begin(overlay, block, chain=self.chain)
+        if self.anchor is not None and block.info.height == self.anchor.height and block.hash != self.anchor.hash:
+            raise InvalidBlock(Reason.WRONG_CHAIN, "not the block that this node's anchor names")
         if header.parent not in fresh and (self.tree is None or header.parent not in self.tree):
             raise Undecided(Reason.UNKNOWN_PARENT, "the parent is not here, or not above the final block")
         profile = load_profile(Overlay(store.ChainState(overlay)))
@@ -646,7 +1083,7 @@ class ChainActor(Actor[ChainMessage]):
         twins_max = BLOCKS_PER_SLOT_ASKED_MAX if block.hash in asked else BLOCKS_PER_SLOT_MAX
         if len(same) >= twins_max and not self._is_backed(block.hash):
             raise RemoteError(Reason.FLOOD, "a miner sealed more than twice in one slot", verdict=Verdict.IGNORE)
-        return store.execute(overlay, block, chain=self.chain)
+        return store.execute(overlay, block, chain=self.chain, schedule=self.schedule)
 
     def _is_backed(self, name: BlockHash) -> bool:
         """More than f members voted for it, so one who keeps its promises did: that many twins there cannot be."""
@@ -723,6 +1160,7 @@ class ChainActor(Actor[ChainMessage]):
                 self.pool.offer(transaction, Origin.INBOUND, message.source)
             except Refused:
                 continue
+            self.denied.note((transaction,))
             taken.append(transaction.id)
         return tuple(taken)
 
@@ -741,7 +1179,7 @@ class ChainActor(Actor[ChainMessage]):
         found: list[InvalidTransaction | None] = []
         for one in transactions:
             try:
-                check_transaction(view, parent, one, slot=slot, chain=self.chain)
+                check_transaction(view, parent, one, slot=slot, chain=self.chain, schedule=self.schedule)
             except InvalidTransaction as error:
                 found.append(error)
             else:
@@ -750,6 +1188,9 @@ class ChainActor(Actor[ChainMessage]):
 
     async def _submit(self, message: Submit) -> None:
         transaction = message.transaction
+        if self.stopped is not None:
+            self.refuse(message.reply, Refused(Reason.STATE_ROOT, "this node has stopped: a quorum finds another state than it does"))
+            return
         if self.tree is None:
             self.refuse(message.reply, Refused(Reason.NOT_FOUND, "the chain's first block is not here yet"))
             return
@@ -763,6 +1204,7 @@ class ChainActor(Actor[ChainMessage]):
             return
         await self._storage.write([store.put_own(transaction)])
         self._own.add(transaction.id)
+        self.denied.note((transaction,))
         self._tell(ChainItems((transaction.id,), (), None))
         self.answer(message.reply, transaction.id)
 
@@ -785,19 +1227,30 @@ class ChainActor(Actor[ChainMessage]):
         counted = [vote for vote in self.votes.values() if vote.target.height <= row.carried]
         assert self._at not in gone, "the state stands at the head, which descends from the final block"
 
-        def write(snapshot: Snapshot) -> tuple[list[Write], set[TxId]]:
-            included = {one for point in newly for one in _ids_of(snapshot, point.hash)} & self._own
-            return [*store.settle(final.hash, dead, counted), *(store.drop_own(name) for name in sorted(included))], included
+        assert self.facts is not None
+        time_ms = slot_start_ms(final.slot, genesis_ms=self.facts.genesis_ms, slot_ms=self.facts.profile.slot_ms)
+
+        def write(snapshot: Snapshot) -> tuple[list[Write], tuple[set[TxId], set[TxId]]]:
+            included = {one for point in newly for one in _ids_of(snapshot, point.hash)}
+            done = included & self._own
+            done |= {one.id for one in store.own_transactions(snapshot) if one.content.until_ms < time_ms}
+            settled = store.settle(final.hash, dead, counted)
+            forgotten = store.forget(snapshot, final=final.height, heights_kept=self.heights_kept)
+            return [*settled, *forgotten, *(store.drop_own(name) for name in sorted(done))], (done, included)
 
         try:
-            done = await self._storage.transact(write)
+            done, included = await self._storage.transact(write)
         except LadingError:
             self._unsettled = [*newly, *self._unsettled]
             raise
         self._own -= done
+        self.denied.settle(included, time_ms)
         self._rows = kept
         for vote in counted:
             del self.votes[vote_id(vote)]
+        for name in [name for name, block in self._wrong.items() if block.info.height <= final.height]:
+            del self._wrong[name]
+            self._wrong_votes.pop(name, None)
         self._received_ms = {name: at_ms for name, at_ms in self._received_ms.items() if name in kept}
         for point in newly:
             self._tell(BlockFinal(point.height, point.hash))
@@ -822,6 +1275,8 @@ class ChainActor(Actor[ChainMessage]):
         self.facts = facts
         self._head = head.hash
         carried = {one.id for one in reached}
+        if left:  # what another branch refused, this one may want
+            self._refused = {}
         self.pool.returned([one for one in left if one.id not in carried], frozenset(self._own))
         self.pool.included(carried)
         self.pool.expire(slot_start_ms(head.slot, genesis_ms=facts.genesis_ms, slot_ms=facts.profile.slot_ms))
@@ -868,6 +1323,18 @@ class ChainActor(Actor[ChainMessage]):
         except OSError as error:
             raise LadingError(Reason.FAILED, f"promises cannot be written: {error}") from error
         self._kept, self._kept_is_news = kept, False
+
+    async def _take_vote_key(self, message: TakeVoteKey) -> None:
+        """Of a key that has said nothing nothing was promised; what was sealed stays so, for the sealing key is the same."""
+        promises = Promises(0, 0, self._kept.promises.sealed_slot)
+        try:
+            await self._keep_promises(Kept(self._kept.format, self.chain, promises, True, ()))
+        except LadingError as error:
+            self.refuse(message.reply, error)
+            return
+        self.keys = replace(self.keys, vote=message.key)
+        self.alerts.pop("promises", None)
+        self.answer(message.reply, None)
 
     async def _promise_seal(self, message: PromiseSeal) -> None:
         try:

@@ -1,26 +1,24 @@
 """One end of `/lading/gossip/1` over a stream: the machine's surroundings.
 
-Five tasks: one reads, one writes, one loads the bodies that the peer wants, one tells of new facts, one steps the machine. Bodies are
+Beside the reader, the writer and the stepper one task loads the bodies that the peer wants and one tells of new facts. Bodies are
 loaded only when what was sent before has left, so the stepping task never waits for a peer that has as much to send as we have.
 """
 
 from __future__ import annotations
 
 import logging
-import math
-from collections import deque
 from typing import Protocol
 
 import trio
 
-from protocols.effects import Close, Effect, Send
+from protocols.effects import Effect
 from protocols.errors import ActorGone, StoreFull
 from protocols.gossip import machine as g
-from protocols.registry import decode_message, encode_message
 from protocols.types import PeerId
 
 from ..clock import Clock
-from ..transport.port import Stream, StreamBroken, StreamEnded
+from ..transport.port import Stream
+from .end import MachineEnd
 
 GOSSIP_PROTOCOL = "/lading/gossip/1"
 EVENTS_MAX = 1024
@@ -65,15 +63,20 @@ class GossipEnd:
 
     def __init__(self, stream: Stream, peer: PeerId, host: GossipHost, clock: Clock) -> None:
         self.peer = peer
-        self._stream = stream
         self._host = host
-        self._clock = clock
         self._machine = g.GossipMachine()
-        self._inbox_send, self._inbox = trio.open_memory_channel[tuple[object, int]](EVENTS_MAX)
-        self._inbox_bytes = 0
-        self._inbox_sank = trio.lowlevel.ParkingLot()
-        self._out_send, self._out = trio.open_memory_channel[bytes](SENDS_MAX)
-        self._out_sank = trio.lowlevel.ParkingLot()
+        self._end = MachineEnd(
+            "gossip",
+            self._machine,
+            stream,
+            clock,
+            self._perform,
+            tick=g.Tick(),
+            events_max=EVENTS_MAX,
+            events_bytes_max=EVENTS_BYTES_MAX,
+            sends_max=SENDS_MAX,
+            patience_s=g.SILENCE_MAX_S,
+        )
         self._to_tell: list[bytes] = []
         self._some_to_tell = trio.Event()
         # The machine asks for one load at a time.
@@ -99,74 +102,19 @@ class GossipEnd:
                 await trio.sleep(TELL_PAUSE_S)
             self._some_to_tell = trio.Event()
             ids, self._to_tell = tuple(self._to_tell), []
-            await self._inbox_send.send((g.HaveFacts(ids), 0))
+            await self._end.put(g.HaveFacts(ids))
 
     async def run(self) -> None:
         """Until the stream ends or the peer falls silent. Raises RemoteError, DecodeError when the peer breaks a rule."""
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._read, nursery.cancel_scope)
-            nursery.start_soon(self._write, nursery.cancel_scope)
-            nursery.start_soon(self._load)
-            nursery.start_soon(self._tell)
-            await self._step_all(g.Opened(*self._host.our_set()))
-            while True:
-                wake_at = self._machine.wake_at()
-                event: object = g.Tick()
-                frame_bytes = 0
-                with trio.move_on_after(math.inf if wake_at is None else max(0.0, wake_at - self._clock.monotonic())):
-                    event, frame_bytes = await self._inbox.receive()
-                self._inbox_bytes -= frame_bytes
-                self._inbox_sank.unpark_all()
-                if not await self._step_all(event):
-                    break
-            nursery.cancel_scope.cancel()
-
-    async def _read(self, scope: trio.CancelScope) -> None:
-        try:
-            while True:
-                while self._inbox_bytes >= EVENTS_BYTES_MAX:
-                    await self._inbox_sank.park()
-                frame = await self._stream.receive()
-                message = decode_message("gossip", frame)
-                self._inbox_bytes += len(frame)
-                await self._inbox_send.send((message, len(frame)))
-        except (StreamEnded, StreamBroken):
-            scope.cancel()
-
-    async def _write(self, scope: trio.CancelScope) -> None:
-        try:
-            async for frame in self._out:
-                await self._stream.send(frame)
-                self._out_sank.unpark_all()
-        except StreamBroken:
-            scope.cancel()
+        await self._end.run(g.Opened(*self._host.our_set()), self._load, self._tell)
 
     async def _load(self) -> None:
         async for ids in self._loads:
-            while self._out.statistics().current_buffer_used:
-                await self._out_sank.park()
-            await self._inbox_send.send((g.Loaded(await self._host.load_bodies(ids)), 0))
-
-    async def _step_all(self, first: object) -> bool:
-        """False when the machine has closed the conversation."""
-        events = deque([first])
-        while events:
-            for effect in self._machine.step(events.popleft(), self._clock.monotonic()):
-                if isinstance(effect, Close):
-                    return False
-                answer = await self._perform(effect)
-                if answer is not None:
-                    events.append(answer)
-        return True
+            await self._end.wait_sent()
+            await self._end.put(g.Loaded(await self._host.load_bodies(ids)))
 
     async def _perform(self, effect: Effect) -> object | None:
         match effect:
-            case Send(message):
-                # Two ends that wait for each other to read would stand still for ever: a peer that takes nothing is given up.
-                with trio.move_on_after(g.SILENCE_MAX_S) as patience:
-                    await self._out_send.send(encode_message("gossip", message))
-                if patience.cancelled_caught:
-                    raise StreamBroken(f"the peer takes nothing for {g.SILENCE_MAX_S:.0f} s")
             case g.FilterUnknown(ids):
                 return g.Unknown(self._host.filter_unknown(ids))
             case g.LoadBodies(ids):

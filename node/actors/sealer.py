@@ -43,6 +43,7 @@ from storage.engine import Snapshot
 from ..chain_keys import REVEAL_CHAINS_MAX, REVEALS_PER_CHAIN, reveal_secret
 from ..offload import Offload
 from .chain import ChainActor, HeadFacts
+from .duties import Duties
 
 log = logging.getLogger(__name__)
 
@@ -57,6 +58,7 @@ class Sealer:
         self._rest = 1 / cpu_share - 1
         self._chain = chain
         self._offload = offload
+        self._duties = Duties(chain)
         self._reveal_chain = 0
 
     async def run(self) -> None:
@@ -72,6 +74,7 @@ class Sealer:
             await trio.sleep(max(0.0, (start - now) / 1000))
             try:
                 await self._chain.slot_began()
+                await self._duties.perform(slot)
                 await self._seal(slot)
             except (LadingError, OSError) as error:
                 log.warning("slot without a seal slot=%d error=%s", slot, error)
@@ -173,6 +176,7 @@ class Sealer:
                 new_tip=new_tip,
                 transactions=waiting,
                 votes=carriable_votes(view, parent, votes, chain=chain.chain),
+                schedule=chain.schedule,
             )
         except (InvalidBlock, Undecided) as error:
             log.warning("no draft slot=%d error=%s", slot, error)

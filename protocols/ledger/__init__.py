@@ -5,6 +5,7 @@ envelope       transactions: content, id, signatures
 block          header, block info, body, seal, Merkle leaves and proofs
 tree           the sparse Merkle map behind the state
 state          spaces, overlay, undo; the reference state in memory
+snapshot       the state by its nodes: fetching all of it, comparing two
 history        the tree over all block hashes
 votes          what a committee member says, and what it promised
 committee      sizes, quorums, links across a change
@@ -14,12 +15,15 @@ draw           seeds, the order of a draw, the leader of a slot
 profile        what a chain is: limits, clocks, council, policy
 terms          lists of miners, term after term, as state
 work           targets, retargeting, cumulative work
+handover       when a candidate hands over, and its answers
+evidence       contradicting seals and votes, noticed and told
 context        what a rule sees of the chain, and the common rules of transactions
 conditions     what fires by itself: at a time, at a height, at a threshold
 schedule       rule sets: which kinds and which numbers hold from which height
 transition     the one function that judges and applies a block
 genesis        the first block
 pool           transactions that wait, of two kinds, with quotas
+deny           what is denied before it is final
 sealing        when a leader seals and when a member votes: local policy
 messages       what is said on `/lading/ledger/1`
 machine        one end of it: announcing, pulling, headers first, bodies in pages

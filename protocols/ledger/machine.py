@@ -28,6 +28,7 @@ from ..limits import (
     LEDGER_SILENCE_MAX_S,
     LEDGER_WANTED_MAX,
     LOCATOR_HASHES_MAX,
+    STATE_NODES_PER_MESSAGE_MAX,
     WITNESSES_MAX,
 )
 from ..machine import Machine, Outcome, Row
@@ -40,15 +41,21 @@ from .messages import (
     Announce,
     AskBlocks,
     AskHeaders,
+    AskHistory,
+    AskState,
     Bodies,
     GiveBlock,
     Given,
+    GiveState,
     Headers,
     Hello,
+    History,
     NewBlock,
+    Pruned,
     Tip,
     Want,
 )
+from .snapshot import StateNode
 from .sync import HeaderRow
 from .votes import Checkpoint, Vote
 
@@ -119,9 +126,10 @@ class Located:
 
 @dataclass(frozen=True, slots=True)
 class HeadersLoaded:
-    """Answer to LoadHeaders."""
+    """Answer to LoadHeaders. pruned: 0, or the lowest height kept here, which is above what was asked for; then there are no rows."""
 
     rows: tuple[HeaderRow, ...]
+    pruned: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +144,42 @@ class BlocksLoaded:
     """Answer to LoadBlocks."""
 
     blocks: tuple[Block, ...]
+    lacking: tuple[bytes, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class HistoryWanted:
+    """Answer to PlanHistory: the lowest block that is here; its ancestors are wanted."""
+
+    before: BlockHash
+
+
+@dataclass(frozen=True, slots=True)
+class HistoryLoaded:
+    """Answer to LoadHistory, and oldest first as there."""
+
+    rows: tuple[HeaderRow, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class WantBlock:
+    """This one block, of a peer that gives nothing else just now."""
+
+    hash: BlockHash
+
+
+@dataclass(frozen=True, slots=True)
+class WantState:
+    """These nodes of a state tree, at most STATE_NODES_PER_MESSAGE_MAX; one such question at a time."""
+
+    names: tuple[bytes, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class StateLoaded:
+    """Answer to LoadState."""
+
+    nodes: tuple[StateNode, ...]
     lacking: tuple[bytes, ...]
 
 
@@ -182,9 +226,13 @@ class LoadItems:
 
 @dataclass(frozen=True, slots=True)
 class Locate:
-    """Is this head known, and if not, from where on do we ask? Answer: Located."""
+    """Is this head known, and if not, from where on do we ask? Answer: Located.
+
+    lowest: height of the first block that the peer keeps; below it there is nothing to ask for.
+    """
 
     head: Checkpoint
+    lowest: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,6 +262,48 @@ class DeliverBlock:
 
     block_untrusted: Block
     asked: bool
+
+
+@dataclass(frozen=True, slots=True)
+class NotGiven:
+    """The peer has shown headers of these blocks and has not their bodies: others are asked."""
+
+    hashes: tuple[bytes, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class PlanHistory:
+    """The peer has nothing new: is anything old wanted of it? Answer: HistoryWanted, or nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class LoadHistory:
+    """Answer: HistoryLoaded."""
+
+    before: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class CheckHistory:
+    """A page of ancestors of ``before``. Answer: Missing, newest first, or a RemoteError."""
+
+    before: BlockHash
+    rows_untrusted: tuple[HeaderRow, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class LoadState:
+    """Answer: StateLoaded."""
+
+    names: tuple[bytes, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class DeliverState:
+    """Nodes that we asked this peer for, unchecked, and those that it says it has not."""
+
+    nodes_untrusted: tuple[StateNode, ...]
+    lacking: tuple[bytes, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -267,6 +357,7 @@ class TalkMachine(Machine):
         (TalkState.OPEN, AskHeaders): ("ask_headers", _OPEN),
         (TalkState.OPEN, HeadersLoaded): ("headers_loaded", _OPEN),
         (TalkState.OPEN, Headers): ("headers", _OPEN),
+        (TalkState.OPEN, Pruned): ("pruned", _OPEN),
         (TalkState.OPEN, Missing): ("missing", _OPEN),
         (TalkState.OPEN, AskBlocks): ("ask_blocks", _OPEN),
         (TalkState.OPEN, BlocksLoaded): ("blocks_loaded", _OPEN),
@@ -274,6 +365,15 @@ class TalkMachine(Machine):
         (TalkState.OPEN, Given): ("given", _OPEN),
         (TalkState.OPEN, Push): ("push", _OPEN),
         (TalkState.OPEN, NewBlock): ("new_block", _OPEN),
+        (TalkState.OPEN, HistoryWanted): ("history_wanted", _OPEN),
+        (TalkState.OPEN, AskHistory): ("ask_history", _OPEN),
+        (TalkState.OPEN, HistoryLoaded): ("history_loaded", _OPEN),
+        (TalkState.OPEN, History): ("history", _OPEN),
+        (TalkState.OPEN, WantBlock): ("want_block", _OPEN),
+        (TalkState.OPEN, WantState): ("want_state", _OPEN),
+        (TalkState.OPEN, AskState): ("ask_state", _OPEN),
+        (TalkState.OPEN, StateLoaded): ("state_loaded", _OPEN),
+        (TalkState.OPEN, GiveState): ("give_state", _OPEN),
         (TalkState.OPEN, HaveItems): ("have_items", _OPEN),
         (TalkState.OPEN, Announce): ("announce", _OPEN),
         (TalkState.OPEN, Unknown): ("unknown", _OPEN),
@@ -304,11 +404,19 @@ class TalkMachine(Machine):
         self._passed_over: set[BlockHash] = set()  # of these, left out so far: named at the end as lacking
         self._queue: deque[BlockHash] = deque()  # the rest of the page
         self._progress_at = 0.0
+        self._their_lowest = 0
+        self._asks_state = False
+        self._asks_history: BlockHash | None = None
 
     @property
     def is_syncing(self) -> bool:
         """Asked for headers or bodies and not answered yet."""
-        return self._asks_headers or bool(self._asked)
+        return self._asks_headers or bool(self._asked) or self._asks_history is not None
+
+    @property
+    def is_waiting(self) -> bool:
+        """Asked for anything that has to come within LEDGER_PATIENCE_S."""
+        return self.is_syncing or self._asks_state
 
     def wake_at(self) -> float | None:
         if self.state is TalkState.GREETED:
@@ -316,7 +424,7 @@ class TalkMachine(Machine):
         if self.state is not TalkState.OPEN:
             return None
         times = [self._beat_at, self._heard_at + LEDGER_SILENCE_MAX_S, self._reconcile_at]
-        return min([*times, self._progress_at + LEDGER_PATIENCE_S] if self.is_syncing else times)
+        return min([*times, self._progress_at + LEDGER_PATIENCE_S] if self.is_waiting else times)
 
     # --- opening ----------------------------------------------------------------------------------------------------
 
@@ -361,12 +469,12 @@ class TalkMachine(Machine):
         if self.is_syncing or self._is_locating or self._their_head is None:
             return ()
         self._is_locating = True
-        return (Locate(self._their_head),)
+        return (Locate(self._their_head, self._their_lowest),)
 
     def located(self, event: Located, now_s: float) -> Outcome:
         self._is_locating = False
         if event.locator is None:
-            return TalkState.OPEN, ()
+            return TalkState.OPEN, (PlanHistory(),)
         assert len(event.locator) <= LOCATOR_HASHES_MAX
         self._asks_headers = True
         self._progress_at = now_s
@@ -379,7 +487,17 @@ class TalkMachine(Machine):
 
     def headers_loaded(self, event: HeadersLoaded, now_s: float) -> Outcome:
         assert len(event.rows) <= HEADERS_PER_PAGE_MAX
-        return TalkState.OPEN, (Send(Headers(event.rows)),)
+        return TalkState.OPEN, (Send(Pruned(event.pruned) if event.pruned else Headers(event.rows)),)
+
+    def pruned(self, event: Pruned, now_s: float) -> Outcome:
+        self._heard_at = now_s
+        if not self._asks_headers:
+            raise RemoteError(Reason.OUT_OF_ORDER, "pruned, but nobody asked")
+        if event.lowest < 1:
+            raise RemoteError(Reason.MALFORMED, "pruned below the first block")
+        self._asks_headers = False
+        self._their_lowest = event.lowest
+        return TalkState.OPEN, ()
 
     def headers(self, event: Headers, now_s: float) -> Outcome:
         self._heard_at = now_s
@@ -427,8 +545,9 @@ class TalkMachine(Machine):
         self._asked.clear()
         self._passed_over.clear()
         if event.lacking:  # its branch moved away under us; its next head says where to
+            left = (*event.lacking, *self._queue)
             self._queue.clear()
-            return TalkState.OPEN, ()
+            return TalkState.OPEN, (NotGiven(left),)
         return TalkState.OPEN, self._ask_more(now_s) or self._locate()
 
     def push(self, event: Push, now_s: float) -> Outcome:
@@ -437,6 +556,67 @@ class TalkMachine(Machine):
     def new_block(self, event: NewBlock, now_s: float) -> Outcome:
         self._heard_at = now_s
         return TalkState.OPEN, (DeliverBlock(event.block, asked=False),)
+
+    # --- history, backwards -----------------------------------------------------------------------------------------
+
+    def history_wanted(self, event: HistoryWanted, now_s: float) -> Outcome:
+        if self.is_syncing:
+            return TalkState.OPEN, ()
+        self._asks_history = event.before
+        self._progress_at = now_s
+        return TalkState.OPEN, (Send(AskHistory(event.before)),)
+
+    def ask_history(self, event: AskHistory, now_s: float) -> Outcome:
+        self._heard_at = now_s
+        _check_ids((event.before,), 1)
+        return TalkState.OPEN, (LoadHistory(event.before),)
+
+    def history_loaded(self, event: HistoryLoaded, now_s: float) -> Outcome:
+        assert len(event.rows) <= BLOCKS_PER_PAGE_MAX
+        return TalkState.OPEN, (Send(History(event.rows)),)
+
+    def history(self, event: History, now_s: float) -> Outcome:
+        self._heard_at = now_s
+        if self._asks_history is None:
+            raise RemoteError(Reason.OUT_OF_ORDER, "history that nobody asked for")
+        if len(event.rows) > BLOCKS_PER_PAGE_MAX:
+            raise RemoteError(Reason.FLOOD, f"{len(event.rows)} headers of history, at most {BLOCKS_PER_PAGE_MAX} wanted")
+        before, self._asks_history = self._asks_history, None
+        return TalkState.OPEN, (CheckHistory(before, event.rows),) if event.rows else ()
+
+    # --- a state, node by node ----------------------------------------------------------------------------------------
+
+    def want_block(self, event: WantBlock, now_s: float) -> Outcome:
+        if self.is_syncing:
+            return TalkState.OPEN, ()
+        self._queue = deque((event.hash,))
+        return TalkState.OPEN, self._ask_more(now_s)
+
+    def want_state(self, event: WantState, now_s: float) -> Outcome:
+        if self._asks_state:
+            return TalkState.OPEN, ()
+        assert 0 < len(event.names) <= STATE_NODES_PER_MESSAGE_MAX
+        self._asks_state = True
+        self._progress_at = now_s
+        return TalkState.OPEN, (Send(AskState(event.names)),)
+
+    def ask_state(self, event: AskState, now_s: float) -> Outcome:
+        self._heard_at = now_s
+        _check_ids(event.names, STATE_NODES_PER_MESSAGE_MAX)
+        return TalkState.OPEN, (LoadState(event.names),)
+
+    def state_loaded(self, event: StateLoaded, now_s: float) -> Outcome:
+        return TalkState.OPEN, (Send(GiveState(event.nodes, event.lacking)),)
+
+    def give_state(self, event: GiveState, now_s: float) -> Outcome:
+        self._heard_at = now_s
+        if not self._asks_state:
+            raise RemoteError(Reason.OUT_OF_ORDER, "a state that nobody asked for")
+        _check_ids(event.lacking, STATE_NODES_PER_MESSAGE_MAX)
+        if len(event.nodes) > STATE_NODES_PER_MESSAGE_MAX:
+            raise RemoteError(Reason.FLOOD, f"{len(event.nodes)} nodes at once, at most {STATE_NODES_PER_MESSAGE_MAX} wanted")
+        self._asks_state = False
+        return TalkState.OPEN, (DeliverState(event.nodes, event.lacking),)
 
     # --- transactions and votes -------------------------------------------------------------------------------------
 
@@ -523,8 +703,8 @@ class TalkMachine(Machine):
     def tick(self, event: Tick, now_s: float) -> Outcome:
         if now_s >= self._heard_at + LEDGER_SILENCE_MAX_S:
             return TalkState.CLOSED, (Close(f"no sign of life for {LEDGER_SILENCE_MAX_S:.0f} s"),)
-        if self.is_syncing and now_s >= self._progress_at + LEDGER_PATIENCE_S:
-            return TalkState.CLOSED, (Close(f"asked for blocks, nothing came for {LEDGER_PATIENCE_S:.0f} s"),)
+        if self.is_waiting and now_s >= self._progress_at + LEDGER_PATIENCE_S:
+            return TalkState.CLOSED, (Close(f"asked for blocks or a state, nothing came for {LEDGER_PATIENCE_S:.0f} s"),)
         effects: list[Effect] = []
         if now_s >= self._beat_at:
             self._beat_at = now_s + LEDGER_BEAT_S

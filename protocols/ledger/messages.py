@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from ..codec import Record
-from ..types import ChainId
+from ..types import BlockHash, ChainId
 from .alive import Witness
 from .block import Block
 from .envelope import Transaction
+from .snapshot import StateNode
 from .sync import HeaderRow
 from .votes import Checkpoint, Vote
 
@@ -89,6 +90,37 @@ class NewBlock(Record, frozen=True):
     block: Block
 
 
+class Pruned(Record, frozen=True):
+    """Instead of Headers: the blocks after the locator are not kept here any more. lowest: height of the first that is."""
+
+    lowest: int
+
+
+class AskState(Record, frozen=True):
+    """Nodes of a state tree, by hash."""
+
+    names: tuple[bytes, ...]
+
+
+class GiveState(Record, frozen=True):
+    """Those that were asked for and fit one message. lacking: those that are not here; of neither kind: ask again."""
+
+    nodes: tuple[StateNode, ...]
+    lacking: tuple[bytes, ...]
+
+
+class AskHistory(Record, frozen=True):
+    """Headers of the ancestors of this block."""
+
+    before: BlockHash
+
+
+class History(Record, frozen=True):
+    """A page of them, oldest first, the block's parent last; empty where they are not kept."""
+
+    rows: tuple[HeaderRow, ...]
+
+
 MESSAGES: tuple[tuple[int, type], ...] = (
     (1, Hello),
     (2, Tip),
@@ -102,4 +134,9 @@ MESSAGES: tuple[tuple[int, type], ...] = (
     (10, GiveBlock),
     (11, Given),
     (12, NewBlock),
+    (13, Pruned),
+    (14, AskState),
+    (15, GiveState),
+    (16, AskHistory),
+    (17, History),
 )

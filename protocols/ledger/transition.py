@@ -113,6 +113,15 @@ def apply_block(view: StateView, parent: Header, block: Block, *, chain: ChainId
 
     Raises InvalidBlock for what every node finds, Undecided(UNKNOWN_PARENT | RULE_SET) for what this one cannot judge, DecodeError.
     """
+    applied = result_of(view, parent, block, chain=chain, schedule=schedule)
+    if applied.change.root != block.info.state_root:
+        text = f"state root {applied.change.root.hex()[:16]}…, block says {block.info.state_root.hex()[:16]}…"
+        raise InvalidBlock(Reason.STATE_ROOT, text)
+    return applied
+
+
+def result_of(view: StateView, parent: Header, block: Block, *, chain: ChainId, schedule: Schedule = SCHEDULE) -> Applied:
+    """``apply_block`` without its last step: what this program makes of the block, whatever state root the block names."""
     header = check_block_form(block)
     if header.parent != parent.hash:
         raise Undecided(Reason.UNKNOWN_PARENT, "this state is not the parent's")
@@ -131,10 +140,7 @@ def apply_block(view: StateView, parent: Header, block: Block, *, chain: ChainId
     final = _open_block(context, term, info, tip, block.votes)
     _run_all(context, rules, block.transactions)
     _close_block(context, term, tip, block.transactions)
-    change = state.change()
-    if change.root != info.state_root:
-        raise InvalidBlock(Reason.STATE_ROOT, f"state root {change.root.hex()[:16]}…, block says {info.state_root.hex()[:16]}…")
-    return Applied(change, tuple(context.events), work, final, committee_at(state, context.height))
+    return Applied(state.change(), tuple(context.events), work, final, committee_at(state, context.height))
 
 
 def _begin(state: Overlay, header: Header, info: BlockInfo, tip: Tip, chain: ChainId) -> Context:

@@ -24,15 +24,18 @@ from node.promises import Kept, fresh
 from node.supervisor import run_contained
 from node.transport.memory import Link, MemoryNetwork, MemoryTransport
 from node.transport.port import Connection, DialFailed, PresharedKey, Stream, StreamBroken
-from protocols.codec import decode, encode
+from protocols.codec import Record, decode, encode
 from protocols.crypto import sha256
 from protocols.errors import LadingError
 from protocols.ledger.envelope import Transaction
+from protocols.ledger.schedule import SCHEDULE
+from protocols.ledger.state import Overlay
 from protocols.ledger.transactions import folder_update
+from protocols.ledger.transactions.equivocation import EVIDENCE
 from protocols.ledger.votes import Checkpoint, Vote, breaks_promise
 from protocols.types import PeerId, TxId, UnixMillis
 from storage import chain as store
-from storage.engine import Env
+from storage.engine import Delete, Env, Table
 from storage.faulty import Faults, FaultyEngine
 from storage.memory import MemoryEngine
 from tests.protocols.ledger import chains
@@ -145,7 +148,19 @@ class ChainNode:
         handle = StorageHandle(self.storage, world.offload)
         self.handle = handle
         genesis = world.genesis if seat.knows_genesis else None
-        self.chain = ChainActor(world.chain_id, genesis, seat.keys, handle, seat.promises, seat.clock, self.bus, world.offload)
+        self.chain = ChainActor(
+            world.chain_id,
+            genesis,
+            seat.keys,
+            handle,
+            seat.promises,
+            seat.clock,
+            self.bus,
+            world.offload,
+            anchor=seat.anchor,
+            heights_kept=seat.heights_kept,
+            schedule=seat.schedule,
+        )
         self.sealer = Sealer(self.chain, world.offload)
         self.transport = MemoryTransport(world.network, seat.peer, (f"/memory/{seat.peer.decode()}",))
         self.transport.set_preshared_keys((FENCE,))
@@ -189,6 +204,9 @@ class Seat:
         )
         self.promises = promises
         self.knows_genesis = knows_genesis
+        self.anchor: Checkpoint | None = None
+        self.heights_kept: int | None = None
+        self.schedule = SCHEDULE
         self.clock = SimulatedClock(chains.START_MS / 1000)
         self.entropy = SeededEntropy(sha256(b"entropy", name.encode(), str(world.seed).encode()))
         self.faults = Faults()
@@ -200,6 +218,10 @@ class Seat:
     def chain(self) -> ChainActor:
         assert self.node is not None
         return self.node.chain
+
+    def talking(self) -> list[PeerId]:
+        """Peers with which a conversation about the chain is open."""
+        return [] if self.node is None else [peer for peer, end in self.node.talks.ends.items() if end.is_open]
 
     async def start(self) -> None:
         """A node begins on this seat."""
@@ -223,9 +245,22 @@ class Seat:
     def lose_database(self) -> None:
         self.engine = FaultyEngine(MemoryEngine(Env.LEDGER, DISK_BYTES), self.faults, chance(self.world.seed, f"new disk {self.name}"))
 
+    def forget(self, table: Table, keys: Iterable[bytes]) -> None:
+        """These keys are gone from the disk."""
+        self.engine.write([Delete(table, key) for key in keys])
+
     def state(self) -> tuple[tuple[bytes, bytes], ...]:
         with self.engine.snapshot() as snapshot:
             return tuple(store.state_items(snapshot))
+
+    def read(self, space: str) -> dict[bytes, bytes]:
+        """One space of the state where this node stands."""
+        with self.engine.snapshot() as snapshot:
+            return dict(Overlay(store.ChainState(snapshot)).iterate(space))
+
+    def accusations(self) -> list[bytes]:
+        self.engine.restart()
+        return list(self.read(EVIDENCE))
 
     def root(self) -> bytes:
         with self.engine.snapshot() as snapshot:
@@ -241,24 +276,38 @@ class ChainWorld:
         trace: Trace,
         *,
         members: tuple[str, ...] = chains.MEMBERS,
+        miners: tuple[str, ...] | None = None,
+        seats: int = 3,
         watchers: tuple[str, ...] = (),
         promises: type[SimulatedPromises] = SimulatedPromises,
-        seal: str = "authority",
+        **profile: object,
     ) -> None:
+        """miners: certified in genesis, the members without it; a name that is both is one node. profile: changes of its fields."""
+        miners = members if miners is None else miners
         self.seed = seed
         self.trace = trace
         self.mind = chance(seed, "story")
         self.network = MemoryNetwork(chance(seed, "network"), link=Link(latency_s=0.01, jitter_s=0.03))
         disk = chance(seed, "delays")
         self.offload = SimulatedOffload(lambda: disk.random() * 0.004)
-        self.template = chains.start(members=members, miners=members, seal=seal)
+        body = chains.genesis_body(
+            profile=chains.profile_of(**profile),  # type: ignore[arg-type]
+            members=members,
+            miners=miners,
+            threshold=min(3, len(members)),
+            seats=seats,
+        )
+        self.template = chains.start(body, members=members, miners=miners)
         self.genesis = self.template.blocks[0]
         self.chain_id = self.template.chain
         self.final: dict[int, bytes] = {}
         self.said: dict[bytes, dict[tuple[Checkpoint, Checkpoint], Vote]] = {}
         self.seats: dict[str, Seat] = {}
-        for name in members:
-            self.seats[name] = Seat(self, name, seals=True, votes=True, promises=promises(fresh(self.chain_id)), knows_genesis=True)
+        self.liars: set[str] = set()  # what they say twice is noted, not held against the world
+        self.lies = 0
+        for name in dict.fromkeys((*members, *miners)):
+            kept = promises(fresh(self.chain_id))
+            self.seats[name] = Seat(self, name, seals=name in miners, votes=name in members, promises=kept, knows_genesis=True)
         for name in watchers:
             self.seats[name] = Seat(self, name, seals=False, votes=False, promises=promises(None), knows_genesis=False)
         self.folders = 0
@@ -274,17 +323,42 @@ class ChainWorld:
     def note_vote(self, vote: Vote) -> None:
         of_member = self.said.setdefault(vote.member, {})
         if any(breaks_promise(vote, other) for other in of_member.values()):
-            raise Violation(f"a member said two things about height {vote.target.height}")
+            if vote.member not in {chains.account_of(name) for name in self.liars}:
+                raise Violation(f"a member said two things about height {vote.target.height}")
+            self.lies += 1
         of_member[vote.source, vote.target] = vote
 
+    def check_accusations(self) -> None:
+        """Nobody honest stands accused, on any node's state."""
+        keys = {chains.key_of(name, purpose).public for name in self.liars for purpose in ("seal", "vote")}
+        for seat in self.seats.values():
+            for name in seat.accusations():
+                if name.split(b"\0", 1)[1][:32] not in keys:
+                    raise Violation(f"an honest key stands accused on {seat.name}")
+
     # --- the story ----------------------------------------------------------------------------------------------------
+
+    def times(self) -> dict[str, UnixMillis]:
+        """Of a transaction that is made now."""
+        now = UnixMillis(chains.START_MS + int(trio.current_time() * 1000))
+        return {"ts_ms": now, "until_ms": UnixMillis(now + 3_600_000)}
+
+    async def act(self, kind: str, body: Record) -> TxId:
+        """An act of the council, given to a live node."""
+        return await self.live()[0].chain.submit(self.template.by_council(kind, body, **self.times()))
 
     def folder(self, person: str = "ann") -> Transaction:
         """A transaction of a person, the next folder of hers."""
         self.folders += 1
-        now = UnixMillis(chains.START_MS + int(trio.current_time() * 1000))
         body = folder_update.Body(f"folder-{self.folders}", sha256(b"root"), bytes(32), 1)
-        return self.template.by(person, "FolderUpdate", body, ts_ms=now, until_ms=UnixMillis(now + 3_600_000))
+        return self.template.by(person, "FolderUpdate", body, **self.times())
+
+    def newcomer(self, name: str, anchor: Checkpoint | None) -> Seat:
+        """A seat that was told of a final block alone. Its name begins low, so that it dials everybody."""
+        seat = Seat(self, name, seals=False, votes=False, promises=SimulatedPromises(None), knows_genesis=False)
+        seat.anchor = anchor
+        self.seats[name] = seat
+        return seat
 
     async def submit(self, name: str) -> TxId:
         return await self.seats[name].chain.submit(self.folder())

@@ -33,6 +33,7 @@ def life(seed: int, story: Callable[[ChainWorld], Awaitable[None]], **options: o
             for seat in there.seats.values():
                 await seat.start()
             await story(there)
+            there.check_accusations()
             nursery.cancel_scope.cancel()
 
     return run_world(world, seed, virtual_seconds_max=WORLD_S_MAX)[1]

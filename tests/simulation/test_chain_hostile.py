@@ -16,8 +16,8 @@ from protocols.errors import LadingError, Reason, Undecided
 from protocols.ledger.block import Block, Header, block_merkle_root, decode_header, sign_seal
 from protocols.ledger.envelope import sign_transaction
 from protocols.ledger.transition import Draft, finish_block, sealed_header
-from protocols.ledger.votes import Checkpoint, Vote, sign_vote
-from protocols.types import AccountId, BlockHash, UnixMillis
+from protocols.ledger.votes import Checkpoint, sign_vote
+from protocols.types import BlockHash, UnixMillis
 from tests.protocols.ledger import chains
 
 from .chain_world import ChainWorld, Seat, SimulatedPromises
@@ -28,20 +28,7 @@ from .trace import Trace
 
 
 class HostileWorld(ChainWorld):
-    """liars: members whose votes are lies; what they say twice is noted, not held against the world."""
-
-    def __init__(self, seed: int, trace: Trace, **options: object) -> None:
-        super().__init__(seed, trace, **options)  # type: ignore[arg-type]
-        self.liars: set[AccountId] = set()
-        self.lies = 0
-
-    def note_vote(self, vote: Vote) -> None:
-        try:
-            super().note_vote(vote)
-        except Violation:
-            if vote.member not in self.liars:
-                raise
-            self.lies += 1
+    """A world whose liars are nodes of their own making."""
 
 
 def life(
@@ -142,7 +129,7 @@ def test_leader_and_voter_that_equivocates_splits_nobody_for_long(seed: int) -> 
     both; the others go on, agree on every final block, and both seals are there for everybody to see."""
 
     async def story(world: HostileWorld) -> None:
-        world.liars.add(chains.account_of("d"))
+        world.liars.add("d")
         twins = TwinMaker(world, "d", "ab")
         await first_final(world)
         for _ in range(6):
@@ -162,7 +149,7 @@ def test_leader_that_seals_many_blocks_in_one_slot_shuts_nobody_out(more: int, a
     monkeypatch.setattr(actor, "BLOCKS_PER_SLOT_ASKED_MAX", asked_max)
 
     async def story(world: HostileWorld) -> None:
-        world.liars.add(chains.account_of("d"))
+        world.liars.add("d")
         twins = TwinMaker(world, "d", "a", more=more)
         await first_final(world)
         for _ in range(6):
@@ -179,7 +166,7 @@ def test_two_nodes_with_one_identity_harm_nobody_else() -> None:
     goes away and all agree."""
 
     def copied(world: HostileWorld) -> None:
-        world.liars.add(chains.account_of("d"))
+        world.liars.add("d")
         copy = Seat(world, "d2", seals=True, votes=True, promises=SimulatedPromises(fresh(world.chain_id)), knows_genesis=True)
         copy.keys = world.seats["d"].keys
         world.seats["d2"] = copy

@@ -45,6 +45,8 @@ def recompute() -> dict[str, Any]:
             )
         ).digest()
     ]
+    place = hashlib.sha256(b"\x06folder" + b"key").digest()
+    leaf = b"\0" + place + hashlib.sha256(b"value").digest()
     return {
         "vote_id": hashlib.sha256(pack(vote)).hexdigest(),
         "frames": {
@@ -60,6 +62,11 @@ def recompute() -> dict[str, Any]:
             "give_block": frame(10, blocks[1]),
             "given": frame(11, names[:1]),
             "new_block": frame(12, blocks[1]),
+            "pruned": frame(13, 1000),
+            "ask_state": frame(14, names),
+            "give_state": frame(15, [[leaf, "folder", b"key", b"value"], [b"\x01" + leaf[1:], "", b"", b""]], names[:1]),
+            "ask_history": frame(16, names[1]),
+            "history": frame(17, [[header, blocks[0][1], leaf_path]]),
         },
     }
 

@@ -6,6 +6,7 @@ Bodies are shown by leaves: an answer that carried whole transactions would nest
 from __future__ import annotations
 
 from ...codec import Record, decode
+from ...crypto import sha256
 from ...errors import DecodeError, InvalidObject, InvalidTransaction, Reason
 from ...limits import HANDOVER_KEYS, HANDOVER_LEAVES
 from ...merkle import check_merkle_path
@@ -64,11 +65,16 @@ def challenged_key(seed: bytes, miner: AccountId, index: int) -> bytes:
 
 
 def execute(context: Context, transaction: Transaction, body: Body) -> None:
-    """Signed by the miner's sealing key. Raises InvalidTransaction(NOT_ELIGIBLE | CONFLICT | INTEGRITY | NOT_SIGNED | …)."""
+    """Signed by the miner's sealing key. Raises InvalidTransaction(NOT_FOUND | NOT_ELIGIBLE | CONFLICT | INTEGRITY | NOT_SIGNED | …)."""
     state, name = context.state, transaction.content.sender
     miner = context.load(MINER, name, Miner, "miner")
     check_that(transaction.content.serial == NO_SERIAL, "a miner's own acts name no certificate", Reason.BAD_CERTIFICATE)
     need_signatures(transaction, Group(frozenset({miner.key}), 1))
+    # Who sends it may be a block or a term ahead of who judges: nothing else is asked before its block is known.
+    check_that(body.height > 0, "height", Reason.INTEGRITY)
+    known = context.state.get(HASH, u64(body.height))
+    check_that(known is not None, "shows a block that is not here, or no recent one", Reason.NOT_FOUND)
+    check_that(known == sha256(body.header), "shows a block of another branch", Reason.CONFLICT)
     check_that(body.term == context.term + 1, f"term {body.term}, {context.term + 1} wanted", Reason.NOT_ELIGIBLE)
     order = state.load(ORDER, u64(body.term), Order)
     check_that(order is not None and any(name in line for _, line in order.clusters), "not drawn", Reason.NOT_ELIGIBLE)
@@ -85,8 +91,6 @@ def execute(context: Context, transaction: Transaction, body: Body) -> None:
 
 def _check_answers(context: Context, miner: AccountId, seed: bytes, body: Body) -> None:
     header = decode_header(body.header)
-    check_that(0 < body.height < context.height, "height", Reason.INTEGRITY)
-    check_that(context.state.get(HASH, u64(body.height)) == header.hash, "not a recent block of this chain", Reason.INTEGRITY)
     count = body.info.transaction_count + 1
     check_merkle_path(header.merkle_root, body.info.leaf, index=0, leaf_count=count, path=body.info_path)
     root = body.info.state_root

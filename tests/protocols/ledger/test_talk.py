@@ -17,6 +17,7 @@ from protocols.ledger import messages as say
 from protocols.ledger.alive import check_alive, sign_alive
 from protocols.ledger.block import decode_header
 from protocols.ledger.seals.table import SEALS
+from protocols.ledger.snapshot import StateNode, check_state_node
 from protocols.ledger.sync import check_rows, header_row, locator_heights
 from protocols.ledger.votes import Checkpoint
 from protocols.limits import (
@@ -27,6 +28,7 @@ from protocols.limits import (
     LEDGER_SILENCE_MAX_S,
     LEDGER_WANTED_MAX,
     LOCATOR_HASHES_MAX,
+    STATE_NODES_PER_MESSAGE_MAX,
     WITNESSES_MAX,
 )
 from protocols.registry import decode_message, encode_message
@@ -72,6 +74,10 @@ def test_frames_are_those_of_the_second_implementation() -> None:
     alive = decode_message("ledger", bytes.fromhex(vectors["frames"]["alive"]))
     assert isinstance(alive, say.Alive)
     check_alive(alive.witnesses[0], bodies.votes[0].chain, challenge=b"\x07" * 32, counter=alive.counter)
+    state = decode_message("ledger", bytes.fromhex(vectors["frames"]["give_state"]))
+    assert isinstance(state, say.GiveState)
+    for node in state.nodes:
+        check_state_node(node)
     page = decode_message("ledger", bytes.fromhex(vectors["frames"]["headers"]))
     assert isinstance(page, say.Headers)
     check_rows(page.rows, bodies.votes[0].chain, None)
@@ -128,6 +134,8 @@ class End:
                 return [m.Witnessed(())]
             case m.DescribeItems():
                 return [m.HaveItems((), ())]
+            case m.PlanHistory():
+                return []
         raise AssertionError(effect)
 
 
@@ -195,6 +203,17 @@ def test_what_nobody_asked_for_ends_the_stream_or_is_ignored() -> None:
     assert refusal(opened(), say.Tip(Checkpoint(1, BlockHash(b"short")), HEAD)) is Reason.MALFORMED
     assert refusal(opened(), say.Alive(0, ())) is Reason.OUT_OF_ORDER
     assert refusal(opened(), say.Alive(1, (witness,) * (WITNESSES_MAX + 1))) is Reason.FLOOD
+    assert refusal(opened(), say.Pruned(5)) is Reason.OUT_OF_ORDER
+    assert refusal(opened(), say.GiveState((), ())) is Reason.OUT_OF_ORDER
+    assert refusal(opened(), say.AskState(ids[: STATE_NODES_PER_MESSAGE_MAX + 1])) is Reason.FLOOD
+    assert refusal(opened(), say.AskHistory(BlockHash(b"short"))) is Reason.MALFORMED
+    assert refusal(opened(), say.History(())) is Reason.OUT_OF_ORDER
+    machine = opened()
+    machine.step(m.HistoryWanted(HEAD.hash), 1.0)
+    assert refusal(machine, say.History((header_row(block),) * (BLOCKS_PER_PAGE_MAX + 1))) is Reason.FLOOD
+    machine = opened()
+    machine.step(m.WantState(ids[:1]), 1.0)
+    assert refusal(machine, say.GiveState((StateNode(b"", "", b"", b""),) * (STATE_NODES_PER_MESSAGE_MAX + 1), ())) is Reason.FLOOD
     assert opened().step(say.Bodies((transaction,), ()), 1.0) == ()
     machine = opened()
     assert sends(machine.step(m.Unknown((transaction.id,), ()), 1.0)) == [say.Want((transaction.id,), ())]
@@ -235,6 +254,29 @@ def test_silence_and_stalling_close_the_stream() -> None:
     assert any(isinstance(effect, Close) for effect in machine.step(m.Tick(), 1.0 + LEDGER_PATIENCE_S))
 
 
+def test_state_and_history_are_waited_for_no_longer_than_blocks() -> None:
+    """Goal: nobody holds a snapshot for ever. Method: signs of life, but no answer to a question for a state, history, one block."""
+    for event in (m.WantState((HEAD.hash,)), m.HistoryWanted(HEAD.hash), m.WantBlock(HEAD.hash)):
+        machine = opened()
+        assert len(sends(machine.step(event, 1.0))) == 1
+        for counter, now_s in enumerate(range(5, 21, 5), 1):
+            machine.step(say.Alive(counter, ()), float(now_s))
+            machine.step(m.Tick(), float(now_s))
+        assert machine.wake_at() == 1.0 + LEDGER_PATIENCE_S
+        assert any(isinstance(effect, Close) for effect in machine.step(m.Tick(), 1.0 + LEDGER_PATIENCE_S))
+
+
+def test_peer_that_prunes_is_asked_again_from_where_it_keeps() -> None:
+    """Goal: a typed answer, remembered. Method: headers are asked for, the peer says what it keeps, its next head comes."""
+    machine = opened()
+    machine.step(say.Tip(HEAD, HEAD), 1.0)
+    machine.step(m.Located((HEAD.hash,)), 1.0)
+    assert machine.step(say.Pruned(5), 1.0) == ()
+    assert not machine.is_syncing
+    assert machine.step(say.Tip(HEAD, HEAD), 2.0) == (m.Locate(HEAD, 5),)
+    assert sends(opened().step(m.HeadersLoaded((), 5), 1.0)) == [say.Pruned(5)]
+
+
 def test_sign_of_life_counts_for_its_stream_and_moment_only() -> None:
     """Goal: no replay. Method: other challenge, counter, chain, account."""
     key, account = chains.key_of("a", "vote"), chains.account_of("a")
@@ -264,6 +306,11 @@ def test_every_short_sequence_ends_in_a_listed_state_or_a_remote_error() -> None
         say.Given((name,)),
         m.Located((name,)),
         m.Missing((name,)),
+        m.WantState((name,)),
+        say.GiveState((), (name,)),
+        m.HistoryWanted(name),
+        say.History((header_row(block),)),
+        say.Pruned(1),
         m.Tick(),
     ]
     refused = 0

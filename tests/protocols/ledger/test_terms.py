@@ -13,22 +13,21 @@ from hypothesis import strategies as st
 from protocols.codec import encode, replace
 from protocols.crypto import sha256
 from protocols.errors import InvalidTransaction, Reason
-from protocols.ledger.block import Block, decode_header, light_header, prove_leaf
+from protocols.ledger.block import decode_header
 from protocols.ledger.checks import u64
 from protocols.ledger.draw import draw_order, leader, next_seed
-from protocols.ledger.envelope import Transaction, signatures_hash
-from protocols.ledger.history import Peaks, path
+from protocols.ledger.envelope import Transaction
+from protocols.ledger.handover import answer_challenges
+from protocols.ledger.history import Peaks
+from protocols.ledger.pool import MAY_BECOME_VALID
 from protocols.ledger.profile import Cluster
-from protocols.ledger.state import MemoryState, prove_value
-from protocols.ledger.terms import MINER, ORDER, SEED, Miner, Order, load_term, load_tip, slot_leader
+from protocols.ledger.state import MemoryState
+from protocols.ledger.terms import MINER, ORDER, Miner, Order, load_term, load_tip, slot_leader
 from protocols.ledger.transactions import miner_certify, term_handover
 from protocols.ledger.transactions.cluster_define import Body as ClusterBody
-from protocols.ledger.transactions.term_handover import HISTORY, LeafAnswer, challenged_key, challenged_leaf
 from protocols.ledger.transition import next_term
-from protocols.ledger.tree import prove
 from protocols.ledger.work import SearchTime, easiest_target, next_target, slowest_search_ms, work_of
-from protocols.limits import HANDOVER_KEYS, HANDOVER_LEAVES
-from protocols.types import AccountId
+from protocols.types import AccountId, BlockHash
 
 from .chains import MEMBERS, Chain, account_of, certify, genesis_body, profile_of, start
 
@@ -73,47 +72,10 @@ def test_draw_prefers_the_rested_then_the_recommended_then_chance() -> None:
 
 
 def handover_body(chain: Chain, states: Sequence[MemoryState], name: str) -> term_handover.Body:
-    """What a candidate that holds everything answers; the state shown is that of the tip's parent."""
-    miner = account_of(name)
+    """What a candidate that holds everything answers, shown on the tip."""
     term = load_tip(chain.state).term + 1
-    seed = chain.state.get(SEED, u64(term))
-    assert seed is not None
-    height = chain.height
-    block = chain.blocks[height]
-    view = states[height]
-    peaks = view.get(HISTORY, b"")
-    assert peaks is not None
-    line = [one.hash for one in chain.blocks]
-    leaves = []
-    for index in range(HANDOVER_LEAVES):
-        at, choice = challenged_leaf(seed, miner, index, height)
-        leaves.append(leaf_answer(chain.blocks[at], choice, path(height, at, line.__getitem__)))
-    keys = tuple(prove(view.root, challenged_key(seed, miner, index), view.node) for index in range(HANDOVER_KEYS))
-    return term_handover.Body(
-        term=term,
-        height=height,
-        header=block.header,
-        info=block.info,
-        info_path=light_header(block).path,
-        peaks=peaks,
-        peaks_proof=prove_value(view, HISTORY, b""),
-        leaves=tuple(leaves),
-        keys=keys,
-    )
-
-
-def leaf_answer(block: Block, choice: int, history: tuple[bytes, ...]) -> LeafAnswer:
-    index = choice % (block.info.transaction_count + 1)
-    one = block.transactions[index - 1] if index else None
-    return LeafAnswer(
-        header=block.header,
-        info=block.info,
-        info_path=light_header(block).path,
-        transaction=one.id if one else b"",
-        signatures=signatures_hash(one) if one else b"",
-        path=prove_leaf(block, index).path if index else (),
-        history=history,
-    )
+    line = [BlockHash(one.hash) for one in chain.blocks[:-1]]
+    return answer_challenges(states[-1], chain.blocks[-1], account_of(name), term=term, hashes=line, block_at=chain.blocks.__getitem__)
 
 
 class Rotating:
@@ -193,11 +155,9 @@ def test_hand_over_with_any_wrong_answer_is_refused() -> None:
         replace(body, keys=other.keys[::-1]),
         replace(body, keys=body.keys[:-1]),
         replace(body, peaks=encode(Peaks(0, ()))),
-        replace(body, header=chain.blocks[1].header),
         replace(body, info=replace(body.info, state_root=bytes(32))),
         replace(body, leaves=(replace(leaf, history=leaf.history[1:]), *body.leaves[1:])),
         replace(body, leaves=(replace(leaf, header=chain.blocks[-1].header), *body.leaves[1:])),
-        replace(body, height=chain.height - 1),
         replace(body, height=-1),
         replace(body, info=replace(body.info, transaction_count=-1)),
         replace(body, leaves=(replace(leaf, info=replace(leaf.info, transaction_count=-1)), *body.leaves[1:])),
@@ -206,6 +166,12 @@ def test_hand_over_with_any_wrong_answer_is_refused() -> None:
         with pytest.raises(InvalidTransaction) as caught:
             chain.make([chain.by_key("a", "seal", "TermHandover", lie)])
         assert caught.value.reason is Reason.INTEGRITY
+    with pytest.raises(InvalidTransaction) as caught:
+        chain.make([chain.by_key("a", "seal", "TermHandover", replace(body, height=chain.height + 1))])
+    assert caught.value.reason in MAY_BECOME_VALID, "who judges may lack the block that who sends it has"
+    with pytest.raises(InvalidTransaction) as caught:
+        chain.make([chain.by_key("a", "seal", "TermHandover", replace(body, header=chain.blocks[1].header))])
+    assert caught.value.reason is Reason.CONFLICT
     reasons = {
         Reason.NOT_ELIGIBLE: chain.by_key("a", "seal", "TermHandover", replace(body, term=body.term + 1)),
         Reason.UNEXPECTED_SIGNER: chain.by_key("a", "vote", "TermHandover", body),

@@ -1,0 +1,103 @@
+"""Lists of miners that change by transactions alone: hand-overs by nodes, growth and shrinking, dead miners at a boundary, rescue."""
+
+from __future__ import annotations
+
+import trio
+
+from protocols.codec import decode
+from protocols.ledger.checks import u64
+from protocols.ledger.profile import Cluster
+from protocols.ledger.terms import HANDOVER, Term, Tip
+from protocols.ledger.transactions.cluster_define import Body as ClusterBody
+from tests.protocols.ledger import chains
+
+from .chain_world import ChainWorld, Seat
+from .test_chain import life
+
+MEMBERS = ("a", "b", "c", "d")
+MINERS = ("m1", "m2", "m3", "m4", "m5")
+
+
+def tip_of(seat: Seat) -> Tip:
+    return decode(seat.read("tip")[b""], Tip)
+
+
+def list_of(seat: Seat) -> tuple[int, tuple[bytes, ...]]:
+    """Number and list of the term that the head belongs to."""
+    term = decode(seat.read("term")[u64(tip_of(seat).term)], Term)
+    return term.number, term.miners
+
+
+async def terms_go_by(world: ChainWorld, count: int, *, within_s: float = 600.0, by: str = "a") -> None:
+    """Somebody always has something to say, until so many boundaries were passed."""
+    end = trio.current_time() + within_s
+    wanted = tip_of(world.seats[by]).term + count
+    while tip_of(world.seats[by]).term < wanted:
+        height = world.seats[by].chain.checkpoints()[0].height
+        await world.submit(by)
+        await world.until(
+            lambda height=height: world.seats[by].chain.checkpoints()[0].height > height,  # type: ignore[misc]
+            within_s=end - trio.current_time(),
+            what=f"term {wanted}",
+        )
+
+
+def test_lists_grow_and_shrink_by_transactions_alone() -> None:
+    """Goal: 1 → 2 → 3 → 5 → 3 → 1 miners. Method: five candidates that hand over by themselves; the council moves the seats."""
+    seen: list[int] = []
+
+    async def story(world: ChainWorld) -> None:
+        await trio.sleep(15)
+        for seats in (1, 2, 3, 5, 3, 1):
+            await world.act("ClusterDefine", ClusterBody(Cluster("all", (), seats))) if seats != 1 or seen else None
+            await terms_go_by(world, 3)
+            lists = [list_of(seat) for seat in world.live()]
+            assert len(max(lists)[1]) == seats
+            seen.append(seats)
+        await world.agree()
+
+    life(21, story, members=("a", "b", "c"), miners=("a", "b", "c", "m1", "m2"), seats=1, term_blocks=5)
+    assert seen == [1, 2, 3, 5, 3, 1]
+
+
+def test_last_live_miner_at_a_boundary_goes_on() -> None:
+    """Goal: dead miners cost slots, no terms. Method: three of a list; two are killed; two boundaries are passed and all is final."""
+
+    async def story(world: ChainWorld) -> None:
+        await trio.sleep(15)
+        await terms_go_by(world, 2)
+        for name in ("m1", "m3"):
+            await world.seats[name].kill()
+        await terms_go_by(world, 2)
+        assert list_of(world.seats["a"])[1] == tuple(sorted(chains.account_of(name) for name in ("m1", "m2", "m3")))
+        await world.until(lambda: bool(world.seats["a"].read(HANDOVER)), within_s=60, what="a hand-over of the one that lives")
+        assert {key[8:] for key in world.seats["a"].read(HANDOVER)} == {chains.account_of("m2")}
+        for name in ("m1", "m3"):
+            await world.seats[name].start()
+        await world.agree()
+
+    life(22, story, members=MEMBERS, miners=MINERS[:3], seats=3, term_blocks=6)
+
+
+def test_all_miners_of_a_term_dead_are_rescued_by_the_candidates() -> None:
+    """Goal: no set of dead miners stops a chain. Method: one seat, three candidates; whoever sits is killed; after rescue_slots another
+    opens the next term with all of them."""
+
+    async def story(world: ChainWorld) -> None:
+        await trio.sleep(15)
+        await terms_go_by(world, 2)
+        number, sitting = list_of(world.seats["a"])
+        assert len(sitting) == 1
+        dead = next(name for name in MINERS[:3] if chains.account_of(name) == sitting[0])
+        await world.agree()
+        await world.seats[dead].kill()
+        height = world.seats["a"].chain.checkpoints()[0].height
+        await world.submit("a")
+        await world.until(lambda: world.seats["a"].chain.checkpoints()[0].height > height, within_s=120, what="rescue")
+        rescued, miners = list_of(world.seats["a"])
+        assert rescued == number + 1
+        assert miners == tuple(sorted(chains.account_of(name) for name in MINERS[:3]))
+        await world.seats[dead].start()
+        await world.agree()
+
+    life(23, story, members=MEMBERS, miners=MINERS[:3], seats=1, term_blocks=12, rescue_slots=40)
