@@ -9,12 +9,14 @@ from typing import cast
 
 import trio
 
-from protocols.errors import LadingError, Partial, Reason, Refused, UsageError
+from protocols.errors import InvalidTransaction, LadingError, Partial, Reason, Refused, UsageError
 from protocols.files.keys import RecordClass
 from protocols.identity.announce import CheckedAnnouncement
 from protocols.identity.peers import peer_id_text
+from protocols.ledger.filing import Intent, check_intent
+from protocols.ledger.transactions.records import CHANGES, Change, Parent
 from protocols.limits import TICKET_LIFETIME_S
-from protocols.types import PeerId
+from protocols.types import HashId, OwnerKey, PeerId
 
 from .actors.chain import BlockFinal, HeadMovedTo
 from .actors.facts import FactsAccepted
@@ -77,6 +79,7 @@ class NodeApi:
             "file.pin": self._file_pin,
             "file.unpin": self._file_unpin,
             "file.reaffirm": self._file_reaffirm,
+            "folder": self._folder,
             "what-if": self._what_if,
             "share": self._share,
             "check": self._check,
@@ -117,6 +120,7 @@ class NodeApi:
     def _alerts(self) -> list[str]:
         node = self.node
         alerts = [*node.replication.alerts.values(), *node.membership.alerts.values(), *self.ledger.alerts()]
+        alerts += node.anchoring.alerts.values() if node.anchoring is not None else ()
         held = [facts.key[1].hex()[:16] for facts in node.knowledge.held_records()]
         if held:
             names = ", ".join(held[:HELD_NAMED_MAX]) + (" and others" if len(held) > HELD_NAMED_MAX else "")
@@ -317,6 +321,7 @@ class NodeApi:
             record_class=RecordClass(record_class),
             tags=tuple(sorted(cast(Mapping[str, str], args.get("tag") or {}).items())),
             valid_until_s=seconds_of(str(valid_until)) if valid_until else 0,
+            intent=self._intent(args),
         )
         if args.get("each"):
             if stdin:
@@ -326,6 +331,27 @@ class NodeApi:
             paths, options, progress=progress, body=body if stdin else None, name=str(args.get("name") or "stdin")
         )
         return Answer(data, warnings)
+
+    def _intent(self, args: Args) -> Intent | None:
+        """What the anchor shall say of the records that this one comes from. Raises UsageError, LadingError(NOT_FOUND)."""
+        parents, change, note = cast(Sequence[str], args.get("parent") or ()), str(args.get("change") or ""), str(args.get("reason") or "")
+        if not (parents or change or note):
+            return None
+        if self.node.anchoring is None:
+            raise Refused(Reason.REFUSED, "this node follows no chain: there is nothing that would say what became of a record")
+        if change not in (*CHANGES, ""):
+            raise UsageError(f"--change {change!r}: {', '.join(sorted(CHANGES.keys() - {'restore'}))} wanted")
+        found = sorted(self.node.files.find(text).key for text in parents)
+        intent = Intent(
+            cast(Change, change or ("modify" if parents else "create")),
+            tuple(Parent(*key) for key in found),
+            (("reason", note),) if note else (),
+        )
+        try:
+            check_intent(intent)
+        except InvalidTransaction as error:
+            raise UsageError(error.message, hint="name the records that it comes from with --parent") from error
+        return intent
 
     async def _put_each(self, paths: Sequence[Path], options: PutOptions, progress: Progress) -> Answer:
         """A record of its own for every path, all at once. Raises Partial naming what was published and what was not."""
@@ -390,16 +416,43 @@ class NodeApi:
             progress=progress,
             wait_s=float(cast(float, args["wait_s"])) if args.get("wait_s") else None,
         )
-        return Answer(data)
+        return Answer(data, await self._newer(str(data["record"])))
+
+    async def _newer(self, record: str) -> list[str]:
+        """A warning for whoever reads a record that was corrected or replaced."""
+        if self.node.anchoring is None:
+            return []
+        newest = [name.hex()[:16] for name in await self.node.anchoring.newest(self.node.files.find(record).key)]
+        return [f"there is a newer version of this record: {', '.join(newest)}"] if newest else []
 
     async def _ls(self, args: Args, **_: object) -> Answer:
         data = self.node.files.ls(everything=bool(args.get("all")))
         rows = [row | {"time": iso(cast(int, row["time"]))} for row in cast(Sequence[dict[str, object]], data["records"])]
+        if self.node.anchoring is not None:
+            open_rows = [row for row in rows if row["state"] == "local"]
+            keys = [(OwnerKey(bytes.fromhex(str(row["owner_key"]))), HashId(bytes.fromhex(str(row["record"])))) for row in open_rows]
+            for row, standing in zip(open_rows, await self.node.anchoring.standings(keys), strict=True):
+                row.update(standing)
         return Answer({"records": rows})
+
+    async def _folder(self, args: Args, **_: object) -> Answer:
+        """What an owner's folder says, recomputed here. member: whose; none: ours. root: an earlier version."""
+        node = self.node
+        if node.anchoring is None:
+            raise Refused(Reason.REFUSED, "this node follows no chain: there are no folders")
+        owner, root = node.own.owner, str(args.get("root") or "")
+        if args.get("member"):
+            owner = node.knowledge.members()[node.membership.member_named(str(args["member"]))].owner
+        try:
+            return Answer(await node.anchoring.folder(owner, bytes.fromhex(root) if root else None))
+        except ValueError as error:
+            raise UsageError(f"--root {root!r}: 64 hexadecimal digits wanted") from error
 
     async def _file_status(self, args: Args, **_: object) -> Answer:
         data = await self.node.files.status(str(args["record"]))
         holders = [row | {"verified": iso(cast(int, row["verified"]))} for row in cast(Sequence[dict[str, object]], data["holders"])]
+        if "ledger" in data:
+            data["ledger"] = _with_times(cast(Mapping[str, object], data["ledger"]))
         return Answer(data | {"holders": holders})
 
     async def _file_forget(self, args: Args, **_: object) -> Answer:
@@ -435,6 +488,8 @@ class NodeApi:
         if not 0 < sample <= 1:
             raise UsageError(f"--sample {sample}: above 0 and at most 1 wanted")
         data = await self.node.replication.check(sample=sample, repair=bool(args.get("repair")), progress=progress)
+        if self.node.anchoring is not None:
+            data["ledger"] = await self.node.anchoring.audit()
         if data["damaged"] and not args.get("repair"):
             raise LadingError(
                 Reason.INTEGRITY,
@@ -482,6 +537,15 @@ class NodeApi:
                             progress({"event": "record", "record": key[1].hex(), "owner": owner, "state": "local", "time": now})
         await trio.lowlevel.checkpoint()
         return Answer({})
+
+
+def _with_times(ledger: Mapping[str, object]) -> dict[str, object]:
+    """Times of a record on the ledger as text."""
+    times = ("block_time", "sender_time", "upload_time", "valid_until", "time")
+    shown = {key: iso(cast(float, value)) if key in times else value for key, value in ledger.items()}
+    if "log" in shown:
+        shown["log"] = [_with_times(step) for step in cast(Sequence[Mapping[str, object]], shown["log"])]
+    return shown
 
 
 def _is_called(text: str, entry: CheckedAnnouncement) -> bool:

@@ -19,6 +19,7 @@ from storage import keys
 from storage.engine import Engine, Env
 from storage.keys import clock_floor, identify_store, raise_clock_floor
 
+from .actors.anchoring import Anchoring
 from .actors.chain import ChainActor, ChainSetup
 from .actors.facts import FactsActor, FactsHandle
 from .actors.files import Files
@@ -142,6 +143,7 @@ class Node:
         )
         self.files = Files(own, self.facts, self.holdings, self.replication, self.peers, clock, entropy, offload, self.bus)
         self.chain: ChainActor | None = None
+        self.anchoring: Anchoring | None = None
         if chain is not None:
             self.chain = ChainActor(
                 chain.chain,
@@ -157,6 +159,8 @@ class Node:
             )
             self.sealer = Sealer(self.chain, offload, cpu_share=config.miner_cpu_share)
             self.talks = Talks(own.peer_id, self.chain, self.peers, clock, entropy, self.bus)
+            self.anchoring = Anchoring(own, self.chain, self.facts, self.ledger_store, clock, self.bus)
+            self.files.attach(self.anchoring)
             self.acts = Acts(self.chain, lambda: self.own)
             self.registrar = Registrar(self.acts, self.knowledge, lambda: self.own, config.country, self.bus)
         self.anchor: ChainAnchor | None = None
@@ -211,6 +215,7 @@ class Node:
             Child("sealer", self.sealer.run, again, owns="this node's slots", asks=("chain",)),
             Child("talks", self._run_talks, again, owns="ledger streams", asks=("chain", "peers")),
             Child("registrar", self.registrar.run, again, owns="accounts of those who were let in", asks=("chain", "facts")),
+            Child("anchoring", self._run_anchoring, again, owns="what of ours is to be anchored", asks=("chain", "facts")),
         )
 
     async def run(self) -> None:
@@ -241,6 +246,11 @@ class Node:
     async def _run_talks(self) -> None:
         await self.ready.wait()
         await self.talks.run()
+
+    async def _run_anchoring(self) -> None:
+        assert self.anchoring is not None
+        await self.ready.wait()
+        await self.anchoring.run()
 
     async def _run_replication(self) -> None:
         await self.ready.wait()

@@ -77,6 +77,8 @@ class Label(enum.Enum):
     LEADER = b"lading/leader/1"
     DRAW = b"lading/draw/1"
     HANDOVER = b"lading/handover/1"
+    JOURNAL = b"lading/journal/1"
+    FOLDER_ENTRY = b"lading/folder-entry/1"
     # key derivation
     EPOCH = b"lading/epoch/1"
     RECORD = b"lading/record/1"

@@ -190,6 +190,14 @@ POOL_TRANSACTIONS_MAX = 16384
 POOL_BYTES_MAX = 32 * 1024 * 1024
 POOL_PER_SENDER_MAX = 256
 POOL_PER_PEER_MAX = 2048
+# Filing: what an owner's node has waiting at once, of POOL_PER_SENDER_MAX, so that a second node of the same owner finds room too.
+ANCHORS_WAITING_MAX = 112
+ANCHOR_LIFE_MS = 3_600_000
+FOLDER_LIFE_MS = 120_000
+# Receipts of one transaction: well below TX_BYTES_MAX; and the least time between two such transactions of one node.
+RECEIPTS_BYTES_PER_BATCH_MAX = 32 * 1024
+RECEIPTS_PAUSE_S = 60.0
+FOLDER_PAUSE_S = 30.0
 # Conversation `ledger`: what one message, one page, one peer may be.
 LEDGER_IDS_PER_MESSAGE_MAX = 1024
 # Bodies of transactions and votes in one message; far below a frame, so that one more always fits.

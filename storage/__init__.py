@@ -14,5 +14,6 @@ check backup      read everything and recompute every hash, settle both environm
 chain_state       its state: values, nodes of its tree, nodes of late; a state that comes node by node
 chain             the chain: blocks, the state at one of them, what takes it to another, votes, what was made here
 chain_care        a chain that stands still: judged again, taken back to a height, its index made anew
+anchors           our own records on their way to the chain: what their anchors shall say, their logs
 lock migrations   one process to a home; steps between versions
 """

@@ -60,6 +60,10 @@ CHAIN_POOL = Table("chain-pool/1", Env.LEDGER, key_form="transaction id, of thos
 CHAIN_VOTES = Table("chain-votes/1", Env.LEDGER, key_form="target height (8) | target | member | source height (8) | source")
 CHAIN_META = Table("chain-meta/1", Env.LEDGER, key_form="name, ASCII")
 
+# The member's own records on their way to the chain.
+ANCHOR_INTENTS = Table("anchor-intents/1", Env.LEDGER, key_form="HashID of our own record: what its anchor shall say besides its statement")
+JOURNALS = Table("journals/1", Env.LEDGER, key_form="HashID of our own record: its log")
+
 ALL: tuple[Table, ...] = tuple(value for value in list(globals().values()) if isinstance(value, Table))
 assert len({table.name for table in ALL}) == len(ALL)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
@@ -654,7 +655,8 @@ class ChainActor(Actor[ChainMessage]):
         errors = await self._storage.read(lambda snapshot: self._judge_all(snapshot, kept.own))
         for one, error in zip(kept.own, errors, strict=True):
             if error is None or error.reason in MAY_BECOME_VALID:
-                self.pool.offer(one, Origin.OUTBOUND)
+                with suppress(Refused):  # more wait than one account may have here: the rest comes as these are included
+                    self.pool.offer(one, Origin.OUTBOUND)
 
     def _grow(self, kept: _KeptChain) -> None:
         """Fork tree and votes from what is on the disk; what was final before is found again."""
@@ -740,8 +742,8 @@ class ChainActor(Actor[ChainMessage]):
             await self._take_blocks(self._with_waiting(blocks))
         for message in items:
             await self._take_items(message)
-        for one in submits:
-            await self._submit(one)
+        if submits:
+            await self._submit(submits)
         for seal in seals:
             await self._promise_seal(seal)
         if self._kept_is_news:
@@ -1186,27 +1188,37 @@ class ChainActor(Actor[ChainMessage]):
                 found.append(None)
         return found
 
-    async def _submit(self, message: Submit) -> None:
-        transaction = message.transaction
+    async def _submit(self, messages: Sequence[Submit]) -> None:
+        """All judged in one turn of a pool thread, and kept in one commit."""
         if self.stopped is not None:
-            self.refuse(message.reply, Refused(Reason.STATE_ROOT, "this node has stopped: a quorum finds another state than it does"))
+            for message in messages:
+                self.refuse(message.reply, Refused(Reason.STATE_ROOT, "this node has stopped: a quorum finds another state than it does"))
             return
         if self.tree is None:
-            self.refuse(message.reply, Refused(Reason.NOT_FOUND, "the chain's first block is not here yet"))
+            for message in messages:
+                self.refuse(message.reply, Refused(Reason.NOT_FOUND, "the chain's first block is not here yet"))
             return
-        (error,) = await self._storage.read(lambda snapshot: self._judge_all(snapshot, [transaction]))
-        try:
-            if error is not None:
-                raise error
-            self.pool.offer(transaction, Origin.OUTBOUND)
-        except (InvalidTransaction, Refused) as refused:
-            self.refuse(message.reply, refused)
+        made = [message.transaction for message in messages]
+        errors = await self._storage.read(lambda snapshot: self._judge_all(snapshot, made))
+        taken: list[Submit] = []
+        for message, error in zip(messages, errors, strict=True):
+            try:
+                if error is not None:
+                    raise error
+                self.pool.offer(message.transaction, Origin.OUTBOUND)
+            except (InvalidTransaction, Refused) as refused:
+                self.refuse(message.reply, refused)
+            else:
+                taken.append(message)
+        if not taken:
             return
-        await self._storage.write([store.put_own(transaction)])
-        self._own.add(transaction.id)
-        self.denied.note((transaction,))
-        self._tell(ChainItems((transaction.id,), (), None))
-        self.answer(message.reply, transaction.id)
+        await self._storage.write([store.put_own(message.transaction) for message in taken])
+        names = [message.transaction.id for message in taken]
+        self._own.update(names)
+        self.denied.note(tuple(message.transaction for message in taken))
+        self._tell(ChainItems(tuple(names), (), None))
+        for message, name in zip(taken, names, strict=True):
+            self.answer(message.reply, name)
 
     # --- finality, head -----------------------------------------------------------------------------------------------
 
@@ -1226,14 +1238,14 @@ class ChainActor(Actor[ChainMessage]):
         gone = [name for name, _ in dead]
         counted = [vote for vote in self.votes.values() if vote.target.height <= row.carried]
         assert self._at not in gone, "the state stands at the head, which descends from the final block"
-
         assert self.facts is not None
-        time_ms = slot_start_ms(final.slot, genesis_ms=self.facts.genesis_ms, slot_ms=self.facts.profile.slot_ms)
+        final_ms = slot_start_ms(final.slot, genesis_ms=self.facts.genesis_ms, slot_ms=self.facts.profile.slot_ms)
 
         def write(snapshot: Snapshot) -> tuple[list[Write], tuple[set[TxId], set[TxId]]]:
             included = {one for point in newly for one in _ids_of(snapshot, point.hash)}
             done = included & self._own
-            done |= {one.id for one in store.own_transactions(snapshot) if one.content.until_ms < time_ms}
+            # What no block after the final one can carry: refused for good, or never included.
+            done |= {one.id for one in store.own_transactions(snapshot) if one.content.until_ms < final_ms}
             settled = store.settle(final.hash, dead, counted)
             forgotten = store.forget(snapshot, final=final.height, heights_kept=self.heights_kept)
             return [*settled, *forgotten, *(store.drop_own(name) for name in sorted(done))], (done, included)
@@ -1244,7 +1256,7 @@ class ChainActor(Actor[ChainMessage]):
             self._unsettled = [*newly, *self._unsettled]
             raise
         self._own -= done
-        self.denied.settle(included, time_ms)
+        self.denied.settle(included, final_ms)
         self._rows = kept
         for vote in counted:
             del self.votes[vote_id(vote)]

@@ -41,6 +41,7 @@ from ..offload import Offload
 from ..own import MemberKeys, OwnKeys
 from ..sinks import FileSink, InlineSink, Sink
 from ..transport.port import StreamBroken
+from .anchoring import Anchoring
 from .exchange import DELIVERED_CHUNKS_MAX, Deliver
 from .facts import FactsAccepted, FactsHandle
 from .holdings import HeldSequence, Holdings
@@ -123,6 +124,12 @@ class Files:
         self._bus = bus
         self._puts = Puts(own, lambda: self.knowledge, holdings, replication, clock, entropy, offload, note_entries=facts.note_entries)
         replication.attach(self.fetch_sequence)
+        self._anchoring: Anchoring | None = None
+
+    def attach(self, anchoring: Anchoring) -> None:
+        """This node follows a chain."""
+        self._anchoring = anchoring
+        self._puts.intend = anchoring.intend
 
     @property
     def knowledge(self) -> Knowledge:
@@ -198,6 +205,8 @@ class Files:
             },
         }
         warnings = list(put.warnings)
+        if put.already_stored and options.intent is not None:
+            warnings.append(f"it exists as it is: nothing says that it is a {options.intent.change} of another")
         if data["survives"] == 0 and options.ack != "local":
             warnings.append("survives 0: the loss of one node loses the record; add nodes or ask for more --replicas")
         return data, warnings
@@ -276,8 +285,7 @@ class Files:
             ],
             "survives": self._replication.survives_with(statement, holders),
             "opens_without_owner": [member.hex() for member in facts.grantees()],
-            "tx": None,
-            "state": "local",
+            **({"tx": None, "state": "local"} if self._anchoring is None else self._anchoring.standing(facts.key)),
         }
 
     # --- keys -------------------------------------------------------------------------------------------------------
@@ -576,6 +584,7 @@ class Files:
             "entries": entries,
             "here": names,
             "opens_without_owner": [member.hex() for member in facts.grantees()],
+            **({} if self._anchoring is None else {"ledger": await self._anchoring.report(facts.key)}),
             **report,
         }
 
@@ -606,6 +615,7 @@ class Files:
                 {
                     "record": statement.hash_id.hex(),
                     "owner": self.knowledge.owner_name(statement.owner),
+                    "owner_key": statement.owner.hex(),
                     "entries": self._facts.entries_of(signed.object_hash),
                     "bytes": statement.sealed_bytes,
                     "state": "conflict" if verdict.conflict else "local",

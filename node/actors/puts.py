@@ -8,7 +8,7 @@ together with others that come at the same time (groups), and travels in a bundl
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,6 +25,7 @@ from protocols.files.objects import Offer, Statement, sign_offer, sign_statement
 from protocols.files.precedence import Next, next_after
 from protocols.files.sequences import MANIFEST_SEQUENCE, SequenceDescriptor, sequence_paths, sequence_root
 from protocols.gossip.facts import FactKind
+from protocols.ledger.filing import Intent
 from protocols.limits import CHUNKS_PER_SEQUENCE, OFFER_LIFETIME_S, RECEIPT_ITEMS_MAX
 from protocols.signed import Signed
 from protocols.types import ChunkName, Digest, HashId, OwnerKey, PeerId, SequenceRoot, UnixSeconds
@@ -63,13 +64,15 @@ Progress = Callable[[Mapping[str, object]], None]
 
 @dataclass
 class PutOptions:
-    """What `put` was asked for. replicas: copies wanted, 0 = as the profile says. valid_until_s: 0 = without end."""
+    """What `put` was asked for. replicas: copies wanted, 0 = as the profile says. valid_until_s: 0 = without end. intent: what its anchor
+    shall say, None for a new record of its own."""
 
     replicas: int = 0
     ack: str = "quorum"
     record_class: RecordClass = RecordClass.DEDUP
     tags: tuple[tuple[str, str], ...] = ()
     valid_until_s: int = 0
+    intent: Intent | None = None
 
 
 @dataclass(frozen=True)
@@ -218,6 +221,8 @@ class Puts:
         self.small = trio.CapacityLimiter(SMALL_AT_ONCE_MAX)
         self.large = trio.CapacityLimiter(PUTS_AT_ONCE_MAX)
         self._publishing: dict[HashId, trio.Lock] = {}
+        self.intend: Callable[[Sequence[tuple[HashId, Intent]]], Awaitable[None]] | None = None
+        """Keeps what a record's anchor shall say, in nodes that follow a chain."""
 
     async def put(
         self,
@@ -271,6 +276,7 @@ class Puts:
             for part in _parts(todo):
                 kept: Sequence[TakenResult | LadingError]
                 try:
+                    await self.keep_intents([(small.statement.hash_id, small.one.intent) for _, small in part])
                     kept = await self.holdings.adopt_new(tuple(small.taken for _, small in part))
                 except LadingError as error:
                     kept = [error] * len(part)
@@ -284,6 +290,12 @@ class Puts:
                 lock.release()
                 if not lock.locked():
                     self._publishing.pop(hash_id, None)
+
+    async def keep_intents(self, intents: Iterable[tuple[HashId, Intent | None]]) -> None:
+        """What anchors shall say besides statements is durable before the records exist."""
+        wanted = [(hash_id, intent) for hash_id, intent in intents if intent is not None]
+        if wanted and self.intend is not None:
+            await self.intend(wanted)
 
     def _leave(self, member: Member[_Small, _Kept], small: _Small) -> Sequence[Shipment]:
         """Nobody waits for the copies of who has gone: repair makes them."""
@@ -317,6 +329,11 @@ class _OnePut:
         self._warnings: list[str] = []
         self._first: _Step | None = None
         """What a thread made of a record that looked small."""
+
+    @property
+    def intent(self) -> Intent | None:
+        """What its anchor shall say."""
+        return self._options.intent
 
     @property
     def leaves(self) -> bool:
@@ -499,6 +516,7 @@ class _OnePut:
     ) -> None:
         """From here on the record exists."""
         holdings = self._puts.holdings
+        await self._puts.keep_intents([(statement.hash_id, self._options.intent)])
         self._puts.note_entries(signed.object_hash, record.entry_count)
         if len(sequences) > SEQUENCES_PER_ADOPTION:
             self._count(await holdings.keep_chunks(self._put_id, self._puts.now() + OFFER_LIFETIME_S, tuple(bodies.items())))

@@ -101,6 +101,11 @@ def _put_flags(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--tag", metavar="K=V", type=tag, action="append", help="a note sealed with the record; may be repeated")
     parser.add_argument("--valid-until", metavar="T", type=point_in_time, help="time after which readers refuse it, like 2027-01-31")
+    parser.add_argument("--parent", metavar="RECORD", action="append", help="it comes from this one, says the ledger; may be repeated")
+    parser.add_argument(
+        "--change", metavar="KIND", help="how it comes from its parents: correct, merge, annotate…; default with one: modify"
+    )
+    parser.add_argument("--reason", metavar="TEXT", help="why it was changed; everybody can read it on the ledger")
     parser.add_argument("--each", action="store_true", help="a record of its own for every PATH, instead of one of them all")
     parser.add_argument("--resume", metavar="RECORD", help="go on with a put that was interrupted or fell short")
     parser.add_argument("--name", metavar="N", help="name of the entry made from standard input; default: stdin")
@@ -120,6 +125,11 @@ def _ls_flags(parser: argparse.ArgumentParser) -> None:
 
 def _record_flag(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("record", metavar="RECORD", help="id or unique beginning of one")
+
+
+def _folder_flags(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("member", metavar="MEMBER", nargs="?", help="whose: id, unique beginning of one, or name; default: this node's own")
+    parser.add_argument("--root", metavar="HASH", help="an earlier version of it, by its hash")
 
 
 def _pin_flags(parser: argparse.ArgumentParser) -> None:
@@ -325,7 +335,8 @@ COMMANDS: tuple[Command, ...] = (
         "publish files, folders or standard input",
         "Seals the given files into a record, gives its parts to holders, and returns when as many have it on disk as "
         "--ack asks. The record's "
-        "id is what others get it by. Falling short is exit 3: the work goes on in the background, and --resume waits for it.",
+        "id is what others get it by. Falling short is exit 3: the work goes on in the background, and --resume waits for it. "
+        "With --parent and --change the ledger says of which records it is a new version, a correction or a merge.",
         (
             "lading put scans/ --replicas 4 --ack full --tag case=17",
             "lading put --each inbox/*.pdf",
@@ -376,11 +387,23 @@ COMMANDS: tuple[Command, ...] = (
         ("file", "status"),
         "who holds a record, and what it survives",
         "Shows intent and fact side by side: copies wanted, there and verified; how many arbitrary losses it survives; the smallest set of "
-        "holders whose loss would kill it.",
+        "holders whose loss would kill it; and whether the ledger has it: pooled, in a block, final, of which records it is a version.",
         ("lading file status 7f3a9c", "lading file status 7f3a9c --json", "lading file status 7f3a9c --verbose"),
         (0, 1, 2, 4, 7, 8, 130),
         remote.plain_call("file.status", "record"),
         _record_flag,
+        show.show_file,
+    ),
+    Command(
+        _RECORDS,
+        ("folder",),
+        "what a member has on the ledger",
+        "Resolves the name of a member's folder, which only that member moves, to its newest version, and lists the records in it as this "
+        "node recomputes them from the ledger.",
+        ("lading folder", "lading folder hospital-a", "lading folder hospital-a --root 5be1…"),
+        (0, 1, 2, 4, 5, 7, 8, 130),
+        remote.plain_call("folder", "member", "root"),
+        _folder_flags,
     ),
     Command(
         _RECORDS,

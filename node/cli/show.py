@@ -151,6 +151,16 @@ def show_ls(data: Mapping[str, object], style: Style) -> Iterator[str]:
     yield from table(("RECORD", "ENTRIES", "SIZE", "SURVIVES", "STATE", "OWNER"), rows, style, right=(1, 2))
 
 
+def show_file(data: Mapping[str, object], style: Style) -> Iterator[str]:
+    """Want and have of a record, then what the ledger says of it."""
+    yield from show_any({key: value for key, value in data.items() if key != "ledger"}, style)
+    ledger = _object(data.get("ledger"))
+    if ledger:
+        yield ""
+        yield style.bold("ledger")
+        yield from ("  " + line for line in show_any(ledger, style))
+
+
 def show_home(data: Mapping[str, object], style: Style) -> Iterator[str]:
     """A new home: who it is, the recovery kit where there is one, and what comes next."""
     node, domain = _name(data, style) or "this node", _text(data.get("domain")) or "the domain"

@@ -104,8 +104,8 @@ OPERATIONS: Mapping[str, Operation] = {
     "member.renew": _operation(member="text"),
     "member.revoke": _operation("member", member="text", cause="text", dry_run="flag"),
     # paths: absolute; ["-"] takes the body as one entry called `name`. ack: local, quorum, full. class: dedup, confidential.
-    # valid_until: ISO-8601 UTC. resume: a record, paths then empty. each: a record of its own for every path; a line of progress with
-    # `path` and `record` or `error` when one is done.
+    # valid_until: ISO-8601 UTC. parent, change, reason: of which records it is a version, says the ledger. resume: a record, paths then
+    # empty. each: a record of its own for every path; a line of progress with `path` and `record` or `error` when one is done.
     "put": Operation(
         {
             "paths": "texts",
@@ -115,6 +115,9 @@ OPERATIONS: Mapping[str, Operation] = {
             "class": "text",
             "tag": "map",
             "valid_until": "text",
+            "parent": "texts",
+            "change": "text",
+            "reason": "text",
             "resume": "text",
             "each": "flag",
             "dry_run": "flag",
@@ -138,6 +141,8 @@ OPERATIONS: Mapping[str, Operation] = {
     "file.pin": Operation({**_ACT, "on": "text"}, frozenset({"record", "on"})),
     "file.unpin": Operation({**_ACT, "on": "text"}, frozenset({"record", "on"})),
     "file.reaffirm": _operation("record", record="text"),
+    # member: whose; absent: the node's own. root: hash of an earlier version, hex.
+    "folder": _operation(member="text", root="text"),
     # kill: nodes, ids or unique prefixes or names.
     "what-if": _operation("kill", kill="texts"),
     "share": _operation("record", "to", record="text", to="text"),

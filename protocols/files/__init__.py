@@ -19,4 +19,5 @@ placement    who should hold a sequence
 repair       what to copy, who does it; how a surplus copy is dropped
 survive      how many losses a record survives
 audit        proof that a holder still has the bytes
+journal      what happened to a record on its way in, linked by hashes
 """

@@ -24,6 +24,7 @@ transition     the one function that judges and applies a block
 genesis        the first block
 pool           transactions that wait, of two kinds, with quotas
 deny           what is denied before it is final
+filing         records, receipts and folders on their way onto the chain: what a node does next
 sealing        when a leader seals and when a member votes: local policy
 messages       what is said on `/lading/ledger/1`
 machine        one end of it: announcing, pulling, headers first, bodies in pages

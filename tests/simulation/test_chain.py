@@ -9,9 +9,13 @@ import pytest
 import trio
 
 from protocols import codec
+from protocols.crypto import sha256
 from protocols.errors import LadingError, Reason, RemoteError, Undecided, Verdict
+from protocols.ledger.transactions import folder_update
+from protocols.types import UnixMillis
 from storage import chain as store
 from storage.tables import CHAIN_STATE
+from tests.protocols.ledger import chains
 
 from .chain_world import ChainedWorld, ChainWorld, ForgetfulPromises
 from .checkers import Violation
@@ -235,6 +239,40 @@ def test_bad_blocks_cost_their_sender_and_early_ones_wait() -> None:
         await world.until(lambda: alone.chain.checkpoints()[0].height > height, within_s=5, what="the early block in its time")
 
     life(10, story)
+
+
+def test_many_submitted_at_once_are_judged_and_kept_together_and_what_ends_is_forgotten() -> None:
+    """Goal: many puts cost few commits; nothing made here stays for ever. Method: sixty transactions at once, of which each ten want the
+    same name: nine of those are never included, and are gone when their time is over and a later block is final."""
+
+    async def story(world: ChainWorld) -> None:
+        await first_final(world)
+        await world.agree()
+        seat = world.seats["a"]
+        assert seat.node is not None
+        commits = seat.node.storage.commits
+        now = UnixMillis(chains.START_MS + int(trio.current_time() * 1000))
+        done: list[bytes] = []
+
+        async def submit(number: int) -> None:
+            body = folder_update.Body(f"name {number % 6}", sha256(b"%d" % number), bytes(32), 1)
+            made = world.template.by("ann", "FolderUpdate", body, ts_ms=now, until_ms=UnixMillis(now + 20_000))
+            done.append(await seat.chain.submit(made))
+
+        async with trio.open_nursery() as nursery:
+            for number in range(60):
+                nursery.start_soon(submit, number)
+        assert len(done) == 60
+        assert seat.node.storage.commits - commits <= 4
+        handle = seat.node.handle
+        await world.until(lambda: len(handle.peek(store.own_transactions)) <= 54, within_s=60, what="the first of each name")
+        assert len(handle.peek(store.own_transactions)) == 54
+        await trio.sleep(25)
+        await world.submit("b")
+        await world.agree()
+        assert handle.peek(store.own_transactions) == ()
+
+    life(12, story)
 
 
 def test_whole_nodes_follow_a_chain_and_one_without_stays_connected() -> None:

@@ -403,7 +403,7 @@ class World:
         """The next machine, of a member of its own. roots: as in OwnKeys; issues: it has the issuing key."""
         now = int(EPOCH)
         keys = entropy.fork(f"keys {number}")
-        member = home.certify_member(founding, f"m{number}", keys, now, nodes_max=4, weight_max=400)
+        member = self._member(number, founding, keys)
         node = home.certify_node(member, f"n{number}", keys, now)
         identity = verify_chain(node.chain, roots, now=now, revocations=None)
         issuer = founding.issuer
@@ -422,6 +422,10 @@ class World:
         clock = SimulatedClock(EPOCH, uniform(-error_s, error_s))
         lies = self.options.liar and number == self.options.machines - 1
         self.machines.append(Machine(self, number, own, clock, entropy.fork(f"machine {number}"), lies=lies))
+
+    def _member(self, number: int, founding: home.Founding, keys: SeededEntropy) -> home.MemberKey:
+        """Whose machine this is."""
+        return home.certify_member(founding, f"m{number}", keys, int(EPOCH), nodes_max=4, weight_max=400)
 
     # --- what checkers hear -----------------------------------------------------------------------------------------
 

@@ -9,9 +9,12 @@ import pytest
 
 from protocols.crypto import sha256
 from protocols.errors import StoreDamaged
+from protocols.files import journal
+from protocols.ledger.filing import CREATE, Intent
+from protocols.ledger.transactions.records import Parent
 from protocols.signed import Signed
-from protocols.types import Digest, HashId, NetworkId, OwnerKey, PeerId, SequenceRoot, StoreId, UnixSeconds
-from storage import jobs, keys, log, peers, receipts, records
+from protocols.types import Digest, HashId, NetworkId, OwnerKey, PeerId, SequenceRoot, StoreId, UnixMillis, UnixSeconds
+from storage import anchors, jobs, keys, log, peers, receipts, records
 from storage.engine import Engine, Env, Put
 from storage.jobs import Job, JobKind
 from storage.keys import Key
@@ -319,3 +322,18 @@ def test_value_that_is_not_what_was_written_is_damage() -> None:
     engine.write([Put(KEYS, Key.RECEIPT_COUNTER.value, b"\xc1noise")])
     with engine.snapshot() as snapshot, pytest.raises(StoreDamaged):
         keys.next_counter(snapshot, Key.RECEIPT_COUNTER)
+
+
+def test_what_an_anchor_shall_say_and_its_log_are_kept() -> None:
+    """Goal: nothing that only the person said is lost before the record is on the chain. Method: written, read, dropped."""
+    engine = ledger()
+    intent = Intent("correct", (Parent(OWNER, OTHER_ID),), (("reason", "why"),))
+    steps = journal.append((), "received", HASH_ID, UnixMillis(1), seq=1)
+    engine.write([anchors.put_intent(HASH_ID, intent), anchors.put_journal(HASH_ID, steps)])
+    with engine.snapshot() as snapshot:
+        assert anchors.intent(snapshot, HASH_ID) == intent
+        assert anchors.journal(snapshot, HASH_ID) == steps
+        assert (anchors.intent(snapshot, OTHER_ID), anchors.journal(snapshot, OTHER_ID)) == (CREATE, ())
+    engine.write([anchors.drop_intent(HASH_ID)])
+    with engine.snapshot() as snapshot:
+        assert anchors.intent(snapshot, HASH_ID) == CREATE

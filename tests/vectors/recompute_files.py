@@ -276,6 +276,14 @@ def audit() -> dict[str, Any]:
     return {"ranges": ranges, "answer": sha(answer).hex()}
 
 
+def journal() -> list[str]:
+    """Heads of a log of two steps."""
+    record = sha(b"record")
+    first = pack([1, bytes(32), record, "received", 1_800_000_000_000, [["seq", 1]]])
+    second = pack([1, labelled("journal", first), record, "anchored", 1_800_000_001_000, [["tx", sha(b"tx")]]])
+    return [labelled("journal", first).hex(), labelled("journal", second).hex()]
+
+
 def recompute() -> dict[str, Any]:
     """Everything that stands in files.json."""
     return {
@@ -286,6 +294,7 @@ def recompute() -> dict[str, Any]:
         "objects": holder_objects(),
         "placement": placement(),
         "audit": audit(),
+        "journal": journal(),
     }
 
 

@@ -243,6 +243,11 @@ def second_block(chain: bytes, parent: bytes, state: dict[tuple[str, bytes], byt
     return {"state_root": leaf0[7], "block": pack([head, leaf0, [folder["value"]], [], seal]), "hash": h(head), "transaction": folder["id"]}
 
 
+def folder(count: int) -> bytes:
+    """Root of a folder with so many records."""
+    return merkle([labelled("folder-entry", public("ann"), h(b"record %d" % at), h(b"statement %d" % at)) for at in range(count)])
+
+
 def recompute() -> dict[str, Any]:
     first, chain, parent, state = first_block()
     values = {("space", bytes([number])): b"value %d" % number for number in range(20)}
@@ -289,6 +294,7 @@ def recompute() -> dict[str, Any]:
             "floor": retarget(easiest(12), [[900, 900]], 12).to_bytes(32, "big"),
             "alone": retarget(easiest(16), [[900]], 12).to_bytes(32, "big"),
         },
+        "folder": [folder(count) for count in range(8)],
         "quorums": [[n, (n - 1) // 3, (n + (n - 1) // 3) // 2 + 1] for n in range(1, 32)],
     }
     return readable(found)  # type: ignore[no-any-return]

@@ -60,6 +60,13 @@ ASKED: list[tuple[str, str, dict[str, object]]] = [
         },
     ),
     ("put --resume 7f3a", "put", {"paths": [], "resume": "7f3a"}),
+    (
+        "put /etc/hostname --parent 7f3a --parent 8e2b --change merge --reason both",
+        "put",
+        {"paths": ["/etc/hostname"], "parent": ["7f3a", "8e2b"], "change": "merge", "reason": "both"},
+    ),
+    ("folder", "folder", {}),
+    ("folder ann --root 5be1", "folder", {"member": "ann", "root": "5be1"}),
     ("put /etc --dry-run", "put", {"paths": ["/etc"], "dry_run": True}),
     (
         "get 7f3a -o /tmp/x/ --entry a/b --keep",

@@ -13,6 +13,7 @@ from protocols.files.audit import answer, challenge, check_answer
 from protocols.files.builder import RecordBuilder
 from protocols.files.hashid import cid_text, hash_id
 from protocols.files.holdings import Receipt, ReceiptItem, node_peer, open_receipt, sign_receipt
+from protocols.files.journal import append, head_of
 from protocols.files.keys import RecordClass
 from protocols.files.objects import Tombstone, open_statement, sign_statement, sign_tombstone, wraps_digest
 from protocols.files.padding import padme
@@ -20,7 +21,7 @@ from protocols.files.placement import Candidate, minus_log2, rendezvous_order
 from protocols.files.precedence import Next, next_after
 from protocols.files.sequences import SequenceDescriptor, sequence_root
 from protocols.signed import Signed
-from protocols.types import MemberId, PeerId, SequenceRoot, Signature, StoreId, UnixSeconds
+from protocols.types import HashId, MemberId, PeerId, SequenceRoot, Signature, StoreId, UnixMillis, UnixSeconds
 from tests.protocols.files.records import DOMAIN, FRESH, NETWORK, NOW, OWNER, SECRETS, content, statement
 from tests.vectors import recompute_files
 
@@ -106,6 +107,14 @@ def test_audit_is_that_of_the_vector() -> None:
     found = answer(nonce, ranges, lambda name, offset, length: by_name[name][offset : offset + length])
     assert found.hex() == VECTORS["audit"]["answer"]
     check_answer(nonce, ranges, lambda name, offset, length: by_name[name][offset : offset + length], found)
+
+
+def test_log_heads_are_those_of_the_vector() -> None:
+    """Goal: one head for one log. Method: a log of two steps."""
+    record = HashId(sha256(b"record"))
+    first = append((), "received", record, UnixMillis(1_800_000_000_000), seq=1)
+    second = append(first, "anchored", record, UnixMillis(1_800_000_001_000), tx=sha256(b"tx"))
+    assert [head_of(first).hex(), head_of(second).hex()] == VECTORS["journal"]
 
 
 def test_object_hash_is_of_body_and_signer() -> None:

@@ -10,6 +10,7 @@ from protocols.crypto import SigningKey, sha256
 from protocols.ledger.block import decode_block, decode_header
 from protocols.ledger.committee import faults_of, quorum_of
 from protocols.ledger.draw import draw_order, genesis_seed, leader, miner_list_hash, next_seed, reveal_tip
+from protocols.ledger.filing import Filed, folder_root
 from protocols.ledger.genesis import apply_genesis, genesis_block
 from protocols.ledger.history import NO_PEAKS, append
 from protocols.ledger.seals.scrypt import scrypt_work
@@ -19,7 +20,7 @@ from protocols.ledger.transition import apply_block
 from protocols.ledger.tree import state_key
 from protocols.ledger.votes import Checkpoint, Vote, check_vote, sign_vote, votes_root
 from protocols.ledger.work import SearchTime, easiest_target, next_target
-from protocols.types import AccountId, BlockHash, ChainId
+from protocols.types import AccountId, BlockHash, ChainId, HashId, UnixMillis
 from tests.vectors import recompute_ledger as second
 
 V: dict[str, Any] = json.loads(second.VECTORS.read_text(encoding="utf-8"))
@@ -131,3 +132,10 @@ def test_draw_leaders_and_retarget() -> None:
         window = [SearchTime(miners[at], delay) for at, own in enumerate(delays) for delay in own]
         target = next_target(easiest_target(bits), window, height=64, slot_ms=1000, work_bits_min=12)
         assert target.to_bytes(32, "big").hex() == V["retarget"][name]
+
+
+def test_folder_roots() -> None:
+    """Goal: one root for one list of records. Method: folders of none to seven, given in any order."""
+    owner = SigningKey(sha256(b"ann")).public
+    filed = [Filed(owner, HashId(sha256(b"record %d" % at)), sha256(b"statement %d" % at), UnixMillis(at)) for at in range(7)]
+    assert [folder_root(reversed(filed[:count])).hex() for count in range(8)] == V["folder"]

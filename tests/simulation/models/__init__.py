@@ -5,6 +5,7 @@ dropping        several holders that take each other's copy for the one that sta
 deleting        puts and deletes of one owner's nodes that know different things
 clocks          boards that boot in the past, and members that lie about the time
 finalising      miners and members: leaders, votes, finality, a change of committee, with liars
+anchoring       records of one owner's nodes on their way to a chain that takes blocks back
 duty            who copies what is missing when nodes are frozen or die
 test_models     each model over many seeds; each with a planted bug that its checker must catch
 """

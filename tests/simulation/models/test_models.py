@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.simulation.models import clocks, deleting, dropping, duty, finalising
+from tests.simulation.models import anchoring, clocks, deleting, dropping, duty, finalising
 from tests.simulation.models.chaos import ModelBroken
 
 
@@ -113,3 +113,20 @@ def test_one_live_miner_carries_the_chain_on() -> None:
     and twice as many slots as there are miners, since it leads one slot of four once its own are over."""
     for seed in range(4):
         assert finalising.run_alone(seed, members=4, slots=120) >= 120 // (finalising.LONELY_SLOTS + 8)
+
+
+def test_every_published_record_is_anchored_once_and_then_nobody_speaks() -> None:
+    """Goal: nothing published is lost to the chain, nothing is there twice, a quiet day is quiet. Method: two nodes of one owner, blocks
+    taken back, crashes, cuts, evictions, ended transactions; 100 seeds."""
+    assert sum(anchoring.run(seed) for seed in range(100)) > 1000
+
+
+@pytest.mark.parametrize("rule", [anchoring.block_is_enough, anchoring.once_made_is_made, anchoring.always_anew])
+def test_checker_of_anchoring_catches(rule: anchoring.Rule) -> None:
+    """Goal: the checker can fail. Method: a block is taken for final; what was evicted is waited for; a new one is made at every look."""
+    assert is_caught(lambda seed: anchoring.run(seed, rule=rule), 100)
+
+
+def test_checker_of_anchoring_catches_what_is_only_remembered() -> None:
+    """Goal: the checker can fail. Method: after a crash a node looks at what comes new alone."""
+    assert is_caught(lambda seed: anchoring.run(seed, forgets=True), 100)

@@ -1,0 +1,952 @@
+"""This member's records on their way onto the chain, and what people ask about that.
+
+One task owns the question "what of ours is not anchored yet". Its answer comes from what is durable: statements in force that are facts
+here, intents and logs in their tables, transactions made here in the chain's own table, and the state of the chain. It looks again
+whenever a fact of ours, a head or a final block comes, and now and then by itself; nothing is remembered that a look would not find again.
+The rules are `protocols/ledger/filing.py`. An ack never waits for it.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Collection, Container, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+import trio
+
+from protocols.codec import decode
+from protocols.crypto import SigningKey
+from protocols.errors import DecodeError, InvalidObject, InvalidTransaction, LadingError, LocalError, Reason, Refused
+from protocols.files import journal
+from protocols.files.holdings import Receipt
+from protocols.files.journal import Step
+from protocols.files.objects import Statement, Tombstone
+from protocols.gossip.facts import FactKind
+from protocols.ledger import filing
+from protocols.ledger.context import ACCOUNT, CHAIN, KEY, Account, KeyUse
+from protocols.ledger.envelope import Content, Transaction, sign_transaction
+from protocols.ledger.filing import Fate, Filed, Intent, Next, Waiting
+from protocols.ledger.profile import Policy
+from protocols.ledger.transactions import erase, folder_update, record_anchor, storage_receipt
+from protocols.ledger.transactions.folder_update import FolderState
+from protocols.ledger.transactions.records import PENDING, RECORD, Parent, RecordState, record_key
+from protocols.ledger.transactions.storage_receipt import HOLDING, Holding
+from protocols.ledger.transition import slot_start_ms
+from protocols.limits import (
+    ANCHOR_LIFE_MS,
+    ANCHORS_WAITING_MAX,
+    FOLDER_LIFE_MS,
+    FOLDER_PAUSE_S,
+    RECEIPTS_PAUSE_S,
+)
+from protocols.merkle import merkle_root
+from protocols.signed import Signed
+from protocols.types import AccountId, Digest, HashId, OwnerKey, RecordKey, TxId, UnixMillis
+from storage import anchors, chain
+from storage.engine import Snapshot, Write
+from storage.tables import FACTS
+
+from ..bus import Bus
+from ..clock import Clock
+from ..own import OwnKeys
+from .chain import BlockFinal, ChainActor, HeadMovedTo
+from .facts import FactsAccepted, FactsHandle
+from .storage import StorageHandle
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
+
+LOOK_S = 5.0
+# Who is taking records has no time for those that came just now: a look waits until none has come for so long, at most PUT_OFF_S. A stream
+# of puts pays few commits for it, and no ack waits.
+PAUSE_S = 0.25
+PUT_OFF_S = 3.0
+# A record that another node of this member published is that node's to anchor; it may have died since.
+OTHERS_S = 20.0
+# What was refused is tried again after so long, twice as long each time, however many blocks come.
+RETRY_S_MIN, RETRY_S_MAX = 1.0, 60.0
+ALERT_AFTER_S = 60.0
+AUDIT_AFTER_S = 60
+# Read, judged and signed in one turn of a pool thread.
+RECORDS_PER_LOOK_MAX = 256
+# Own receipts that the chain may still have to hear of. Those of a store that is refilled at once come back with their renewal.
+RECEIPTS_UNRECORDED_MAX = 4096
+RECEIPT_WAITS_S = 3600.0
+RECEIPTS_PER_LOOK_MAX = 256
+RECORDS_PER_SLICE = 512
+
+
+@dataclass(frozen=True, slots=True)
+class _Own:
+    """A statement of ours in force."""
+
+    hash_id: HashId
+    signed: Signed
+    statement: Statement
+
+
+@dataclass(slots=True)
+class _Made:
+    """An anchor, or an Erase, that was made here and is not final. object_hash: of the statement."""
+
+    transaction: Transaction
+    object_hash: Digest
+    is_refused: bool = False
+
+    def waiting(self, pool: Container[object]) -> Waiting:
+        """As the rules see it."""
+        name = self.transaction.id
+        return Waiting(name, self.object_hash, self.transaction.content.until_ms, name in pool, self.is_refused)
+
+
+@dataclass(slots=True)
+class _Trouble:
+    """Why a record cannot be anchored now."""
+
+    text: str
+    since: float
+    again_at: float
+    pause_s: float
+
+
+@dataclass(slots=True)
+class _Plan:
+    """What one look found. moves: per record; writes: logs and intents; submits, erases: transactions made or made again, by record;
+    erased: those that the chain has as erased."""
+
+    moves: dict[HashId, Next] = field(default_factory=dict)
+    writes: list[Write] = field(default_factory=list)
+    submits: dict[HashId, _Made] = field(default_factory=dict)
+    erases: dict[HashId, _Made] = field(default_factory=dict)
+    erased: set[HashId] = field(default_factory=set)
+    folder: Transaction | None = None
+    has_account: bool = True
+
+
+class Anchoring:
+    """See the module."""
+
+    def __init__(self, own: OwnKeys, chain: ChainActor, facts: FactsHandle, ledger: StorageHandle, clock: Clock, bus: Bus) -> None:
+        self.alerts: dict[str, str] = {}
+        self._own = own
+        self._chain = chain
+        self._facts = facts
+        self._ledger = ledger
+        self._clock = clock
+        self._bus = bus
+        self._open: dict[HashId, None] = {}
+        """Own records that are not known to be final; in the order in which they came."""
+        self._made: dict[HashId, _Made] = {}
+        self._troubles: dict[HashId, _Trouble] = {}
+        self._erasing: dict[HashId, _Made] = {}
+        self._erased_ms: dict[HashId, int] = {}
+        """Block time of the head at which a record was first seen erased: final when that is."""
+        self._later: dict[HashId, float] = {}
+        """When to look at records that another node of this member published."""
+        self._folder: TxId | None = None
+        self._is_folder_due = True
+        self._receipts: dict[bytes, float] = {}
+        """Fact ids of own receipts that may have to be recorded, and since when."""
+
+    # --- verbs --------------------------------------------------------------------------------------------------------
+
+    async def intend(self, intents: Sequence[tuple[HashId, Intent]]) -> None:
+        """What the anchors of records that are about to exist shall say. Durable when this returns."""
+        await self._ledger.write([anchors.put_intent(hash_id, intent) for hash_id, intent in intents])
+
+    def standing(self, key: RecordKey) -> dict[str, object]:
+        """`tx` and `state` of a record, here and now: a few small reads."""
+        record = self._ledger.peek(lambda snapshot: _record(snapshot, key))
+        return self._standing(key, record)
+
+    def _standing(self, key: RecordKey, record: RecordState | None) -> dict[str, object]:
+        made = self._made.get(key[1]) if key[0] == self._own.owner else None
+        if record is not None and record.seq >= self._seq(key):
+            return {"tx": record.anchor.hex(), "state": "final" if record.block_ms <= self._final_ms() else "in_block"}
+        if made is not None:
+            name = made.transaction.id
+            return {"tx": name.hex(), "state": "pooled" if name in self._chain.pool else "local"}
+        return {"tx": None, "state": "local"}
+
+    def _seq(self, key: RecordKey) -> int:
+        """Number of the statement in force; 0 for none."""
+        knowledge = self._facts.knowledge
+        facts = knowledge.records.get(key)
+        found = knowledge.verdict(facts).statement if facts is not None else None
+        return 0 if facts is None or found is None else facts.statement(found)[1].seq
+
+    async def standings(self, keys: Sequence[RecordKey]) -> list[dict[str, object]]:
+        """The same of many."""
+        records = await self._ledger.read(lambda snapshot: [_record(snapshot, key) for key in keys])
+        return [self._standing(key, record) for key, record in zip(keys, records, strict=True)]
+
+    async def report(self, key: RecordKey) -> dict[str, object]:
+        """All that the chain says of a record, for `file status`. Times in Unix seconds, 0 for no end."""
+        final_ms, facts = self._final_ms(), self._chain.facts
+        found = await self._ledger.read(lambda snapshot: _read_report(snapshot, key))
+        data = self._standing(key, found.record)
+        if (trouble := self._troubles.get(key[1])) is not None and key[0] == self._own.owner:
+            data["waiting_for"] = trouble.text
+        if found.journal:
+            data["log"] = [_step_row(step) for step in found.journal]
+        if found.pending:
+            data["waiting_for"] = "the approval of other owners"
+        if found.record is None or facts is None:
+            return data
+        record = found.record
+        steps = 0
+        if found.journal:
+            try:
+                steps = journal.check_journal(found.journal, key[1], record.log_head)
+            except InvalidObject as error:
+                log.error("a record's log is not what was anchored record=%s error=%s", key[1].hex()[:16], error)
+        slot = (record.block_ms - facts.genesis_ms) // facts.profile.slot_ms
+        height = await self._ledger.read(lambda snapshot: _height_of(snapshot, slot))
+        return data | {
+            "height": height,
+            "status": record.status,
+            "change": record.change,
+            "parents": [parent.hash_id.hex() for parent in record.parents],
+            "tags": dict(record.tags),
+            "block_time": record.block_ms / 1000,
+            "sender_time": record.sender_ms / 1000,
+            "upload_time": record.upload_ms / 1000,
+            "valid_until": record.valid_until_ms / 1000,
+            "is_this_statement": self._is_in_force(key, record.statement),
+            "changes": [
+                {
+                    "record": other.hash_id.hex(),
+                    "change": state.change,
+                    "status": state.status,
+                    "state": "final" if state.block_ms <= final_ms else "in_block",
+                }
+                for other, state in found.children
+            ],
+            "newest": [other.hex() for other in found.newest],
+            "recorded_holders": len(found.holdings),
+            "log_steps_anchored": steps,
+        }
+
+    def _is_in_force(self, key: RecordKey, statement: Digest) -> bool:
+        facts = self._facts.knowledge.records.get(key)
+        return facts is not None and self._facts.knowledge.verdict(facts).statement == statement
+
+    async def folder(self, owner: OwnerKey, root: bytes | None = None) -> dict[str, object]:
+        """An owner's folder: what its name points to, and the records that this is, recomputed. root: an earlier version's.
+
+        Raises LadingError(NOT_FOUND).
+        """
+        final_ms = self._final_ms()
+        found = await self._ledger.read(lambda snapshot: _read_folder(snapshot, owner, root))
+        if found is None:
+            raise LadingError(Reason.NOT_FOUND, "this owner has no folder on the chain", hint="lading ledger status")
+        account, state, filed = found
+        wanted = state.root if root is None else root
+        return {
+            "owner": owner.hex(),
+            "account": account.hex(),
+            "name": filing.FOLDER,
+            "root": wanted.hex(),
+            "sequence": state.sequence,
+            "is_newest": wanted == state.root,
+            "verified": filed is not None,
+            "records": [
+                {
+                    "record": one.hash_id.hex(),
+                    "statement": one.statement.hex(),
+                    "state": "final" if one.block_ms <= final_ms else "in_block",
+                }
+                for one in filed or ()
+            ],
+        }
+
+    async def newest(self, key: RecordKey) -> tuple[HashId, ...]:
+        """Where changes of a record have led; empty while it is the newest itself."""
+        return (await self._ledger.read(lambda snapshot: _read_report(snapshot, key))).newest
+
+    async def audit(self) -> dict[str, object]:
+        """Whether each record on the chain has its statement here, and each statement of this domain its anchor: both directions.
+
+        Statements younger than AUDIT_AFTER_S are passed over.
+        """
+        final_ms, knowledge = self._final_ms(), self._facts.knowledge
+        anchored = await self._ledger.read(lambda snapshot: _anchored(snapshot, final_ms))
+        unknown: list[str] = []
+        other: list[str] = []
+        for key, statement in anchored.items():
+            facts = knowledge.records.get(key)
+            if facts is None or not facts.objects:
+                unknown.append(key[1].hex())
+            elif statement not in facts.objects:
+                other.append(key[1].hex())
+        old_s = int(self._clock.now()) - AUDIT_AFTER_S
+        bare: list[str] = []
+        for key, facts in tuple(knowledge.records.items()):
+            found = knowledge.verdict(facts).statement
+            if found is not None and key not in anchored:
+                statement_of = facts.statement(found)[1]
+                if statement_of.domain == self._own.domain_id and statement_of.time_s < old_s:
+                    bare.append(key[1].hex())
+        return {"anchored": len(anchored), "not_known_here": unknown, "other_statement": other, "not_anchored": bare}
+
+    # --- life ---------------------------------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Until cancelled. A node without its member's keys, a holder, has no records; it anchors nothing."""
+        if self._own.member is None:
+            await trio.sleep_forever()
+        await self._facts.loaded()
+        await self._find_made()
+        self._find_open()
+        await self._find_receipts()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._anchor_always)
+            nursery.start_soon(self._record_receipts_always)
+            nursery.start_soon(self._update_folder_always)
+
+    async def _anchor_always(self) -> None:
+        def wanted(fact: object) -> bool:
+            if not isinstance(fact, FactsAccepted) or (fact.source is None and FactKind.RECEIPT in fact.kinds):
+                return True
+            return any(owner == self._own.owner for owner, _ in fact.records)
+
+        with self._bus.subscribe(FactsAccepted, HeadMovedTo, BlockFinal, name="anchoring", wanted=wanted) as news:
+            lost = 0
+            await self._look(tuple(self._open))
+            while True:
+                facts: list[object] = []
+                with trio.move_on_after(LOOK_S if self._open else float("inf")):
+                    facts.append(await news.__anext__())
+                put_off_until, is_coming = trio.current_time() + PUT_OFF_S, bool(facts)
+                while is_coming and trio.current_time() < put_off_until:
+                    await trio.sleep(PAUSE_S)
+                    more = news.take_nowait()
+                    is_coming = any(isinstance(one, FactsAccepted) for one in more)
+                    facts += more
+                has_moved = not all(isinstance(one, FactsAccepted) for one in facts) or not facts
+                fresh: dict[HashId, None] = {}
+                for one in facts:
+                    if isinstance(one, FactsAccepted):
+                        self._hear(one, fresh)
+                if news.lost > lost:
+                    lost = news.lost
+                    self._find_open()
+                    await self._find_receipts()
+                    has_moved = True
+                self._open.update(fresh)
+                await self._look(tuple(self._open if has_moved else fresh))
+
+    def _hear(self, fact: FactsAccepted, fresh: dict[HashId, None]) -> None:
+        if FactKind.STATEMENT in fact.kinds or FactKind.TOMBSTONE in fact.kinds:
+            mine = [hash_id for owner, hash_id in sorted(fact.records) if owner == self._own.owner]
+            fresh.update(dict.fromkeys(mine))
+            if fact.source is not None:
+                now = self._clock.monotonic()
+                self._later.update((hash_id, now + OTHERS_S) for hash_id in mine if hash_id not in self._open)
+        if FactKind.RECEIPT in fact.kinds and fact.source is None:
+            self._note_receipts(fact.ids)
+
+    def _final_ms(self) -> int:
+        """Block time of the latest final block; -1 before there is a chain."""
+        tree, facts = self._chain.tree, self._chain.facts
+        if tree is None or facts is None:
+            return -1
+        return slot_start_ms(tree.final.slot, genesis_ms=facts.genesis_ms, slot_ms=facts.profile.slot_ms)
+
+    def _signing(self) -> SigningKey:
+        assert self._own.member is not None
+        return self._own.member.signing
+
+    # --- what there is ------------------------------------------------------------------------------------------------
+
+    def _find_open(self) -> None:
+        """All our records in force, oldest first: a look finds out which are final."""
+        names = self._own_records()
+        found = [own for hash_id in names if (own := self._own_statement(hash_id)) is not None]
+        found.sort(key=lambda own: (own.statement.time_s, own.hash_id))
+        self._open = {own.hash_id: None for own in found}
+        self._open.update((hash_id, None) for hash_id in names if self._erasure(hash_id) is not None)
+
+    def _own_records(self) -> list[HashId]:
+        return [hash_id for owner, hash_id in self._facts.knowledge.records if owner == self._own.owner]
+
+    def _own_statement(self, hash_id: HashId) -> _Own | None:
+        knowledge = self._facts.knowledge
+        facts = knowledge.records.get((self._own.owner, hash_id))
+        found = knowledge.verdict(facts).statement if facts is not None else None
+        if facts is None or found is None:
+            return None
+        signed, statement = facts.statement(found)
+        if statement.domain != self._own.domain_id:
+            return None  # a member of several domains has this record in another one
+        return _Own(hash_id, signed, statement)
+
+    def _erasure(self, hash_id: HashId) -> Digest | None:
+        """The tombstone in force of a record of ours that is erased, and not only deleted: by its hash."""
+        knowledge = self._facts.knowledge
+        facts = knowledge.records.get((self._own.owner, hash_id))
+        verdict = knowledge.verdict(facts) if facts is not None else None
+        if verdict is None or verdict.statement is not None or verdict.tombstone is None:
+            return None
+        tombstone = verdict.tombstone.value
+        assert isinstance(tombstone, Tombstone)
+        is_ours = tombstone.act == "erase" and tombstone.domain == self._own.domain_id
+        return verdict.tombstone.object_hash if is_ours else None
+
+    async def _find_made(self) -> None:
+        """Anchors and erasures of ours that were submitted and are not final, from the chain's own table."""
+        kept = await self._ledger.read(chain.own_transactions)
+        self._made, self._erasing = {}, {}
+        for transaction in sorted(kept, key=lambda one: one.content.ts_ms):
+            if transaction.content.kind == record_anchor.KIND.number:
+                body = decode(transaction.content.body, record_anchor.Body)
+                statement = decode(body.statement.body, Statement)
+                if statement.owner == self._own.owner:
+                    self._made[statement.hash_id] = _Made(transaction, body.statement.object_hash)
+            elif transaction.content.kind == erase.KIND.number:
+                order = decode(transaction.content.body, erase.Body)
+                if order.owner == self._own.owner:
+                    self._erasing[order.hash_id] = _Made(transaction, Digest(bytes(32)))
+
+    # --- one look -----------------------------------------------------------------------------------------------------
+
+    async def _look(self, names: Sequence[HashId]) -> None:
+        """Sees where these records stand and does what is to be done. What fails is seen again by the next look."""
+        if self._chain.facts is None:
+            return
+        for start in range(0, len(names), RECORDS_PER_LOOK_MAX):
+            try:
+                await self._look_at(names[start : start + RECORDS_PER_LOOK_MAX])
+            except LocalError:
+                raise
+            except LadingError as error:
+                log.warning("records not anchored now, again later error=%s", error)
+                return
+        self._tell_alerts()
+
+    async def _look_at(self, names: Sequence[HashId]) -> None:
+        wanted: list[_Own] = []
+        erased: list[HashId] = []
+        gone: list[HashId] = []
+        now = self._clock.monotonic()
+        for hash_id in names:
+            trouble = self._troubles.get(hash_id)
+            is_due = self._later.get(hash_id, 0.0) <= now and (trouble is None or trouble.again_at <= now)
+            if (own := self._own_statement(hash_id)) is not None:
+                wanted += [own] if is_due else []
+            elif self._erasure(hash_id) is not None:
+                erased += [hash_id] if is_due else []
+            else:
+                gone.append(hash_id)
+        if gone:  # what was asked for then is not meant for what may be put again
+            await self._ledger.write([anchors.drop_intent(hash_id) for hash_id in gone])
+            for hash_id in gone:
+                self._forget(hash_id)
+        if not wanted and not erased:
+            return
+        room = ANCHORS_WAITING_MAX - sum(made.transaction.id in self._chain.pool for made in self._made.values())
+        replicated = {one.hash_id: self._replicated(one.hash_id) for one in wanted}
+        now_ms, final_ms = self._chain.now_ms(), self._final_ms()
+        waiting = {hash_id: made.waiting(self._chain.pool) for hash_id, made in self._made.items()}
+        erasing = {hash_id: made.waiting(self._chain.pool) for hash_id, made in self._erasing.items()}
+
+        def read(snapshot: Snapshot) -> _Plan:
+            plan = self._plan(snapshot, wanted, waiting, replicated, now_ms, final_ms, room)
+            self._plan_erased(snapshot, plan, erased, waiting, erasing, now_ms, final_ms)
+            return plan
+
+        plan = await self._ledger.read(read)
+        if plan.writes:
+            await self._ledger.write(plan.writes)
+        for own in wanted:
+            self._later.pop(own.hash_id, None)
+            if not plan.has_account:
+                self._note_trouble(own.hash_id, "this member has no account on the chain yet")
+        self._note_erased(erased, plan.erased)
+        for hash_id, move in plan.moves.items():
+            if move is Next.NOTHING:
+                self._forget(hash_id)
+                self._is_folder_due = True
+            elif move is Next.HELD:
+                self._note_trouble(hash_id, "the chain would not take it: disputed, invalid, or past its validity")
+            elif move is Next.WAIT:
+                self._troubles.pop(hash_id, None)
+        await self._submit_all(plan)
+
+    def _note_erased(self, looked_at: Iterable[HashId], erased: Collection[HashId]) -> None:
+        """When the chain was first seen to have them erased; a block that is taken back takes that back too."""
+        facts = self._chain.facts
+        assert facts is not None
+        head_ms = slot_start_ms(facts.slot, genesis_ms=facts.genesis_ms, slot_ms=facts.profile.slot_ms)
+        for hash_id in looked_at:
+            if hash_id in erased:
+                self._erased_ms.setdefault(hash_id, head_ms)
+            else:
+                self._erased_ms.pop(hash_id, None)
+
+    def _replicated(self, hash_id: HashId) -> int:
+        """Nodes besides ours that have promised something of the record."""
+        facts = self._facts.knowledge.records[self._own.owner, hash_id]
+        return len({receipt.holder for receipt in facts.receipts.values()} - {self._own.peer_id})
+
+    def _plan(
+        self,
+        snapshot: Snapshot,
+        wanted: Sequence[_Own],
+        waiting: Mapping[HashId, Waiting],
+        replicated: Mapping[HashId, int],
+        now_ms: int,
+        final_ms: int,
+        room: int,
+    ) -> _Plan:
+        """In a pool thread: what is to be done about each record, and the transactions for it, signed."""
+        plan = _Plan()
+        account = _account(snapshot, self._own.owner)
+        for own in wanted:
+            record = _record(snapshot, (self._own.owner, own.hash_id))
+            made = waiting.get(own.hash_id)
+            is_final = record is not None and record.block_ms <= final_ms
+            move = filing.next_of(
+                record,
+                made,
+                statement=own.signed.object_hash,
+                seq=own.statement.seq,
+                valid_until_ms=own.statement.valid_until_s * 1000,
+                is_final=is_final,
+                is_pending=made is not None and chain.ChainState(snapshot).get(PENDING, made.id) is not None,
+                now_ms=now_ms,
+            )
+            if move is Next.SUBMIT and room <= 0:
+                continue  # looked at again when others of ours have left the pool
+            steps = anchors.journal(snapshot, own.hash_id)
+            told = self._told(steps, own, record, is_final=is_final, replicated=replicated[own.hash_id], now_ms=now_ms)
+            if move is Next.SUBMIT:
+                if account is None:
+                    plan.has_account = False
+                    return plan
+                told = _told_before(told, own, now_ms)
+                content = self._content(snapshot, own, account, record, journal.head_of(told), now_ms)
+                plan.submits[own.hash_id] = _Made(sign_transaction(content, [self._signing()]), own.signed.object_hash)
+                room -= 1
+            elif move is Next.REPEAT:
+                plan.submits[own.hash_id] = self._made[own.hash_id]
+            elif move is Next.NOTHING:
+                plan.writes.append(anchors.drop_intent(own.hash_id))
+            if told != steps:
+                plan.writes.append(anchors.put_journal(own.hash_id, told))
+            plan.moves[own.hash_id] = move
+        return plan
+
+    def _plan_erased(
+        self,
+        snapshot: Snapshot,
+        plan: _Plan,
+        erased: Sequence[HashId],
+        waiting: Mapping[HashId, Waiting],
+        erasing: Mapping[HashId, Waiting],
+        now_ms: int,
+        final_ms: int,
+    ) -> None:
+        """In a pool thread: what is to be done about records of ours that were erased."""
+        account = _account(snapshot, self._own.owner) if erased else None
+        for hash_id in erased:
+            record = _record(snapshot, (self._own.owner, hash_id))
+            if record is not None and record.status == "erased":
+                plan.erased.add(hash_id)
+            since_ms = self._erased_ms.get(hash_id)
+            is_final = since_ms is not None and since_ms <= final_ms
+            move = filing.next_of_erased(record, waiting.get(hash_id), erasing.get(hash_id), is_final=is_final, now_ms=now_ms)
+            plan.moves[hash_id] = move
+            if move is Next.NOTHING:
+                plan.writes.append(anchors.drop_intent(hash_id))
+            elif move is Next.REPEAT:
+                plan.erases[hash_id] = self._erasing[hash_id]
+            elif move is Next.SUBMIT and account is not None:
+                body = erase.Body(self._own.owner, hash_id, "chunks", "")
+                life_ms = self._life_ms(ANCHOR_LIFE_MS)
+                content = filing.content_of(erase.KIND, body, account, chain=self._chain.chain, ts_ms=now_ms, life_ms=life_ms)
+                plan.erases[hash_id] = _Made(sign_transaction(content, [self._signing()]), Digest(bytes(32)))
+
+    @staticmethod
+    def _told(
+        steps: tuple[Step, ...], own: _Own, record: RecordState | None, *, is_final: bool, replicated: int, now_ms: int
+    ) -> tuple[Step, ...]:
+        """The log of a record that is final; until then it is as it was, which costs no commits. A node that did not anchor it has none."""
+        if not steps or not is_final or record is None or record.statement != own.signed.object_hash:
+            return steps
+        if replicated and all(step.step != "replicated" for step in steps):
+            steps = journal.append(steps, "replicated", own.hash_id, UnixMillis(now_ms), holders=replicated)
+        steps = journal.append(steps, "anchored", own.hash_id, record.block_ms, tx=record.anchor)
+        return journal.append(steps, "confirmed", own.hash_id, UnixMillis(now_ms), tx=record.anchor)
+
+    def _content(
+        self, snapshot: Snapshot, own: _Own, account: Account, before: RecordState | None, log_head: Digest, now_ms: int
+    ) -> Content:
+        intent = anchors.intent(snapshot, own.hash_id)
+        parents = [found for one in intent.parents if (found := _record(snapshot, (one.owner, one.hash_id))) is not None]
+        policy = _load(snapshot, CHAIN, b"policy", Policy)
+        assert policy is not None
+        body = filing.anchor_body(
+            own.signed,
+            own.statement,
+            intent,
+            account.id,
+            before=before,
+            parents=parents,
+            approve_ms=policy.approve_ms,
+            log_head=log_head,
+        )
+        life_ms = self._life_ms(ANCHOR_LIFE_MS)
+        return filing.content_of(record_anchor.KIND, body, account, chain=self._chain.chain, ts_ms=now_ms, life_ms=life_ms)
+
+    def _life_ms(self, wanted: int) -> int:
+        facts = self._chain.facts
+        return wanted if facts is None else min(wanted, facts.profile.tx_life_ms)
+
+    async def _submit_all(self, plan: _Plan) -> None:
+        """All at once, so that the chain's actor takes them in one batch."""
+        async with trio.open_nursery() as nursery:
+            for hash_id, made in plan.submits.items():
+                nursery.start_soon(self._submit, hash_id, made, self._made)
+            for hash_id, made in plan.erases.items():
+                nursery.start_soon(self._submit, hash_id, made, self._erasing)
+
+    async def _submit(self, hash_id: HashId, made: _Made, kept: dict[HashId, _Made]) -> None:
+        try:
+            await self._chain.submit(made.transaction)
+        except InvalidTransaction as error:
+            if error.reason is Reason.SEEN:
+                return
+            if not filing.may_cure(error):
+                made.is_refused = True
+            self._note_trouble(hash_id, error.message)
+        except Refused as error:
+            self._note_trouble(hash_id, error.message)
+        except LocalError:
+            raise
+        except LadingError as error:
+            log.debug("anchor not submitted record=%s error=%s", hash_id.hex()[:16], error)
+        else:
+            kept[hash_id] = made
+            self._troubles.pop(hash_id, None)
+
+    def _note_trouble(self, hash_id: HashId, text: str) -> None:
+        now = self._clock.monotonic()
+        before = self._troubles.get(hash_id)
+        pause = RETRY_S_MIN if before is None else min(RETRY_S_MAX, 2 * before.pause_s)
+        self._troubles[hash_id] = _Trouble(text, now if before is None else before.since, now + pause, pause)
+        if before is None:
+            log.info("record waits for the chain record=%s why=%s", hash_id.hex()[:16], text)
+
+    def _forget(self, hash_id: HashId) -> None:
+        """It is final, or in force no more."""
+        self._erasing.pop(hash_id, None)
+        self._erased_ms.pop(hash_id, None)
+        self._open.pop(hash_id, None)
+        self._made.pop(hash_id, None)
+        self._troubles.pop(hash_id, None)
+        self._later.pop(hash_id, None)
+
+    def _tell_alerts(self) -> None:
+        now = self._clock.monotonic()
+        old = [trouble for trouble in self._troubles.values() if now - trouble.since > ALERT_AFTER_S]
+        if old:
+            self.alerts["anchoring"] = f"{len(old)} records are not on the ledger yet: {old[0].text}; it is tried again by itself"
+        else:
+            self.alerts.pop("anchoring", None)
+
+    # --- the folder ---------------------------------------------------------------------------------------------------
+
+    async def _update_folder_always(self) -> None:
+        while True:
+            if self._is_folder_due:
+                self._is_folder_due = False
+                try:
+                    await self._update_folder()
+                except LocalError:
+                    raise
+                except LadingError as error:
+                    self._is_folder_due = True
+                    log.debug("folder not updated now error=%s", error)
+            await trio.sleep(FOLDER_PAUSE_S)
+
+    async def _update_folder(self) -> None:
+        """The folder's name moves to what is final of ours now, unless it says that already; with the first record it is made."""
+        if not self._own_records():
+            self._is_folder_due = True
+            return
+        if self._folder is not None and self._folder in self._chain.pool:
+            self._is_folder_due = True
+            return
+        now_ms, final_ms = self._chain.now_ms(), self._final_ms()
+        made = await self._ledger.read(lambda snapshot: self._plan_folder(snapshot, now_ms, final_ms))
+        if made is not None:
+            self._is_folder_due = True  # until a look finds that it says what it should
+            self._folder = await self._chain.submit(made)
+
+    def _plan_folder(self, snapshot: Snapshot, now_ms: int, final_ms: int) -> Transaction | None:
+        """In a pool thread."""
+        account = _account(snapshot, self._own.owner)
+        if account is None:
+            return None
+        filed = _filed(snapshot, self._own.owner, until_ms=final_ms)
+        state = _load(snapshot, "folder", account.id + filing.FOLDER.encode(), FolderState)
+        root = filing.folder_root(one for one, _ in filed)
+        if state is not None and state.root == root:
+            return None
+        heads = merkle_root([head for _, head in filed])
+        body = folder_update.Body(filing.FOLDER, root, heads, 1 if state is None else state.sequence + 1)
+        life_ms = self._life_ms(FOLDER_LIFE_MS)
+        content = filing.content_of(folder_update.KIND, body, account, chain=self._chain.chain, ts_ms=now_ms, life_ms=life_ms)
+        return sign_transaction(content, [self._signing()])
+
+    # --- receipts -----------------------------------------------------------------------------------------------------
+
+    def _note_receipts(self, ids: Iterable[bytes]) -> None:
+        now = self._clock.monotonic()
+        for one in ids:
+            self._receipts.setdefault(one, now)
+            if len(self._receipts) > RECEIPTS_UNRECORDED_MAX:
+                del self._receipts[next(iter(self._receipts))]
+
+    async def _find_receipts(self) -> None:
+        """Those of our own store among all facts."""
+        for number, facts in enumerate(tuple(self._facts.knowledge.records.values())):
+            self._note_receipts(one for one, receipt in facts.receipts.items() if receipt.holder == self._own.peer_id)
+            if number % RECORDS_PER_SLICE == 0:
+                await trio.lowlevel.checkpoint()
+
+    async def _record_receipts_always(self) -> None:
+        while True:
+            await trio.sleep(RECEIPTS_PAUSE_S)
+            if not self._receipts or self._chain.facts is None:
+                continue
+            try:
+                await self._record_receipts()
+            except LocalError:
+                raise
+            except LadingError as error:
+                log.debug("receipts not recorded now error=%s", error)
+
+    async def _record_receipts(self) -> None:
+        """One transaction for what this node's store promised and the chain does not know yet."""
+        names = tuple(self._receipts)[:RECEIPTS_PER_LOOK_MAX]
+        now_ms, final_ms = self._chain.now_ms(), self._final_ms()
+        dropped, made = await self._ledger.read(lambda snapshot: self._plan_receipts(snapshot, names, now_ms, final_ms))
+        now = self._clock.monotonic()
+        for one in names:
+            since = self._receipts.get(one)
+            if one in dropped or (since is not None and now - since > RECEIPT_WAITS_S):
+                self._receipts.pop(one, None)
+            elif since is not None:  # whoever waits does not keep others from being looked at
+                del self._receipts[one]
+                self._receipts[one] = since
+        if made is not None:
+            await self._chain.submit(made)
+
+    def _plan_receipts(
+        self, snapshot: Snapshot, names: Collection[bytes], now_ms: int, final_ms: int
+    ) -> tuple[frozenset[bytes], Transaction | None]:
+        """In a pool thread. Result: facts that need no looking at any more, and a transaction, if there is something to record."""
+        account = _account(snapshot, self._own.owner)
+        if account is None:
+            return frozenset(), None
+        dropped: set[bytes] = set()
+        chosen: list[tuple[Signed, Receipt]] = []
+        for one in names:
+            signed = _receipt_fact(snapshot, one)
+            receipt = None if signed is None else decode(signed.body, Receipt)
+            if signed is None or receipt is None or receipt.holder != self._own.peer_id:
+                dropped.add(one)
+                continue
+            records: dict[RecordKey, tuple[RecordState, bool]] = {}
+            holdings: dict[RecordKey, Holding] = {}
+            for item in receipt.items:
+                key = (item.owner, item.hash_id)
+                if (record := _record(snapshot, key)) is not None:
+                    records[key] = (record, record.block_ms <= final_ms)
+                holding = _load(snapshot, HOLDING, record_key(*key) + receipt.holder, Holding)
+                if holding is not None:
+                    holdings[key] = holding
+            match filing.fate_of(receipt, now_ms=now_ms, records=records, holdings=holdings):
+                case Fate.RECORD:
+                    chosen.append((signed, receipt))
+                case Fate.DROP:
+                    dropped.add(one)
+                case Fate.WAIT:
+                    pass
+        picked = filing.choose_receipts(chosen)
+        if not picked:
+            return frozenset(dropped), None
+        life_ms = self._life_ms(ANCHOR_LIFE_MS)
+        body = filing.receipts_body(picked)
+        content = filing.content_of(storage_receipt.KIND, body, account, chain=self._chain.chain, ts_ms=now_ms, life_ms=life_ms)
+        return frozenset(dropped), sign_transaction(content, [self._signing()])
+
+
+# --- reading the state: in a pool thread, or a few values on the loop -----------------------------------------------------
+
+
+def _load(snapshot: Snapshot, space: str, key: bytes, kind: type[T]) -> T | None:
+    data = chain.ChainState(snapshot).get(space, key)
+    return None if data is None else decode(data, kind)
+
+
+def _record(snapshot: Snapshot, key: RecordKey) -> RecordState | None:
+    return _load(snapshot, RECORD, record_key(*key), RecordState)
+
+
+def _account(snapshot: Snapshot, owner: OwnerKey) -> Account | None:
+    """The account that an owner's key belongs to."""
+    use = _load(snapshot, KEY, owner, KeyUse)
+    return None if use is None else _load(snapshot, ACCOUNT, use.account, Account)
+
+
+def _told_before(steps: tuple[Step, ...], own: _Own, now_ms: int) -> tuple[Step, ...]:
+    """The steps up to the anchor, once for each statement."""
+    now, statement = UnixMillis(now_ms), own.statement
+    at = UnixMillis(statement.time_s * 1000)
+    steps = journal.append(steps, "received", own.hash_id, at, seq=statement.seq)
+    steps = journal.append(steps, "hashed", own.hash_id, at, c=statement.c)
+    steps = journal.append(steps, "encrypted", own.hash_id, at, bytes=statement.sealed_bytes, root=statement.chunks_root)
+    steps = journal.append(steps, "chunked", own.hash_id, at, chunks=statement.data_chunks + statement.manifest_chunks)
+    return journal.append(steps, "deduplicated", own.hash_id, now, statement=own.signed.object_hash)
+
+
+def _receipt_fact(snapshot: Snapshot, one: bytes) -> Signed | None:
+    """A receipt as its holder signed it, from the facts; None for what is gone, or another kind."""
+    row = snapshot.get(FACTS, one)
+    if row is None or row[0] != FactKind.RECEIPT:
+        return None
+    try:
+        return decode(row[1:], Signed)
+    except DecodeError:
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class _Report:
+    record: RecordState | None
+    pending: bool
+    children: tuple[tuple[Parent, RecordState], ...]
+    newest: tuple[HashId, ...]
+    holdings: tuple[bytes, ...]
+    journal: tuple[Step, ...]
+
+
+def _read_report(snapshot: Snapshot, key: RecordKey) -> _Report:
+    view = chain.ChainState(snapshot)
+    record = _record(snapshot, key)
+    children = _children(view, key)
+    newest: tuple[HashId, ...] = ()
+    if record is not None and record.status == "superseded":
+        newest = tuple(one.hash_id for one in _newest(view, key))
+    held = tuple(name for name, _ in _scan(view, HOLDING, record_key(*key)))
+    steps = anchors.journal(snapshot, key[1])
+    pending = any(bytes(key[1]) in value for _, value in _scan(view, PENDING)) if record is None else False
+    return _Report(record, pending, children, newest, held, steps)
+
+
+def _scan(view: chain.ChainState, space: str, prefix: bytes = b"") -> Iterable[tuple[bytes, bytes]]:
+    start = prefix
+    while True:
+        page = view.scan(space, start, RECORDS_PER_SLICE)
+        for key, value in page:
+            if not key.startswith(prefix):
+                return
+            yield key, value
+        if len(page) < RECORDS_PER_SLICE:
+            return
+        start = page[-1][0] + b"\0"
+
+
+def _children(view: chain.ChainState, key: RecordKey) -> tuple[tuple[Parent, RecordState], ...]:
+    """Records that name this one as a parent, oldest first. What does not contain its id is not decoded."""
+    found: list[tuple[Parent, RecordState]] = []
+    name = bytes(key[1])
+    for at, value in _scan(view, RECORD):
+        if name in value:
+            state = decode(value, RecordState)
+            if Parent(*key) in state.parents:
+                found.append((Parent(OwnerKey(at[:32]), HashId(at[32:])), state))
+    return tuple(sorted(found, key=lambda one: (one[1].block_ms, one[0].hash_id)))
+
+
+def _newest(view: chain.ChainState, key: RecordKey) -> list[Parent]:
+    """Where the changes of a superseded record lead: those that are active now."""
+    found: list[Parent] = []
+    seen = {key}
+    ahead = [key]
+    while ahead:
+        for one, state in _children(view, ahead.pop(0)):
+            name = (one.owner, one.hash_id)
+            if name in seen or state.change not in filing.SUPERSEDING:
+                continue
+            seen.add(name)
+            if state.status == "active":
+                found.append(one)
+            elif state.status == "superseded":
+                ahead.append(name)
+    return found
+
+
+def _anchored(snapshot: Snapshot, until_ms: int) -> dict[RecordKey, Digest]:
+    """Every final record that is not erased, and the statement that is anchored."""
+    found: dict[RecordKey, Digest] = {}
+    for at, value in _scan(chain.ChainState(snapshot), RECORD):
+        state = decode(value, RecordState)
+        if state.block_ms <= until_ms and state.status != "erased":
+            found[OwnerKey(at[:32]), HashId(at[32:])] = state.statement
+    return found
+
+
+def _filed(snapshot: Snapshot, owner: OwnerKey, *, until_ms: int | None = None) -> list[tuple[Filed, Digest]]:
+    """An owner's records on the chain, with the heads of their logs, in a folder's order."""
+    found: list[tuple[Filed, Digest]] = []
+    for at, value in _scan(chain.ChainState(snapshot), RECORD, owner):
+        state = decode(value, RecordState)
+        if until_ms is None or state.block_ms <= until_ms:
+            found.append((Filed(owner, HashId(at[32:]), state.statement, state.block_ms), Digest(state.log_head)))
+    return sorted(found, key=lambda one: one[0].order)
+
+
+def _read_folder(snapshot: Snapshot, owner: OwnerKey, root: bytes | None) -> tuple[AccountId, FolderState, tuple[Filed, ...] | None] | None:
+    account = _account(snapshot, owner)
+    if account is None:
+        return None
+    state = _load(snapshot, "folder", account.id + filing.FOLDER.encode(), FolderState)
+    if state is None:
+        return None
+    filed = [one for one, _ in _filed(snapshot, owner)]
+    return account.id, state, filing.find_folder(filed, state.root if root is None else root)
+
+
+def _height_of(snapshot: Snapshot, slot: int) -> int | None:
+    """Height of the block of a slot, on the branch at which the state stands; None when the state has moved away from it."""
+    at, final = chain.state_at(snapshot), chain.final_block(snapshot)
+    row = None if at is None else chain.row(snapshot, at)
+    low = None if final is None else chain.row(snapshot, final)
+    if row is None or low is None:
+        return None
+    while row.height > low.height:
+        if row.slot == slot:
+            return row.height
+        parent = chain.row(snapshot, row.parent)
+        if parent is None:
+            return None
+        row = parent
+    first, last = 0, row.height
+    while first <= last:  # at and below the final height there is one block a height
+        middle = (first + last) // 2
+        found = chain.row(snapshot, chain.blocks_at(snapshot, middle)[0])
+        assert found is not None
+        if found.slot == slot:
+            return middle
+        first, last = (middle + 1, last) if found.slot < slot else (first, middle - 1)
+    return None
+
+
+def _step_row(step: Step) -> dict[str, object]:
+    facts = {name: value.hex() if isinstance(value, bytes) else value for name, value in step.facts}
+    return {"step": step.step, "time": step.time_ms / 1000, "hash": journal.head_of((step,)).hex(), **facts}

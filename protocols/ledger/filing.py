@@ -1,0 +1,307 @@
+"""How records, holders' receipts and folders come onto the chain: what a node does next, from what stands. Source: SPEC.md §Filing.
+
+Nothing here waits or remembers: each function looks at the state of the chain, at what is kept here and at what waits, and says what
+follows. So a crash between any two steps, a block that is taken back, or a second node of the same owner changes nothing: the next look
+says the same again, or something better.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from ..codec import Record, encode
+from ..crypto import Label, hash_labelled, sha256
+from ..errors import InvalidTransaction, Reason
+from ..files.holdings import Receipt
+from ..files.objects import Statement
+from ..limits import PARENTS_MAX, RECEIPT_LIFETIME_S, RECEIPTS_BYTES_PER_BATCH_MAX
+from ..merkle import EMPTY_ROOT
+from ..signed import Signed
+from ..types import AccountId, ChainId, Digest, HashId, OwnerKey, RecordKey, TxId, UnixMillis
+from .checks import check_that, is_rising
+from .context import Account, KindPort
+from .envelope import ENVELOPE_VERSION, Content
+from .history import NO_PEAKS, Peaks
+from .history import append as append_peak
+from .transactions import record_anchor, storage_receipt
+from .transactions.records import CHANGES, Change, Owners, Parent, RecordState, record_key
+from .transactions.storage_receipt import RECEIPTS_MAX, Holding
+
+FOLDER = "records"
+"""Name of the folder that every owner has: all records of its own that are final."""
+SUPERSEDING = frozenset(change for change, rule in CHANGES.items() if rule.supersedes)
+"""Changes after which another record is the newest."""
+
+
+# --- records ----------------------------------------------------------------------------------------------------------
+
+
+class Intent(Record, frozen=True):
+    """What an anchor says that no statement does. parents: by rising (owner, HashID). tags: public ones, by rising name."""
+
+    change: Change
+    parents: tuple[Parent, ...]
+    tags: tuple[tuple[str, str], ...]
+
+
+CREATE = Intent("create", (), ())
+
+
+def check_intent(intent: Intent) -> None:
+    """Raises InvalidTransaction(BAD_BODY) for one that no anchor can carry out."""
+    rule = CHANGES[intent.change]
+    count = len(intent.parents)
+    most = min(rule.parents_max, PARENTS_MAX)
+    wanted = f"{rule.parents_min}" if rule.parents_min == most else f"{rule.parents_min} to {most}"
+    check_that(rule.parents_min <= count <= most, f"{count} parents of a {intent.change}, {wanted} wanted")
+    check_that(intent.change != "restore", "a record is restored by putting it again")
+    check_that(is_rising([record_key(one.owner, one.hash_id) for one in intent.parents]), "one parent twice")
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """An anchor of a record that was made here and is not final. is_pooled: it waits in the pool here.
+
+    is_refused: the chain said no to it, and no waiting cures that.
+    """
+
+    id: TxId
+    statement: Digest
+    until_ms: UnixMillis
+    is_pooled: bool
+    is_refused: bool
+
+
+class Next(enum.Enum):
+    """What to do about one record."""
+
+    NOTHING = "nothing"  # it is final
+    WAIT = "wait"  # in a block, in the pool, or pending until others approve
+    REPEAT = "repeat"  # submit the same transaction again
+    SUBMIT = "submit"  # make a transaction
+    HELD = "held"  # nothing would be taken as things stand
+
+
+def next_of(
+    record: RecordState | None,
+    waiting: Waiting | None,
+    *,
+    statement: Digest,
+    seq: int,
+    valid_until_ms: int,
+    is_final: bool,
+    is_pending: bool,
+    now_ms: int,
+) -> Next:
+    """What to do about a record of ours whose statement in force has this hash and number.
+
+    record: as the state at the head has it. is_final: that lies in a final block. is_pending: ``waiting`` waits for approvals on chain.
+    """
+    if record is not None and record.seq >= seq:
+        return Next.NOTHING if is_final else Next.WAIT
+    if waiting is not None and waiting.statement == statement:
+        if waiting.is_pooled or is_pending:
+            return Next.WAIT
+        if not waiting.is_refused and now_ms <= waiting.until_ms:
+            # Neither waiting nor included: evicted, or its block was taken back a moment ago. The same again can only count once.
+            return Next.REPEAT
+    if record is not None and record.status in ("disputed", "invalid"):
+        return Next.HELD
+    if valid_until_ms and valid_until_ms <= now_ms:
+        return Next.HELD
+    return Next.SUBMIT
+
+
+def next_of_erased(record: RecordState | None, anchor: Waiting | None, waiting: Waiting | None, *, is_final: bool, now_ms: int) -> Next:
+    """What to do about a record of ours that its owner has erased. anchor: one that may still come into a block. waiting: our Erase.
+
+    is_final: that the record is erased lies in a final block.
+    """
+    if record is not None and record.status == "erased":
+        return Next.NOTHING if is_final else Next.WAIT
+    if record is None:
+        may_come = anchor is not None and not anchor.is_refused and now_ms <= anchor.until_ms
+        return Next.WAIT if may_come else Next.NOTHING
+    if waiting is not None and waiting.is_pooled:
+        return Next.WAIT
+    if waiting is not None and not waiting.is_refused and now_ms <= waiting.until_ms:
+        return Next.REPEAT
+    return Next.SUBMIT
+
+
+def size_class(sealed_bytes: int) -> int:
+    """The smallest n with sealed_bytes ≤ 2^n: all that an anchor says of a record's size."""
+    return max(0, (sealed_bytes - 1).bit_length())
+
+
+def anchor_body(
+    signed: Signed,
+    statement: Statement,
+    intent: Intent,
+    account: AccountId,
+    *,
+    before: RecordState | None,
+    parents: Sequence[RecordState],
+    approve_ms: int,
+    log_head: Digest,
+) -> record_anchor.Body:
+    """The anchor of a statement. before: the record, when it is on the chain with an older statement. parents: as they stand.
+
+    Its level is the highest of the parents', its owner the account alone; a record that is there keeps its owners.
+    """
+    if before is not None:
+        intent = Intent("restore", (), intent.tags)
+    levels = [before.level] if before is not None else [one.level for one in parents]
+    owners = Owners((account,), (account,), 1, approve_ms) if before is None else before.owners
+    return record_anchor.Body(
+        statement=signed,
+        change=intent.change,
+        parents=intent.parents,
+        owners=owners,
+        valid_from_ms=UnixMillis(0),
+        level=max(levels, default=0),
+        schema="" if before is None else before.schema,
+        size_class=size_class(statement.sealed_bytes),
+        tags=intent.tags,
+        log_head=log_head,
+    )
+
+
+def content_of(kind: KindPort, body: Record, account: Account, *, chain: ChainId, ts_ms: int, life_ms: int) -> Content:
+    """A transaction of an account under its current certificate, unsigned."""
+    ts = UnixMillis(ts_ms)
+    return Content(ENVELOPE_VERSION, chain, kind.number, account.id, account.serial, ts, UnixMillis(ts + life_ms), (), encode(body))
+
+
+def may_cure(error: InvalidTransaction) -> bool:
+    """Whether a refused anchor of ours may be taken later as it is: its parent comes, its certificate begins, a suspension ends."""
+    return error.reason in (
+        Reason.NOT_FOUND,
+        Reason.CERTIFICATE_NOT_YET_VALID,
+        Reason.SUSPENDED,
+        Reason.BAD_TIME,
+        Reason.SEEN,
+    )
+
+
+# --- receipts ---------------------------------------------------------------------------------------------------------
+
+
+class Fate(enum.Enum):
+    """What becomes of a holder's receipt."""
+
+    RECORD = "record"
+    WAIT = "wait"  # a record of it is not final yet
+    DROP = "drop"  # it says nothing that the chain has to know, or will never take
+
+
+def fate_of(
+    receipt: Receipt, *, now_ms: int, records: Mapping[RecordKey, tuple[RecordState, bool]], holdings: Mapping[RecordKey, Holding]
+) -> Fate:
+    """Whether a receipt of our store goes onto the chain. records: state and whether that is final; holdings: what the chain has of us.
+
+    A renewal is recorded only when what the chain has would end within half a lifetime, so that a quiet network stays quiet.
+    """
+    rank = (receipt.generation, receipt.counter)
+    is_due, must_wait = False, False
+    for item in receipt.items:
+        key = (item.owner, item.hash_id)
+        found, holding = records.get(key), holdings.get(key)
+        if found is None or not found[1]:
+            must_wait = True
+        elif found[0].status == "erased":
+            return Fate.DROP
+        if holding is None:
+            is_due = True
+        elif (holding.generation, holding.counter) >= rank:
+            return Fate.DROP
+        else:
+            is_other = holding.generation < receipt.generation or holding.sequences != len(item.sequence_roots)
+            is_due |= is_other or holding.until_ms - now_ms < RECEIPT_LIFETIME_S * 1000 // 2
+    if not is_due or receipt.until_s * 1000 <= now_ms:
+        return Fate.DROP
+    return Fate.WAIT if must_wait else Fate.RECORD
+
+
+def choose_receipts(receipts: Iterable[tuple[Signed, Receipt]]) -> tuple[Signed, ...]:
+    """Those of one holder that go into one transaction: oldest words first, of one record one only, by rising object hash.
+
+    At most RECEIPTS_MAX, of RECEIPTS_BYTES_PER_BATCH_MAX bytes together; one that is larger alone goes alone.
+    """
+    chosen: list[Signed] = []
+    taken: set[RecordKey] = set()
+    size = 0
+    for signed, receipt in sorted(receipts, key=lambda one: (one[1].generation, one[1].counter)):
+        keys = {(item.owner, item.hash_id) for item in receipt.items}
+        more = len(encode(signed))
+        is_full = len(chosen) >= RECEIPTS_MAX or (chosen and size + more > RECEIPTS_BYTES_PER_BATCH_MAX)
+        if is_full:
+            break
+        if keys & taken:
+            taken |= keys  # what comes after it must not overtake it
+            continue
+        chosen.append(signed)
+        taken |= keys
+        size += more
+    return tuple(sorted(chosen, key=lambda one: one.object_hash))
+
+
+def receipts_body(chosen: Sequence[Signed]) -> storage_receipt.Body:
+    """Body of the transaction that records them."""
+    return storage_receipt.Body(tuple(chosen))
+
+
+# --- folders ----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Filed:
+    """A record in a folder. statement: hash of the one that is anchored. block_ms: when."""
+
+    owner: OwnerKey
+    hash_id: HashId
+    statement: Digest
+    block_ms: UnixMillis
+
+    @property
+    def order(self) -> tuple[int, bytes, bytes]:
+        return (self.block_ms, self.owner, self.hash_id)
+
+    @property
+    def leaf(self) -> Digest:
+        return hash_labelled(Label.FOLDER_ENTRY, self.owner, self.hash_id, self.statement)
+
+
+def folder_root(filed: Iterable[Filed]) -> Digest:
+    """Root of a folder: the Merkle root of its records, in the order in which blocks took them."""
+    peaks = NO_PEAKS
+    for one in sorted(filed, key=lambda one: one.order):
+        peaks = append_peak(peaks, one.leaf)
+    return _bag(peaks)
+
+
+def find_folder(filed: Iterable[Filed], root: bytes) -> tuple[Filed, ...] | None:
+    """The records of the folder with this root, now or at an earlier time; None when they are not among these any more.
+
+    A folder only grows at its end, so each of its versions is a beginning of the list; a record that was put again after a delete has
+    moved to the end, and versions from before that are found by nobody who did not keep them.
+    """
+    listed = sorted(filed, key=lambda one: one.order)
+    peaks, found = NO_PEAKS, 0 if root == EMPTY_ROOT else None
+    for number, one in enumerate(listed, start=1):
+        peaks = append_peak(peaks, one.leaf)
+        if _bag(peaks) == root:
+            found = number
+    return None if found is None else tuple(listed[:found])
+
+
+def _bag(peaks: Peaks) -> Digest:
+    """The Merkle root over the leaves of a range (`protocols.merkle`): its trees from the smallest up."""
+    if not peaks.hashes:
+        return EMPTY_ROOT
+    node = peaks.hashes[-1]
+    for peak in reversed(peaks.hashes[:-1]):
+        node = sha256(b"\x01", peak, node)
+    return Digest(node)
