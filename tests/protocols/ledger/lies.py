@@ -438,8 +438,8 @@ def handed(world: LiesWorld, rng: random.Random) -> Twin:
     leaf = body.leaves[0]
     lies = (
         ("another term", replace(body, term=body.term + 1 + rng.randrange(9)), Reason.NOT_ELIGIBLE),
-        ("another height", replace(body, height=body.height - 1 - rng.randrange(3)), Reason.INTEGRITY),
-        ("another block", replace(body, header=flipped(body.header, rng)), Reason.INTEGRITY),
+        ("another height", replace(body, height=body.height - 1 - rng.randrange(3)), Reason.CONFLICT),
+        ("another block", replace(body, header=flipped(body.header, rng)), Reason.CONFLICT),
         ("a changed proof", replace(body, peaks=flipped(body.peaks, rng)), Reason.INTEGRITY),
         ("answers missing", replace(body, keys=body.keys[:-1]), Reason.INTEGRITY),
         ("answers in another order", replace(body, keys=body.keys[::-1]), Reason.INTEGRITY),
