@@ -8,11 +8,12 @@ from __future__ import annotations
 import enum
 import hashlib
 import hmac as _hmac
+from typing import Literal
 
 from cryptography.exceptions import InvalidSignature, InvalidTag
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
-from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM, ChaCha20Poly1305
 from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
 
 from .errors import InvalidObject, Reason
@@ -211,40 +212,54 @@ def aead_open_into(key: bytes, sealed: bytes | memoryview, out: memoryview) -> N
         raise InvalidObject(Reason.BAD_TAG, "sealed bytes do not open with this key") from error
 
 
-class CounterCipher:
-    """One direction of a Noise session: ChaCha20-Poly1305 under one key, each message with the next nonce.
+class SessionCipher(enum.Enum):
+    """What may seal a Noise session (revision 34, 12.3 and 12.4), by its name there."""
 
-    Source: Noise revision 34, 5.1 (counter) and 12.3 (nonce: 4 zero bytes, then the counter, little-endian).
+    AES256_GCM = "AESGCM"
+    CHACHA20_POLY1305 = "ChaChaPoly"
+
+
+class CounterCipher:
+    """One direction of a Noise session: an AEAD under one key, each message with the next nonce.
+
+    Source: Noise revision 34, 5.1 (counter), 12.3 (ChaChaPoly's nonce: 4 zero bytes, then the counter, little-endian) and 12.4
+    (AESGCM's: big-endian).
     """
 
     COUNTER_MAX = 2**64 - 1
     """Reserved by Noise 5.1; whoever gets there has used the key up."""
+    COUNTER_MAX_GCM = 2**40
+    """Messages of at most 2^16 bytes: together the 2^56 bytes after which Noise 14 says that a key of AESGCM is used up."""
 
-    __slots__ = ("_cipher", "counter")
+    __slots__ = ("_aead", "_byte_order", "_counter_max", "cipher", "counter")
 
-    def __init__(self, key: bytes, counter: int = 0) -> None:
+    def __init__(self, key: bytes, counter: int = 0, cipher: SessionCipher = SessionCipher.CHACHA20_POLY1305) -> None:
         """key: 32 bytes. counter: of the next message."""
-        self._cipher = ChaCha20Poly1305(key)
+        self.cipher = cipher
+        is_gcm = cipher is SessionCipher.AES256_GCM
+        self._aead: AESGCM | ChaCha20Poly1305 = AESGCM(key) if is_gcm else ChaCha20Poly1305(key)
+        self._byte_order: Literal["big", "little"] = "big" if is_gcm else "little"
+        self._counter_max = self.COUNTER_MAX_GCM if is_gcm else self.COUNTER_MAX
         self.counter = counter
 
     def seal_into(self, plain: bytes | bytearray | memoryview, out: memoryview) -> None:
         """Fills ``out``, which has 16 bytes more than ``plain``. Raises InvalidObject(EXPIRED) when the key is used up."""
-        self._cipher.encrypt_into(self._next_nonce(), plain, None, out)
+        self._aead.encrypt_into(self._next_nonce(), plain, None, out)
         self.counter += 1
 
     def open(self, sealed: bytes | memoryview) -> bytes:
         """Raises InvalidObject(BAD_TAG), releases nothing then and does not count; InvalidObject(EXPIRED) when the key is used up."""
         try:
-            plain = self._cipher.decrypt(self._next_nonce(), sealed, None)
+            plain = self._aead.decrypt(self._next_nonce(), sealed, None)
         except (InvalidTag, ValueError) as error:
             raise InvalidObject(Reason.BAD_TAG, f"sealed message {self.counter} does not open") from error
         self.counter += 1
         return plain
 
     def _next_nonce(self) -> bytes:
-        if self.counter >= self.COUNTER_MAX:
+        if self.counter >= self._counter_max:
             raise InvalidObject(Reason.EXPIRED, "every nonce of this key is used")
-        return b"\0\0\0\0" + self.counter.to_bytes(8, "little")
+        return b"\0\0\0\0" + self.counter.to_bytes(8, self._byte_order)
 
     def __repr__(self) -> str:
         return f"CounterCipher(counter={self.counter})"

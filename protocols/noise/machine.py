@@ -25,6 +25,8 @@ from ..limits import (
 from ..machine import Machine, Outcome, Row
 
 Buffer = bytes | bytearray | memoryview
+# The buffer to seal into grows in such steps.
+OUT_STEP_BYTES = 64 * 1024
 
 
 class SessionState(enum.Enum):
@@ -74,9 +76,9 @@ class Plain:
 
 @dataclass(frozen=True, slots=True)
 class Sealed:
-    """To be written, all of it."""
+    """To be written, all of it, before anything else is said: the buffer is used again."""
 
-    data: bytearray
+    data: memoryview
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +120,8 @@ class NoiseSession(Machine):
         self._deadline_s: float | None = None
         self._is_busy = False
         self._is_quiet = False
+        self._out = bytearray()
+        self._has_said = False
 
     def wake_at(self) -> float | None:
         """When a half-received message has been awaited long enough."""
@@ -127,6 +131,11 @@ class NoiseSession(Machine):
     def buffer_bytes(self) -> int:
         """What is held to receive into."""
         return len(self._buffer)
+
+    @property
+    def out_bytes(self) -> int:
+        """What is held to seal into."""
+        return len(self._out)
 
     def room(self) -> memoryview:
         """Where the next bytes belong, at least one byte of room. To be used before the next step only."""
@@ -157,8 +166,9 @@ class NoiseSession(Machine):
             effects += self.step(Arrived(size), now_s)
         return effects
 
-    def say(self, pieces: Sequence[Buffer], now_s: float) -> bytearray:
-        """What to write for these pieces. Raises LadingError(FAILED) after a failure, InvalidObject(EXPIRED) with the last nonce used."""
+    def say(self, pieces: Sequence[Buffer], now_s: float) -> memoryview:
+        """What to write for these pieces, good until the next are said. Raises LadingError(FAILED) after a failure,
+        InvalidObject(EXPIRED) with the last nonce used."""
         for effect in self.step(Say(pieces), now_s):
             if isinstance(effect, Sealed):
                 return effect.data
@@ -221,10 +231,12 @@ class NoiseSession(Machine):
         """A quiet connection gives its large buffer back, when the shell asks for room again: until then it may still fill this one."""
         self._is_quiet = not self._is_busy and len(self._buffer) > RECEIVE_BUFFER_BYTES_MIN
         self._is_busy = False
+        self._let_out_go()
         return _S.BETWEEN, ()
 
     def look_at_clock(self, _: Tick, now_s: float) -> Outcome:
         assert self._deadline_s is not None
+        self._let_out_go()
         if now_s < self._deadline_s:
             return _S.INSIDE, ()
         error = RemoteError(Reason.STALLED, f"a sealed message stayed half received for {HALF_RECEIVED_MAX_S:.0f} s")
@@ -233,24 +245,33 @@ class NoiseSession(Machine):
     def seal(self, say: Say, _: float) -> Outcome:
         size = sum(map(len, say.pieces))
         message_count = -(-size // NOISE_PLAIN_BYTES_MAX)
-        out = bytearray(size + message_count * (NOISE_LENGTH_BYTES + AEAD_TAG_BYTES))
+        out_bytes = size + message_count * (NOISE_LENGTH_BYTES + AEAD_TAG_BYTES)
+        if out_bytes > len(self._out):
+            self._out = bytearray(-(-out_bytes // OUT_STEP_BYTES) * OUT_STEP_BYTES)
+        self._has_said = True
+        out = memoryview(self._out)[:out_bytes]
         position = 0
         try:
-            with memoryview(out) as view:
-                for plain in _messages(say.pieces):
-                    begin = position + NOISE_LENGTH_BYTES
-                    out[position:begin] = (len(plain) + AEAD_TAG_BYTES).to_bytes(NOISE_LENGTH_BYTES, "big")
-                    position = begin + len(plain) + AEAD_TAG_BYTES
-                    self._sending.seal_into(plain, view[begin:position])
+            for plain in _messages(say.pieces):
+                begin = position + NOISE_LENGTH_BYTES
+                out[position:begin] = (len(plain) + AEAD_TAG_BYTES).to_bytes(NOISE_LENGTH_BYTES, "big")
+                position = begin + len(plain) + AEAD_TAG_BYTES
+                self._sending.seal_into(plain, out[begin:position])
         except InvalidObject as error:
             return self._failed(), (Failed(error),)
-        assert position == len(out)
+        assert position == out_bytes
         return self.state, (Sealed(out),)
 
     def rest(self, _: object, __: float) -> Outcome:
         return self.state, ()
 
     # --- what moves are made of -----------------------------------------------------------------------------------
+    def _let_out_go(self) -> None:
+        """Who says nothing between two ticks needs no buffer for it. One that is still being written lives on in its view."""
+        if not self._has_said:
+            self._out = bytearray()
+        self._has_said = False
+
     def _failed(self) -> SessionState:
         self._deadline_s = None
         self._buffer = bytearray(RECEIVE_BUFFER_BYTES_MIN)

@@ -163,6 +163,7 @@ class YamuxSession(Machine):
         self._body_left = 0
         self._body_stream: YamuxStream | None = None
         self._body_flags = 0
+        self._body: list[Piece] = []  # of the frame under way, not yet its stream's
         self._deadline_s: float | None = None
         # signs of life
         self._heard_at_s = now_s
@@ -262,6 +263,7 @@ class YamuxSession(Machine):
         try:
             for message in messages:
                 self._parse(message, now_s, effects)
+            self._keep(now_s, effects)
         except RemoteError as error:
             effects += self._fail(error)
         return tuple(effects)
@@ -274,7 +276,7 @@ class YamuxSession(Machine):
                 stop = min(size, position + self._body_left)
                 self._body_left -= stop - position
                 if self._body_stream is not None:
-                    self._keep(self._body_stream, message if stop - position == size else view[position:stop], now_s, effects)
+                    self._body.append(message if stop - position == size else view[position:stop])
                 position = stop
             elif not self._header and size - position >= HEADER_BYTES:
                 frame = decode_header(view[position : position + HEADER_BYTES])
@@ -293,11 +295,17 @@ class YamuxSession(Machine):
             if not self._body_left:
                 self._end_frame(now_s, effects)
 
-    def _keep(self, stream: YamuxStream, piece: Piece, now_s: float, effects: list[Effect]) -> None:
-        stream.step(Body(piece), now_s)
+    def _keep(self, now_s: float, effects: list[Effect]) -> None:
+        """Hands what came of the frame under way to its stream."""
+        if not self._body:
+            return
+        stream, pieces = self._body_stream, tuple(self._body)
+        self._body.clear()
+        assert stream is not None
+        stream.step(Body(pieces), now_s)
         if stream.state is StreamState.BROKEN:
             return
-        self.budget.hold(len(piece))
+        self.budget.hold(sum(map(len, pieces)))
         effects.append(Changed(stream))
         if self.budget.is_full:
             fullest = max(self.streams.values(), key=lambda each: each.incoming.byte_count)
@@ -305,6 +313,7 @@ class YamuxSession(Machine):
 
     def _end_frame(self, now_s: float, effects: list[Effect]) -> None:
         """After a frame's last byte, when its flags count."""
+        self._keep(now_s, effects)
         stream, flags = self._body_stream, self._body_flags
         self._body_stream, self._body_flags, self._deadline_s = None, 0, None
         if stream is None or not flags & (FIN | RST) or stream.state is StreamState.BROKEN:
@@ -482,6 +491,7 @@ class YamuxSession(Machine):
         self._pongs.clear()
         self._credits.clear()
         self._header.clear()
+        self._body.clear()
         self._body_left, self._body_stream, self._body_flags, self._deadline_s = 0, None, 0, None
         return effects
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -51,9 +51,9 @@ class Announced:
 
 @dataclass(frozen=True, slots=True)
 class Body:
-    """Some of the bytes that were announced."""
+    """Some of the bytes that were announced, as the pieces they came in."""
 
-    piece: Piece
+    pieces: Sequence[Piece]
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,7 +172,8 @@ class YamuxStream(Machine):
         return self.state, ()
 
     def keep(self, body: Body, _: float) -> Outcome:
-        self.incoming.put(body.piece)
+        for piece in body.pieces:
+            self.incoming.put(piece)
         return self.state, ()
 
     def end(self, _: Fin, __: float) -> Outcome:

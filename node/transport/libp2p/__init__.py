@@ -11,6 +11,7 @@ doorkeeper   who may be in the middle of a handshake: bounded in all and per add
 wire         one TCP socket: options, exact reads, read buffer
 negotiate    multistream-select, bounded
 noise        identity, fence (XXpsk0 under one of several keys), the session: protocols/noise over one socket
+ciphers      what may seal a session on this machine
 mux          the trio around protocols/yamux: one reader, one writer, one clock
 stock        the library's own session and muxer behind the same fence: to be chosen as a fallback, and the reference in tests
 lane         which of the two pairs a transport runs on

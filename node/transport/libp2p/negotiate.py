@@ -65,16 +65,21 @@ async def read_message_untrusted(stream: ByteStream) -> str:
         raise RemoteError(Reason.MALFORMED, "negotiation message is not UTF-8") from error
 
 
-async def propose(stream: ByteStream, protocol: str) -> bool:
-    """Asks for one protocol; True when the peer speaks it. One round trip: header and proposal leave together."""
-    await stream.write(encode(HEADER, protocol))
-    got = await read_message_untrusted(stream)
-    if got != HEADER:
-        raise RemoteError(Reason.MALFORMED, f"negotiation began with {got!r}, {HEADER!r} wanted")
-    got = await read_message_untrusted(stream)
-    if got not in (protocol, REFUSAL):
-        raise RemoteError(Reason.MALFORMED, f"negotiation answered {got!r}, {protocol!r} wanted")
-    return got == protocol
+async def propose(stream: ByteStream, *protocols: str) -> str | None:
+    """Asks for one protocol after the other; the first that the peer speaks, None when it speaks none. One round trip each: header and
+    first proposal leave together."""
+    for index, protocol in enumerate(protocols):
+        await stream.write(encode(protocol) if index else encode(HEADER, protocol))
+        got = await read_message_untrusted(stream)
+        if not index:
+            if got != HEADER:
+                raise RemoteError(Reason.MALFORMED, f"negotiation began with {got!r}, {HEADER!r} wanted")
+            got = await read_message_untrusted(stream)
+        if got not in (protocol, REFUSAL):
+            raise RemoteError(Reason.MALFORMED, f"negotiation answered {got!r}, {protocol!r} wanted")
+        if got == protocol:
+            return protocol
+    return None
 
 
 async def respond(stream: ByteStream, speaks: Callable[[str], bool]) -> str:

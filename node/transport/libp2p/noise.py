@@ -20,7 +20,7 @@ from libp2p.security.noise.exceptions import PeerIDMismatchesPubkey
 from libp2p.security.noise.patterns import PatternXX
 from noise.connection import InvalidTag, NoiseConnection
 
-from protocols.crypto import CounterCipher
+from protocols.crypto import CounterCipher, SessionCipher
 from protocols.errors import LadingError, Reason, RemoteError
 from protocols.limits import NOISE_LENGTH_BYTES, RECEIVE_BUFFER_BYTES_MAX, RECEIVE_BUFFER_BYTES_MAX_UNPROVEN
 from protocols.noise.machine import Arrived, Ended, Failed, Finished, NoiseSession, Plain, Tick
@@ -37,7 +37,8 @@ LIBP2P_VERSION = "0.8.1"
 if version("libp2p") != LIBP2P_VERSION:
     raise ImportError(f"libp2p {version('libp2p')} is installed, {LIBP2P_VERSION} wanted")
 
-PATTERN = b"Noise_XXpsk0_25519_ChaChaPoly_SHA256"
+# Each cipher has an id of its own; what was there before the second keeps the name without one.
+SECURITY_NAMES = {SessionCipher.CHACHA20_POLY1305: "noise", SessionCipher.AES256_GCM: "noise-aes"}
 # e (32 bytes) and the tag of an empty payload; the plain XX of a stranger has 32 and is refused by its length.
 FIRST_MESSAGE_BYTES = 32 + 16
 LENGTH_BYTES = NOISE_LENGTH_BYTES
@@ -51,9 +52,14 @@ def is_peer_id(peer: bytes) -> bool:
     return len(peer) == PEER_ID_BYTES and peer.startswith(PEER_ID_PREFIX)
 
 
-def security_protocol(network: NetworkId) -> str:
+def security_protocol(network: NetworkId, cipher: SessionCipher = SessionCipher.CHACHA20_POLY1305) -> str:
     """Id under which the session is negotiated: nodes of two networks part before the handshake."""
-    return f"/lading/noise/1/{network.hex()[:16]}"
+    return f"/lading/{SECURITY_NAMES[cipher]}/1/{network.hex()[:16]}"
+
+
+def pattern_name(cipher: SessionCipher) -> bytes:
+    """The handshake's name, which both sides hash into it."""
+    return b"Noise_XXpsk0_25519_%s_SHA256" % cipher.value.encode()
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,9 +84,9 @@ class Identity:
 class _FencedPattern(PatternXX):  # type: ignore[misc]
     """The library's XX handshake under a pre-shared key."""
 
-    def __init__(self, identity: Identity, secret: bytes) -> None:
+    def __init__(self, identity: Identity, secret: bytes, cipher: SessionCipher = SessionCipher.CHACHA20_POLY1305) -> None:
         super().__init__(ID(identity.peer), identity.signing_key, identity.static_key, prologue=bytes(identity.network))
-        self.protocol_name = PATTERN
+        self.protocol_name = pattern_name(cipher)
         self._secret = secret
 
     def create_noise_state(self, prologue: bytes | None = None) -> NoiseConnection:
@@ -114,8 +120,11 @@ class Session:
         self.handshake_hash = bytes(state.get_handshake_hash())
         protocol = state.noise_protocol
         sending, receiving = protocol.cipher_state_encrypt, protocol.cipher_state_decrypt
+        cipher = SessionCipher(protocol.name.decode().split("_")[3])
         self.core = NoiseSession(
-            CounterCipher(sending.k, sending.n), CounterCipher(receiving.k, receiving.n), buffer_bytes_max=RECEIVE_BUFFER_BYTES_MAX_UNPROVEN
+            CounterCipher(sending.k, sending.n, cipher),
+            CounterCipher(receiving.k, receiving.n, cipher),
+            buffer_bytes_max=RECEIVE_BUFFER_BYTES_MAX_UNPROVEN,
         )
         self._wire = wire
         self._plain: tuple[bytes, ...] = ()
@@ -187,10 +196,11 @@ async def secure_outbound(
     identity: Identity,
     peer: PeerId | None,
     preshared_key: PresharedKey,
+    cipher: SessionCipher,
     session_of: Callable[[Wire, object, PresharedKey], S],
 ) -> S:
     """The initiator's handshake; ``session_of`` takes over what it leaves. Raises DialFailed(FENCE, WRONG_PEER, UNREACHABLE)."""
-    pattern = _FencedPattern(identity, preshared_key.secret)
+    pattern = _FencedPattern(identity, preshared_key.secret, cipher)
     try:
         secured = await pattern.handshake_outbound(wire, None if peer is None else ID(peer))
         return session_of(wire, secured, preshared_key)
@@ -204,7 +214,11 @@ async def secure_outbound(
 
 
 async def secure_inbound(
-    wire: Wire, identity: Identity, keys: Sequence[PresharedKey], session_of: Callable[[Wire, object, PresharedKey], S]
+    wire: Wire,
+    identity: Identity,
+    keys: Sequence[PresharedKey],
+    cipher: SessionCipher,
+    session_of: Callable[[Wire, object, PresharedKey], S],
 ) -> S:
     """The responder's handshake; ``session_of`` takes over its end. Raises RemoteError(FENCE, MALFORMED, WRONG_PEER), StreamBroken."""
     size = int.from_bytes(await wire.read(LENGTH_BYTES), "big")
@@ -212,7 +226,7 @@ async def secure_inbound(
         raise RemoteError(Reason.FENCE, f"first handshake message of {size} bytes, {FIRST_MESSAGE_BYTES} wanted")
     first = await wire.read(size)
     for key in keys:
-        pattern = _FencedPattern(identity, key.secret)
+        pattern = _FencedPattern(identity, key.secret, cipher)
         if pattern.is_opener(first):
             break
         await trio.lowlevel.checkpoint()  # 0.1 ms each: a stranger's 128 tries do not hold the others up

@@ -16,8 +16,8 @@ from protocols.yamux.pieces import Piece, Pieces, joined
 from ..port import StreamBroken, StreamEnded
 
 END_MARKER = b"\xff" * FRAME_HEADER_BYTES
-# Asked of the muxer at once for small frames; what it gives beyond a frame waits here, on our account instead of the window's.
-READ_BYTES_MIN = 64 * 1024
+# Asked of the muxer at once; what it gives beyond a frame waits here, on our account instead of the window's.
+READ_BYTES_MIN = 256 * 1024
 
 
 class ByteLane(Protocol):

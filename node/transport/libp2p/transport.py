@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
+from protocols.crypto import SessionCipher
 from protocols.errors import LadingError, LocalError, Reason, RemoteError, UsageError
 from protocols.limits import FENCES_KEPT_MAX, TICKETS_OPEN_MAX
 from protocols.types import NetworkId, PeerId
@@ -16,6 +17,7 @@ from protocols.types import NetworkId, PeerId
 from ..port import DialFailed, PresharedKey, StreamBroken
 from .addresses import concrete, multiaddr_of, parse
 from .budget import RateBudget
+from .ciphers import ciphers_of_this_machine
 from .connection import Libp2pConnection
 from .doorkeeper import HANDSHAKE_TIMEOUT_S, Doorkeeper
 from .lane import LANES, OWN, LaneSession
@@ -42,17 +44,25 @@ class Libp2pTransport:
     """One node's network. ``run`` once; dial and accept while it runs."""
 
     def __init__(
-        self, key_seed: bytes, network: NetworkId, listen: Sequence[str], *, keys: Sequence[PresharedKey] = (), lane: str = OWN.name
+        self,
+        key_seed: bytes,
+        network: NetworkId,
+        listen: Sequence[str],
+        *,
+        keys: Sequence[PresharedKey] = (),
+        lane: str = OWN.name,
+        ciphers: Sequence[SessionCipher] | None = None,
     ) -> None:
         """key_seed: 32 bytes of the node's Ed25519 key. listen: multiaddrs, port 0 for any; none: dial only.
 
-        keys: as for ``set_preshared_keys``. lane: one of LANES. Raises UsageError for a bad address.
+        keys: as for ``set_preshared_keys``. lane: one of LANES. ciphers: spoken here, the best first; by default what this machine
+        is quick at. Raises UsageError for a bad address.
         """
         self.identity = Identity.from_seed(key_seed, network)
         self.peer_id: PeerId = self.identity.peer
         self._listen_addresses = tuple(parse(address) for address in listen)
         self._lane = LANES[lane]
-        self._security_protocol = security_protocol(network)
+        self._ciphers = {security_protocol(network, cipher): cipher for cipher in ciphers or ciphers_of_this_machine()}
         self._keys: tuple[PresharedKey, ...] = ()
         self.set_preshared_keys(keys)
         self._doorkeeper = Doorkeeper()
@@ -185,8 +195,8 @@ class Libp2pTransport:
         return len(inbound) < CONNECTIONS_INBOUND_MAX
 
     async def _upgrade_inbound(self, wire: Wire) -> LaneSession:
-        await respond(wire, lambda proposed: proposed == self._security_protocol)
-        session = await secure_inbound(wire, self.identity, self._keys, self._lane.session)
+        security = await respond(wire, lambda proposed: proposed in self._ciphers)
+        session = await secure_inbound(wire, self.identity, self._keys, self._ciphers[security], self._lane.session)
         await respond(session, lambda proposed: proposed == MUXER_PROTOCOL)
         return session
 
@@ -217,9 +227,10 @@ class Libp2pTransport:
     ) -> Libp2pConnection:
         try:
             wire = Wire(stream)
-            if not await propose(wire, self._security_protocol):
+            security = await propose(wire, *self._ciphers)
+            if security is None:
                 raise DialFailed(Reason.UNREACHABLE, f"no node of this network at {address}")
-            session = await secure_outbound(wire, self.identity, peer, preshared_key, self._lane.session)
+            session = await secure_outbound(wire, self.identity, peer, preshared_key, self._ciphers[security], self._lane.session)
             if session.remote == self.peer_id:
                 raise DialFailed(Reason.WRONG_PEER, f"{address} is this node itself")
             if not await propose(session, MUXER_PROTOCOL):

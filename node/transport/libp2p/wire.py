@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 
 import trio
@@ -35,6 +36,14 @@ def set_options(sock: trio.socket.SocketType) -> None:
             sock.setsockopt(socket.IPPROTO_TCP, option, value)
 
 
+def _write_some(sock: trio.socket.SocketType, data: memoryview) -> int:
+    """How many bytes of ``data`` the kernel took at once. Raises OSError."""
+    try:
+        return os.writev(sock.fileno(), (data,))
+    except BlockingIOError:
+        return 0
+
+
 class Wire:
     """The raw connection under Noise. Has the four methods by which the library's handshake uses it.
 
@@ -45,6 +54,7 @@ class Wire:
         set_options(stream.socket)
         self._stream = stream
         self._buffer = bytearray()
+        self._is_drained = True
 
     async def read(self, n: int) -> bytes:
         """Exactly n bytes."""
@@ -65,11 +75,24 @@ class Wire:
         return data
 
     async def receive_into(self, room: memoryview) -> int:
-        """How many bytes were written to the front of ``room``; 0 when the peer's direction has ended."""
+        """How many bytes were written to the front of ``room``; 0 when the peer's direction has ended. Lets others have a turn."""
+        sock = self._stream.socket
         try:
-            return await self._stream.socket.recv_into(room)
-        except (OSError, trio.BrokenResourceError, trio.ClosedResourceError) as error:
+            if self._is_drained:
+                await trio.lowlevel.wait_readable(sock.fileno())
+            else:
+                await trio.lowlevel.checkpoint()
+            while True:
+                try:
+                    size = os.readv(sock.fileno(), (room,))
+                    break
+                except BlockingIOError:
+                    await trio.lowlevel.wait_readable(sock.fileno())
+        except (OSError, trio.ClosedResourceError) as error:
             raise StreamBroken(f"connection lost: {error}") from error
+        # A read that leaves room has emptied the socket: the next one waits first, instead of trying in vain.
+        self._is_drained = size < len(room)
+        return size
 
     async def _receive(self) -> bytes:
         try:
@@ -81,13 +104,21 @@ class Wire:
         return data
 
     async def write(self, data: bytes | memoryview) -> None:
-        """All of it. Raises StreamBroken, also when it takes too long; half a message may be out by then."""
+        """All of it. Lets others have a turn. Raises StreamBroken, also when it takes too long; half a message may be out by then."""
+        # Not the library's send_all: that comes back to the scheduler after every part, and tries in vain before each wait (decision 0013).
+        await trio.lowlevel.checkpoint()
+        left = memoryview(data)
+        sock = self._stream.socket
         try:
-            with trio.fail_after(WRITE_TIMEOUT_S + len(data) / WRITE_RATE_MIN):
-                await self._stream.send_all(data)
+            left = left[_write_some(sock, left) :]
+            if left:
+                with trio.fail_after(WRITE_TIMEOUT_S + len(data) / WRITE_RATE_MIN):
+                    while left:
+                        await trio.lowlevel.wait_writable(sock.fileno())
+                        left = left[_write_some(sock, left) :]
         except trio.TooSlowError as error:
             raise StreamBroken(f"the peer did not take {len(data)} bytes in time") from error
-        except (OSError, trio.BrokenResourceError, trio.ClosedResourceError) as error:
+        except (OSError, trio.ClosedResourceError) as error:
             raise StreamBroken(f"connection lost: {error}") from error
 
     async def finish(self) -> None:

@@ -6,11 +6,11 @@ import itertools
 import random
 
 import pytest
-from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM, ChaCha20Poly1305
 from hypothesis import given
 from hypothesis import strategies as st
 
-from protocols.crypto import CounterCipher
+from protocols.crypto import CounterCipher, SessionCipher
 from protocols.errors import InvalidObject, LadingError, Reason, RemoteError
 from protocols.limits import (
     HALF_RECEIVED_MAX_S,
@@ -24,10 +24,13 @@ from protocols.noise.machine import Arrived, Ended, Failed, Finished, NoiseSessi
 KEYS = (b"1" * 32, b"2" * 32)
 
 
-def pair(*, counter: int = 0) -> tuple[NoiseSession, NoiseSession]:
+CHACHA, AES = SessionCipher.CHACHA20_POLY1305, SessionCipher.AES256_GCM
+
+
+def pair(*, counter: int = 0, cipher: SessionCipher = CHACHA) -> tuple[NoiseSession, NoiseSession]:
     """Both ends, after a handshake."""
-    left = NoiseSession(CounterCipher(KEYS[0], counter), CounterCipher(KEYS[1], counter))
-    right = NoiseSession(CounterCipher(KEYS[1], counter), CounterCipher(KEYS[0], counter))
+    left = NoiseSession(CounterCipher(KEYS[0], counter, cipher), CounterCipher(KEYS[1], counter, cipher))
+    right = NoiseSession(CounterCipher(KEYS[1], counter, cipher), CounterCipher(KEYS[0], counter, cipher))
     return left, right
 
 
@@ -39,11 +42,14 @@ def failures_of(effects: tuple[object, ...]) -> list[Reason]:
     return [effect.error.reason for effect in effects if isinstance(effect, Failed)]
 
 
-def reference(messages: list[bytes], *, counter: int = 0) -> bytes:
+def reference(messages: list[bytes], *, counter: int = 0, cipher: SessionCipher = CHACHA) -> bytes:
     """The wire by the specification's words: length, then the sealed message under its number."""
     wire = b""
     for number, message in enumerate(messages, counter):
-        sealed = ChaCha20Poly1305(KEYS[0]).encrypt(bytes(4) + number.to_bytes(8, "little"), message, b"")
+        if cipher is AES:
+            sealed = AESGCM(KEYS[0]).encrypt(bytes(4) + number.to_bytes(8, "big"), message, b"")
+        else:
+            sealed = ChaCha20Poly1305(KEYS[0]).encrypt(bytes(4) + number.to_bytes(8, "little"), message, b"")
         wire += len(sealed).to_bytes(2, "big") + sealed
     return wire
 
@@ -63,14 +69,14 @@ def fed(session: NoiseSession, wire: bytes, cuts: list[int], *, now_s: float = 0
 PIECES = st.lists(st.one_of(st.binary(max_size=40), st.sampled_from([1000, 65518, 65519, 65520, 131_038, 200_000]).map(bytes)), max_size=8)
 
 
-@given(PIECES, st.lists(st.integers(1, 5000), min_size=1, max_size=5))
-def test_what_is_said_when_cut_anywhere_is_what_is_heard(pieces: list[bytes], cuts: list[int]) -> None:
+@given(st.sampled_from(SessionCipher), PIECES, st.lists(st.integers(1, 5000), min_size=1, max_size=5))
+def test_what_is_said_when_cut_anywhere_is_what_is_heard(cipher: SessionCipher, pieces: list[bytes], cuts: list[int]) -> None:
     """Goal: neither our pieces nor TCP's matter. Method: random both; one Say of many pieces; the wire is that of the reference."""
-    left, right = pair()
+    left, right = pair(cipher=cipher)
     wire = left.say(pieces, 0.0)
     whole = b"".join(pieces)
     step = NOISE_PLAIN_BYTES_MAX
-    assert bytes(wire) == reference([whole[begin : begin + step] for begin in range(0, len(whole), step)])
+    assert bytes(wire) == reference([whole[begin : begin + step] for begin in range(0, len(whole), step)], cipher=cipher)
     assert plain_of(fed(right, bytes(wire), cuts)) == whole
     assert right.state is SessionState.BETWEEN
 
@@ -154,9 +160,10 @@ def test_message_when_half_received_is_awaited_for_a_time_from_its_neighbour_on(
     assert right.wake_at() is None
 
 
-def test_key_when_its_nonces_are_used_up_seals_and_opens_nothing_more() -> None:
-    """Goal: no nonce twice. Method: begin two before the reserved one."""
-    left, right = pair(counter=CounterCipher.COUNTER_MAX - 2)
+@pytest.mark.parametrize(("cipher", "end"), [(CHACHA, 2**64 - 1), (AES, 2**40)], ids=["chacha", "aes"])
+def test_key_when_its_nonces_are_used_up_seals_and_opens_nothing_more(cipher: SessionCipher, end: int) -> None:
+    """Goal: no nonce twice, and no more under one key than Noise allows its cipher. Method: begin two before the end."""
+    left, right = pair(counter=end - 2, cipher=cipher)
     for text in (b"one", b"two"):
         assert plain_of(right.feed(left.say([text], 0.0), 0.0)) == text
     with pytest.raises(InvalidObject) as caught:
@@ -200,6 +207,20 @@ def test_buffer_when_given_out_before_a_quiet_tick_still_counts() -> None:
     wire = left.say([b"late"], 0.0)
     room[: len(wire)] = wire
     assert plain_of(right.step(Arrived(len(wire)), 0.0)) == b"late"
+
+
+def test_buffer_to_seal_into_is_used_again_and_given_back_when_nothing_is_said() -> None:
+    """Goal: no new pages for each batch, and none for quiet peers. Method: two batches, two ticks; the view still holds."""
+    left, right = pair()
+    first = bytes(left.say([bytes(200_000)], 0.0))
+    held = left.out_bytes
+    view = left.say([bytes(190_000)], 0.0)
+    assert left.out_bytes == held >= len(first)
+    left.step(Tick(), 0.0)
+    assert left.out_bytes == held
+    left.step(Tick(), 0.0)
+    assert left.out_bytes == 0
+    assert len(plain_of(right.feed(first + view, 0.0))) == 390_000
 
 
 def test_every_sequence_of_five_events_ends_in_a_state_of_the_table() -> None:

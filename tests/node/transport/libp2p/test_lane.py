@@ -22,7 +22,7 @@ from node.transport.libp2p.lane import LANES
 from node.transport.libp2p.mux import Muxer
 from node.transport.libp2p.noise import Session
 from node.transport.port import StreamBroken, StreamEnded
-from protocols.crypto import CounterCipher
+from protocols.crypto import CounterCipher, SessionCipher
 from protocols.limits import (
     FRAME_BYTES_MAX,
     NOISE_PLAIN_BYTES_MAX,
@@ -139,10 +139,10 @@ class _Tape:
         self.data += data
 
 
-def _handshaken() -> tuple[NoiseConnection, NoiseConnection]:
+def _handshaken(cipher: SessionCipher) -> tuple[NoiseConnection, NoiseConnection]:
     sides = []
     for initiator in (True, False):
-        state = NoiseConnection.from_name(b"Noise_NN_25519_ChaChaPoly_SHA256")
+        state = NoiseConnection.from_name(b"Noise_NN_25519_%s_SHA256" % cipher.value.encode())
         (state.set_as_initiator if initiator else state.set_as_responder)()
         state.start_handshake()
         sides.append(state)
@@ -151,13 +151,14 @@ def _handshaken() -> tuple[NoiseConnection, NoiseConnection]:
     return sides[0], sides[1]
 
 
+@pytest.mark.parametrize("cipher", SessionCipher)
 @pytest.mark.parametrize("sizes", [[0], [1], [5, 65519, 12], [65520], [200_000], [12, 262_144, 12, 3]])
-async def test_session_writes_the_library_s_bytes_and_opens_them(sizes: list[int]) -> None:
+async def test_session_writes_the_library_s_bytes_and_opens_them(sizes: list[int], cipher: SessionCipher) -> None:
     """Goal: the reference agrees byte for byte. Method: the same keys; the library writes each message of ours; then the tape is opened."""
-    state, other = _handshaken()
+    state, other = _handshaken(cipher)
     sending, receiving = state.noise_protocol.cipher_state_encrypt, other.noise_protocol.cipher_state_decrypt
-    ours = NoiseSession(CounterCipher(sending.k, sending.n), CounterCipher(sending.k, 0))
-    opener = NoiseSession(CounterCipher(receiving.k), CounterCipher(receiving.k, receiving.n))
+    ours = NoiseSession(CounterCipher(sending.k, sending.n, cipher), CounterCipher(sending.k, 0, cipher))
+    opener = NoiseSession(CounterCipher(receiving.k, 0, cipher), CounterCipher(receiving.k, receiving.n, cipher))
     chance = random.Random(sum(sizes))
     pieces = [chance.randbytes(size) for size in sizes]
     wire = bytes(ours.say(pieces, 0.0))

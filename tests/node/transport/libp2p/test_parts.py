@@ -19,7 +19,7 @@ from libp2p.protocol_muxer.multiselect_communicator import MultiselectCommunicat
 from libp2p.stream_muxer.yamux.yamux import Yamux
 from zeroconf import ServiceInfo
 
-from node.transport.libp2p import discovery, negotiate, noise, wire
+from node.transport.libp2p import ciphers, discovery, negotiate, noise, wire
 from node.transport.libp2p.addresses import TcpAddress, concrete, interface_hosts, multiaddr_of, parse
 from node.transport.libp2p.budget import RateBudget
 from node.transport.libp2p.doorkeeper import HANDSHAKE_TIMEOUT_S, Doorkeeper
@@ -27,6 +27,7 @@ from node.transport.libp2p.mux import PROCESS_BUDGET, Muxer, MuxStream
 from node.transport.libp2p.stream import END_MARKER, FramedStream
 from node.transport.libp2p.transport import Libp2pTransport
 from node.transport.port import DialFailed, PresharedKey, StreamBroken, StreamEnded
+from protocols.crypto import SessionCipher
 from protocols.errors import DecodeError, LocalError, Reason, UsageError
 from protocols.frames import frame_header
 from protocols.limits import FRAME_BYTES_MAX
@@ -37,6 +38,60 @@ from ..manners import FENCE, PROTOCOL, open_pair, start
 from .loopback import NETWORK, LoopbackWorld, connect_ours, until
 
 PATIENCE_S = 10.0
+
+
+# --- ciphers ------------------------------------------------------------------------------------------------------
+AES, CHACHA = SessionCipher.AES256_GCM, SessionCipher.CHACHA20_POLY1305
+
+
+@pytest.mark.parametrize("lane", ["own", "stock"])
+@pytest.mark.parametrize(
+    ("dialling", "listening", "agreed"),
+    [
+        ((AES, CHACHA), (AES, CHACHA), AES),
+        ((AES, CHACHA), (CHACHA,), CHACHA),
+        ((CHACHA,), (AES, CHACHA), CHACHA),
+        ((CHACHA,), (CHACHA,), CHACHA),
+        ((AES,), (CHACHA,), None),
+    ],
+)
+async def test_cipher_is_the_best_that_both_machines_speak(
+    lane: str,
+    dialling: tuple[SessionCipher, ...],
+    listening: tuple[SessionCipher, ...],
+    agreed: SessionCipher | None,
+    nursery: trio.Nursery,
+) -> None:
+    """Goal: quick where both are, and always possible. Method: what each speaks; the wire's ids; a frame each way."""
+    listen = ["/ip4/127.0.0.1/tcp/0"]
+    alice = Libp2pTransport(b"a" * 32, NETWORK, listen, lane=lane, ciphers=dialling)
+    bob = Libp2pTransport(b"b" * 32, NETWORK, listen, ciphers=listening)
+    await start(nursery, alice)
+    address = await start(nursery, bob)
+    if agreed is None:
+        with pytest.raises(DialFailed) as caught:
+            await alice.dial(address, bob.peer_id, FENCE)
+        assert caught.value.reason is Reason.UNREACHABLE
+        return
+    dialled = await alice.dial(address, bob.peer_id, FENCE)
+    accepted = await bob.accept()
+    assert isinstance(accepted.muxer, Muxer)
+    session = accepted.muxer._session
+    assert isinstance(session, noise.Session)
+    assert session.core._sending.cipher is session.core._receiving.cipher is agreed
+    left, right = await open_pair(dialled, accepted)
+    await left.send(b"ask")
+    assert await right.receive() == b"ask"
+    await right.send(b"answer")
+    assert await left.receive() == b"answer"
+
+
+def test_cipher_of_a_machine_that_is_slow_at_aes_is_the_other_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Goal: no AES without instructions for it. Method: times as a small board has them, and as a server has."""
+    for aes_s, chacha_s, wanted in ((300e-6, 90e-6, (CHACHA,)), (9e-6, 10e-6, (CHACHA,)), (2e-6, 5e-6, (AES, CHACHA))):
+        times = {AES: aes_s, CHACHA: chacha_s}
+        monkeypatch.setattr(ciphers, "_trial_s", times.__getitem__)
+        assert ciphers.ciphers_of_this_machine.__wrapped__() == wanted
 
 
 # --- doorkeeper ---------------------------------------------------------------------------------------------------
