@@ -13,7 +13,8 @@ settings.register_profile("ci", settings.get_profile("lading"), derandomize=True
 settings.register_profile("long", settings.get_profile("lading"), max_examples=2000)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE") or ("ci" if os.environ.get("CI") else "lading"))
 
-# A test never meets the home or the settings of the person who runs it.
+# A test never meets the home or the settings of the person who runs it. LADING_LANE chooses what carries the transport's tests and the
+# processes of the functional ones: make test-stock.
 for _name in list(os.environ):
-    if _name.startswith("LADING_") and _name not in ("LADING_LIES", "LADING_SEED", "LADING_SEEDS"):
+    if _name.startswith("LADING_") and _name not in ("LADING_LANE", "LADING_LIES", "LADING_SEED", "LADING_SEEDS"):
         del os.environ[_name]

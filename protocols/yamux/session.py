@@ -2,7 +2,7 @@
 
 The shell hands plain bytes to ``feed`` and writes what ``collect`` gives, control frames first, then a frame of each ready stream in
 turn; when a batch is out it calls ``left``. Nothing here waits: whatever the peer makes us say is queued, in bounds, and leaves
-with the next batch. Time is an argument, in seconds of any steady clock.
+with the next batch. Of a peer that broke a rule the last batch tells it so. Time is an argument, in seconds of any steady clock.
 """
 
 from __future__ import annotations
@@ -149,6 +149,8 @@ class YamuxSession(Machine):
         """Whether windows may grow."""
         self.reason = ""
         """Why it is LOST."""
+        self.last_word: GoAwayCode | None = None
+        """What the peer is told of that."""
         self._outbound_count = 0
         self._inbound_count = 0
         self._next_id = 1 if initiator else 2
@@ -384,7 +386,7 @@ class YamuxSession(Machine):
 
     def look_at_clock(self, _: Tick, now_s: float) -> Outcome:
         if self._deadline_s is not None and now_s >= self._deadline_s:
-            return _S.LOST, self._lost(RemoteError(Reason.STALLED, "a muxer frame stayed half received"))
+            return _S.LOST, self._lost(RemoteError(Reason.STALLED, "a muxer frame stayed half received"), GoAwayCode.PROTOCOL_ERROR)
         if now_s < self._due_at_s:
             return self.state, ()
         if now_s - self._due_at_s > PING_IDLE_S:
@@ -495,13 +497,18 @@ class YamuxSession(Machine):
         self._body_left, self._body_stream, self._body_flags, self._deadline_s = 0, None, 0, None
         return effects
 
-    def _lost(self, error: LadingError) -> tuple[Effect, ...]:
+    def _lost(self, error: LadingError, code: GoAwayCode | None = None) -> tuple[Effect, ...]:
+        """code: what the peer is told, as the last thing that leaves."""
         self.reason = error.message
-        return (*self._break_all(error.message), Failed(error))
+        effects = self._break_all(error.message)
+        self.last_word = code
+        if code is not None:
+            self._control.append(encode_header(Kind.GO_AWAY, 0, 0, code))
+        return (*effects, Failed(error))
 
     def _fail(self, error: LadingError) -> tuple[Effect, ...]:
         """A violation, found in the middle of a move: there is no state to go on from."""
-        effects = self._lost(error)
+        effects = self._lost(error, GoAwayCode.PROTOCOL_ERROR)
         self.state = _S.LOST
         return effects
 

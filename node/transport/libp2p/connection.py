@@ -27,6 +27,8 @@ NEGOTIATION_TIMEOUT_S = 10.0
 # How long queued frames may take to leave when the connection is closed, and the peer to hang up in its turn.
 CLOSE_FLUSH_S = 3.0
 CLOSE_LINGER_S = 0.2
+# How long a peer that broke a rule has to take what it is told.
+LAST_WORD_S = 1.0
 
 
 class Libp2pConnection:
@@ -45,6 +47,7 @@ class Libp2pConnection:
         self._wire = wire
         self._reason = "the connection was closed"
         self._is_closing = False
+        self._is_parting = False
         self._scope = trio.CancelScope()
         self._nursery: trio.Nursery | None = None
         # Every stream in it is open in the muxer, which bounds them.
@@ -70,7 +73,19 @@ class Libp2pConnection:
         try:
             await loop()
         except LadingError as error:
+            if self.muxer.has_last_word and not self._is_parting:
+                await self._part(error.message)
             self.drop(error.message)
+
+    async def _part(self, reason: str) -> None:
+        """Tells a peer that broke a rule that it did, if it takes it in time."""
+        self._is_parting = True
+        log.debug("the peer broke a rule: %s", reason)
+        if not self._is_closing:
+            self._is_closing, self._reason = True, reason
+        with trio.move_on_after(LAST_WORD_S):
+            await self.muxer.say_last_word()
+            await self._hang_up()
 
     def drop(self, reason: str) -> None:
         """Ends it at once, without a goodbye."""
@@ -155,7 +170,8 @@ class Libp2pConnection:
         """Ends our direction and gives the peer a moment to end its own, so that nothing on its way is answered with a reset."""
         try:
             await self._wire.finish()
+            with trio.move_on_after(CLOSE_LINGER_S):
+                # The muxer's reader takes what still comes, unless it was that which found the fault.
+                await (self._wire.discard() if self._is_parting else self.closed.wait())
         except LadingError:
             return
-        with trio.move_on_after(CLOSE_LINGER_S):
-            await self.closed.wait()

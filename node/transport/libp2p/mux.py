@@ -7,6 +7,7 @@ written leaves from one task that no conversation can cancel.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Protocol
 
@@ -210,6 +211,15 @@ class Muxer:
         self._carry_out(self.core.step(Leave(), trio.current_time()))
         await self._wait_left()
 
+    @property
+    def has_last_word(self) -> bool:
+        """Whether the connection is lost by the peer's fault, of which it is told."""
+        return self.core.last_word is not None
+
+    async def say_last_word(self) -> None:
+        """Lets it leave. May wait for as long as the peer likes."""
+        await self._wait_left()
+
     async def _wait_left(self) -> None:
         while not self.core.is_idle or self._is_writing:
             await self._pause.park()
@@ -266,7 +276,8 @@ class Muxer:
     async def clock_loop(self) -> None:
         """Asks for signs of life. Raises LadingError when there is none, or when something stays half received."""
         while True:
-            await trio.sleep_until(self.core.wake_at() or 0.0)
+            wake_at = self.core.wake_at()
+            await trio.sleep_until(math.inf if wake_at is None else wake_at)
             now_s = trio.current_time()
             self._session.tick(now_s)
             self._carry_out(self.core.step(Tick(), now_s))

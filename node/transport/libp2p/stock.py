@@ -406,6 +406,12 @@ class StockMuxer:
             stream.lose(reason)
         self.look_again()
 
+    has_last_word = False
+    """The library says none."""
+
+    async def say_last_word(self) -> None:
+        """Nothing."""
+
     async def say_goodbye(self) -> None:
         """Lets everything queued leave, then the farewell."""
         while not all(stream.has_left for stream in self._streams):

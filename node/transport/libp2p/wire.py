@@ -11,6 +11,8 @@ from ..port import StreamBroken
 
 # During the handshake; the session brings a buffer of its own.
 READ_BYTES = 4 * 1024
+# Of what a peer still says that is hung up on.
+DISCARD_BYTES = 64 * 1024
 # How long a write may take: this, and what its bytes need on the slowest link that is worth having. A peer's read loop never
 # pauses, so whoever takes longer has stopped. (Writing in pieces, each with its own bound, cost a quarter of the speed.)
 WRITE_TIMEOUT_S = 30.0
@@ -127,6 +129,15 @@ class Wire:
             await self._stream.send_eof()
         except (OSError, trio.BrokenResourceError, trio.ClosedResourceError, trio.BusyResourceError) as error:
             raise StreamBroken(f"connection lost: {error}") from error
+
+    async def discard(self) -> None:
+        """Reads to the peer's end, and keeps nothing; where somebody reads already, waits for ever. Raises StreamBroken."""
+        room = memoryview(bytearray(DISCARD_BYTES))
+        try:
+            while await self.receive_into(room):
+                pass
+        except trio.BusyResourceError:
+            await trio.sleep_forever()
 
     async def close(self) -> None:
         await trio.aclose_forcefully(self._stream)

@@ -21,10 +21,14 @@ NETWORK = NetworkId(b"n" * 32)
 SO_ATTACH_FILTER = 26  # Linux
 
 
+LANE = os.environ.get("LADING_LANE", "own")
+"""What tests run on that do not say so themselves."""
+
+
 class LoopbackWorld:
     """Transports on loopback, each with a key made of its name. lanes: alice's, and everybody else's."""
 
-    def __init__(self, lanes: tuple[str, str] = ("own", "own")) -> None:
+    def __init__(self, lanes: tuple[str, str] = (LANE, LANE)) -> None:
         self.lanes = lanes
 
     def transport(self, name: str) -> Libp2pTransport:
@@ -39,7 +43,7 @@ class LoopbackWorld:
             return f"/ip4/127.0.0.1/tcp/{sock.getsockname()[1]}"
 
 
-async def connect_ours(nursery: trio.Nursery, lanes: tuple[str, str] = ("own", "own")) -> tuple[Libp2pConnection, Libp2pConnection]:
+async def connect_ours(nursery: trio.Nursery, lanes: tuple[str, str] = (LANE, LANE)) -> tuple[Libp2pConnection, Libp2pConnection]:
     """(dialler's end, acceptor's end)."""
     world = LoopbackWorld(lanes)
     alice, bob = world.transport("alice"), world.transport("bob")
