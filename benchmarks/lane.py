@@ -16,7 +16,6 @@ import statistics
 import subprocess
 import sys
 import time
-from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -26,6 +25,7 @@ import trio
 from protocols.limits import STREAM_WINDOW_BYTES_MAX
 
 from .harness import MIB, Load, Row, load_of
+from .wires import relay
 
 WRITE_BYTES = 256 * 1024
 REQUEST_BYTES = 32
@@ -188,47 +188,6 @@ async def _talk_stock(size: int, address: str) -> None:
         os._exit(0)  # the library's listener outlives its host
 
 
-# --- a long line ----------------------------------------------------------------------------------------------------
-async def _relay(port: int, delay_s: float) -> None:
-    async def later(source: trio.SocketStream, sink: trio.SocketStream) -> None:
-        waiting: deque[tuple[float, bytes]] = deque()
-        arrived = trio.Event()
-
-        async def hand_on() -> None:
-            nonlocal arrived
-            while True:
-                while not waiting:
-                    arrived = trio.Event()
-                    await arrived.wait()
-                due, data = waiting.popleft()
-                await trio.sleep_until(due)
-                if not data:
-                    await sink.send_eof()
-                    return
-                await sink.send_all(data)
-
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(hand_on)
-            while True:
-                data = bytes(await source.receive_some(MIB))
-                waiting.append((trio.current_time() + delay_s, data))
-                arrived.set()
-                if not data:
-                    return
-
-    async def serve(caller: trio.SocketStream) -> None:
-        try:
-            async with await trio.open_tcp_stream("127.0.0.1", port) as callee, trio.open_nursery() as nursery:
-                nursery.start_soon(later, caller, callee)
-                nursery.start_soon(later, callee, caller)
-        except* (trio.BrokenResourceError, trio.ClosedResourceError):
-            pass  # one of the two has hung up
-
-    (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
-    print(listener.socket.getsockname()[1], flush=True)
-    await trio.serve_listeners(serve, [listener])
-
-
 # --- rows -----------------------------------------------------------------------------------------------------------
 @contextmanager
 def _started(*words: object) -> Iterator[tuple[str, int]]:
@@ -294,7 +253,7 @@ def main() -> None:
         case ["talk", "stock", mib, _, address]:
             trio.run(_talk_stock, int(mib) * MIB, address)
         case ["relay", port, delay_ms]:
-            trio.run(_relay, int(port), float(delay_ms) / 1000)
+            trio.run(relay, int(port), float(delay_ms) / 1000, 0.0)
         case _:
             sys.exit(__doc__)
 

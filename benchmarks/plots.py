@@ -53,6 +53,27 @@ def plot_lane(values: Mapping[str, Sequence[float]]) -> None:
     plt.close(figure)
 
 
+def plot_wires(values: Mapping[str, Sequence[float]]) -> None:
+    """Lines that are long, lossy or narrow: ours beside a plain socket; every run a dot, the medians bars."""
+    names = [name for name in values if not name.endswith("_socket") and values[name]]
+    figure, axes = plt.subplots(figsize=(8, 3.8))
+    for side, (tail, color, label) in enumerate((("", "#135", "one stream of Lading"), ("_socket", "#9bb", "plain TCP socket"))):
+        places = [place + 0.4 * side - 0.2 for place in range(len(names))]
+        axes.bar(places, [statistics.median(values[name + tail]) for name in names], width=0.4, color=color, label=label)
+        for place, name in zip(places, names, strict=True):
+            axes.plot([place] * len(values[name + tail]), values[name + tail], ".", color="#a30", markersize=4)
+    axes.set_xticks(range(len(names)), [name.replace("_", "\n", 1) for name in names])
+    axes.set_yscale("log")
+    axes.set_ylabel("MB/s")
+    axes.set_title("delay and jitter: ms there and back; loss: % of packets; rate: Mbit/s")
+    axes.legend()
+    axes.grid(alpha=0.25, axis="y")
+    figure.tight_layout()
+    for kind in ("svg", "png"):
+        figure.savefig(RESULTS / f"wires.{kind}", dpi=130, metadata={"Date": None} if kind == "svg" else None)
+    plt.close(figure)
+
+
 def plot_peers(values: Mapping[str, Sequence[float]], *, bulk_mib: int, count: int) -> None:
     """Lading and Syncthing on the same files; every run a dot, the medians bars."""
     panels: tuple[tuple[str, str, Mapping[str, str]], ...] = (

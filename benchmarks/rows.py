@@ -38,6 +38,7 @@ from .harness import (
     wait_shared,
 )
 from .lane import lane_rows
+from .wires import wire_rows
 
 RUNS = int(os.environ.get("BENCH_RUNS", "5"))
 BULK_MIB = int(os.environ.get("BENCH_BULK_MIB", "512"))
@@ -408,6 +409,15 @@ def _copies_full(status: Mapping[str, object]) -> bool:
     return len(full) >= int(status["sequences"])  # type: ignore[call-overload,no-any-return]
 
 
+def wires() -> list[Row]:
+    """Long, lossy and narrow lines, beside a plain socket."""
+    from .plots import plot_wires
+
+    rows = wire_rows(min(RUNS, 3))
+    plot_wires({row.name: row.values for row in rows})
+    return rows
+
+
 def lane() -> list[Row]:
     """Session and muxer alone, against the stock library's."""
     from .plots import plot_lane
@@ -442,5 +452,6 @@ ROWS: Mapping[str, Callable[[], list[Row]]] = {
     "loss": loss,
     "chain": chain,
     "lane": lane,
+    "wires": wires,
     "peers": peers,
 }
