@@ -144,6 +144,10 @@ class StockStream:
         return self._muxer.is_trusted
 
     @property
+    def raw_id(self) -> int:
+        return int(self._raw.stream_id)
+
+    @property
     def unread_bytes(self) -> int:
         return self._incoming.byte_count
 
@@ -331,22 +335,31 @@ class StockMuxer:
         if sum(stream.outbound for stream in self._streams) >= STREAMS_OUTBOUND_MAX:
             raise StreamBroken(f"{STREAMS_OUTBOUND_MAX} streams are open on this connection, no more are allowed")
         await self._started.wait()
-        await self.raw.event_started.wait()
+        if self._nursery is None:
+            raise StreamBroken("the connection has ended")
         found: list[StockStream] = []
         opened = trio.Event()
+        is_wanted = True
 
         async def open_raw() -> None:
             """Out of the application's reach: cancelled in the middle, it would cut the session."""
             try:
-                found.append(self._stream(await self.raw.open_stream(), outbound=True))
+                await self.raw.event_started.wait()
+                stream = self._stream(await self.raw.open_stream(), outbound=True)
+                if is_wanted:
+                    found.append(stream)
+                else:
+                    stream.reset()
             except Exception:  # a door: whichever of its classes it is today, the connection has ended
                 found.clear()
-            opened.set()
+            finally:
+                opened.set()
 
         self.start(open_raw)
         try:
             await opened.wait()
         except trio.Cancelled:
+            is_wanted = False
             for stream in found:
                 stream.reset()
             raise
@@ -369,8 +382,9 @@ class StockMuxer:
 
     @property
     def unread_bytes(self) -> int:
-        """Arrived and not taken by the application, of all streams."""
-        return sum(stream.unread_bytes for stream in self._streams) + sum(map(len, self.raw.stream_buffers.values()))
+        """Arrived and not taken by the application, of all streams that are not gone."""
+        buffers = self.raw.stream_buffers
+        return sum(stream.unread_bytes + len(buffers.get(stream.raw_id, b"")) for stream in self._streams)
 
     async def _wait_room(self) -> None:
         while not self.is_trusted and self.unread_bytes >= UNREAD_BYTES_MAX_UNPROVEN:
@@ -393,7 +407,11 @@ class StockMuxer:
             self.lose(f"the connection broke: {error}")
 
     def forget(self, stream: StockStream) -> None:
+        """Nobody reads it any more. Of a stream that was thrown away the library keeps what is unread for minutes."""
         self._streams.pop(stream, None)
+        if stream.lost is not None:
+            # Emptied, not removed: the library's reader may be between two looks at it.
+            self.raw.stream_buffers.get(stream.raw_id, bytearray()).clear()
         self.look_again()
 
     def look_again(self) -> None:
@@ -401,7 +419,8 @@ class StockMuxer:
         self._change.unpark_all()
 
     def lose(self, reason: str) -> None:
-        """The connection is gone: so are its streams."""
+        """The connection is gone: so are its streams, and whoever waits for one."""
+        self._started.set()
         for stream in tuple(self._streams):
             stream.lose(reason)
         self.look_again()

@@ -23,6 +23,8 @@ SO_ATTACH_FILTER = 26  # Linux
 
 LANE = os.environ.get("LADING_LANE", "own")
 """What tests run on that do not say so themselves."""
+OWN_LANES = ("own", "own")
+"""For what only our session and muxer promise: bounds that the library's lack, two-way bulk, words of our own."""
 
 
 class LoopbackWorld:

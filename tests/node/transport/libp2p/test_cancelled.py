@@ -45,6 +45,14 @@ class _CutAt(trio.abc.Instrument):
                 self._cut()
 
 
+def is_within(task: trio.lowlevel.Task, nursery: trio.Nursery | None) -> bool:
+    """Whether it runs in this nursery or one below."""
+    above = task.parent_nursery
+    while above is not None and above is not nursery:
+        above = above.parent_task.parent_nursery
+    return above is nursery
+
+
 async def cancelled_at(steps: int, job: Callable[[], Awaitable[None]]) -> bool:
     """Runs the job, cancelled at its n-th step. Whether it was; False when it had ended before."""
     with trio.CancelScope() as scope:
@@ -245,8 +253,8 @@ async def test_connection_when_lost_at_any_step_of_its_own_tasks_tells_its_strea
             dialled.trust()
             accepted.trust()
             await until(lambda dialled=dialled: dialled._nursery is not None)  # type: ignore[misc]
-            own = dialled._nursery.child_tasks  # type: ignore[union-attr]
-            instrument = _CutAt(steps, lambda task, own=own: task in own, lambda dialled=dialled: dialled.drop("cut"))  # type: ignore[misc]
+            own = dialled._nursery
+            instrument = _CutAt(steps, lambda task, own=own: is_within(task, own), lambda dialled=dialled: dialled.drop("cut"))  # type: ignore[misc]
             trio.lowlevel.add_instrument(instrument)
             is_done = False
             async with trio.open_nursery() as talking:

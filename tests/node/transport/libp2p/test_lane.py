@@ -36,7 +36,7 @@ from protocols.yamux.frames import SYN, Kind, encode_header
 from protocols.yamux.session import Limits, YamuxSession
 
 from ..manners import FENCE, PROTOCOL, open_pair, start
-from .loopback import LoopbackWorld, connect_ours, port_of, until
+from .loopback import OWN_LANES, LoopbackWorld, connect_ours, port_of, until
 
 PATIENCE_S = 20.0
 PAIRINGS = [("own", "own"), ("own", "stock"), ("stock", "own"), ("stock", "stock")]
@@ -46,7 +46,7 @@ PAIRINGS = [("own", "own"), ("own", "stock"), ("stock", "own"), ("stock", "stock
 async def test_live_connection_runs_our_session_and_our_muxer_by_default(nursery: trio.Nursery) -> None:
     """Goal: nothing puts the library's layers back unnoticed. Method: look at what carries a live connection, and that it carried."""
     assert Config().lane == "own"
-    for connection in await connect_ours(nursery):
+    for connection in await connect_ours(nursery, OWN_LANES):
         assert type(connection.muxer) is Muxer
         assert type(connection.muxer.core) is YamuxSession
         session = connection.muxer._session
@@ -303,7 +303,7 @@ def test_hostile_peer_when_it_fills_every_window_holds_a_bounded_memory(frame_by
 
 async def test_changed_byte_on_the_wire_ends_the_connection_and_shows_nothing(nursery: trio.Nursery) -> None:
     """Goal: a bad tag, live. Method: a relay that turns one bit of what the dialler says after the first stream stands."""
-    world = LoopbackWorld()
+    world = LoopbackWorld(OWN_LANES)
     alice, bob = world.transport("alice"), world.transport("bob")
     await start(nursery, alice)
     target = port_of(await start(nursery, bob))
@@ -355,7 +355,7 @@ async def test_silent_peer_is_given_up_though_its_kernel_answers(
         await read_loop(muxer)
 
     monkeypatch.setattr(Muxer, "read_loop", stand_or_read)
-    world = LoopbackWorld()
+    world = LoopbackWorld(OWN_LANES)
     alice, bob = world.transport("alice"), world.transport("bob")
     await start(nursery, alice)
     dialled = await alice.dial(await start(nursery, bob), bob.peer_id, FENCE)
@@ -367,7 +367,7 @@ async def test_silent_peer_is_given_up_though_its_kernel_answers(
 async def test_handler_that_reads_nothing_is_sent_no_more_than_a_first_window(nursery: trio.Nursery) -> None:
     """Goal: no unbounded window. Method: a flood towards a stream that was only negotiated; what has arrived there, and that its
     connection carries others meanwhile."""
-    dialled, accepted = await connect_ours(nursery)
+    dialled, accepted = await connect_ours(nursery, OWN_LANES)
     left = await dialled.open_stream(PROTOCOL)
 
     async def flood() -> None:

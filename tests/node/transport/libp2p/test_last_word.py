@@ -22,16 +22,15 @@ from protocols.yamux.frames import ACK, HEADER_BYTES, SYN, Data, Frame, GoAway, 
 from tests.protocols.yamux.violations import VIOLATIONS, frame
 
 from ..manners import FENCE, start
-from .loopback import NETWORK, LoopbackWorld, settled
+from .loopback import NETWORK, OWN_LANES, LoopbackWorld, settled
 
 PATIENCE_S = 10.0
-OWN = ("own", "own")
 LAST_WORD = GoAway(0, 0, GoAwayCode.PROTOCOL_ERROR)
 
 
 async def hostile(nursery: trio.Nursery) -> tuple[Session, Libp2pConnection, wire.Wire]:
     """(a session that passed the fence and has no muxer, the node's end of its connection, its socket)."""
-    bob = LoopbackWorld(OWN).transport("bob")
+    bob = LoopbackWorld(OWN_LANES).transport("bob")
     address = parse(await start(nursery, bob))
     socket = wire.Wire(await trio.open_tcp_stream(address.host, address.port))
     cipher = SessionCipher.CHACHA20_POLY1305

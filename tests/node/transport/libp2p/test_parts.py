@@ -35,7 +35,7 @@ from protocols.types import NetworkId, PeerId
 from protocols.yamux.frames import FIN, SYN, Kind, encode_header
 
 from ..manners import FENCE, PROTOCOL, open_pair, start
-from .loopback import NETWORK, LoopbackWorld, connect_ours, until
+from .loopback import NETWORK, OWN_LANES, LoopbackWorld, connect_ours, until
 
 PATIENCE_S = 10.0
 
@@ -411,7 +411,7 @@ async def test_streams_when_handled_roughly_leave_nothing_and_lie_never(nursery:
     """Goal: no order of cancelled, reset, finished and half-read streams confuses the muxer. Method: 600 seeded rough conversations, 40
     at a time, frames numbered; every frame read is the next one sent, an end is only seen after all of them; then no stream is left."""
     before = (PROCESS_BUDGET.grown_bytes, PROCESS_BUDGET.held_bytes)
-    dialled, accepted = await connect_ours(nursery)
+    dialled, accepted = await connect_ours(nursery, OWN_LANES)
     chance = random.Random(7)
     limiter = trio.Semaphore(40)
     ends = {"finished": 0, "broken": 0}
@@ -482,7 +482,7 @@ async def test_stream_when_marked_ends_and_stays_ended() -> None:
 
 async def test_stream_when_finished_twice_or_cancelled_is_finished_once(nursery: trio.Nursery) -> None:
     """Goal: finishing can be retried. Method: the peer reads nothing, so finish is cancelled; finish again; read one end."""
-    dialled, accepted = await connect_ours(nursery)
+    dialled, accepted = await connect_ours(nursery, OWN_LANES)
     left, right = await open_pair(dialled, accepted)
     await left.send(bytes(FRAME_BYTES_MAX))
     with trio.move_on_after(0.05) as scope:

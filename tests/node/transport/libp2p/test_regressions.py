@@ -25,7 +25,7 @@ from protocols.errors import LadingError, Reason
 from protocols.limits import FRAME_BYTES_MAX
 
 from ..manners import FENCE, OTHER_FENCE, PROTOCOL, connect, open_pair, start
-from .loopback import NETWORK, LoopbackWorld, connect_ours, deafen, port_of, settled, until
+from .loopback import NETWORK, OWN_LANES, LoopbackWorld, connect_ours, deafen, port_of, settled, until
 from .stock import PROTOCOL as STOCK_PROTOCOL
 from .stock import few_connections, one_address, stock_connect, stock_host
 
@@ -103,7 +103,7 @@ async def test_invalid_utf8_on_a_stream_kills_a_stock_host() -> None:
 async def test_nonsense_on_a_stream_costs_only_that_stream(nonsense: bytes, nursery: trio.Nursery) -> None:
     """Goal: no peer can end us. Method: raw bytes on a raw stream; the stream is reset, the next one works."""
     dialled, accepted = await connect_ours(nursery)
-    stream = dialled.muxer.open()
+    stream = await dialled.muxer.open_stream()
     with trio.fail_after(PATIENCE_S):
         await stream.write(nonsense)
         with pytest.raises(StreamBroken):
@@ -261,7 +261,7 @@ async def test_two_way_bulk_and_requests_stop_for_good_on_a_stock_connection() -
 @pytest.mark.slow
 async def test_two_way_bulk_and_requests_go_on_and_on(nursery: trio.Nursery) -> None:
     """Goal: no lock-up. Method: one bulk stream and eight loops of short streams each way for two seconds; all make progress to the end."""
-    left, right = await connect_ours(nursery)
+    left, right = await connect_ours(nursery, OWN_LANES)
     bulk = {left: 0, right: 0}
     requests = {left: 0, right: 0}
 
@@ -605,7 +605,7 @@ async def test_silent_callers_lock_nobody_out(source_count: int, world: Loopback
 # --- what is under the streams ------------------------------------------------------------------------------------
 async def test_live_connection_runs_our_muxer_under_our_id(nursery: trio.Nursery) -> None:
     """Goal: no update puts the library's muxer back unnoticed. Method: look at the object, and at the id that was negotiated."""
-    dialled, accepted = await connect_ours(nursery)
+    dialled, accepted = await connect_ours(nursery, OWN_LANES)
     assert type(dialled.muxer) is type(accepted.muxer) is Muxer
     assert Muxer.__module__.startswith("node.transport.libp2p")
     assert MUXER_PROTOCOL == "/lading/yamux/1"
