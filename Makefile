@@ -2,6 +2,7 @@
 # make test        every test (rings 0 to 3), at most 12 minutes on two cores
 # make check       format, lint, types, tests of the house: seconds
 # make test-long   the simulation over many seeds, 300,000 bad transactions: make test-long SEEDS=200 LIES=3000000
+# make test-stock  the transport and the functional tests on the library's own session and muxer, about 6 minutes
 # make bench       every figure that may stand in the documentation, about 15 minutes, up to 6 more with Syncthing; make bench ROWS="small curve" for some
 # make lock        new locks after a change of dependencies in pyproject.toml (needs uv)
 # make setup       what all of them do first; quick when nothing changed
@@ -15,7 +16,7 @@ LIES ?= 300000
 export PYTHON
 export PYTHONDONTWRITEBYTECODE ?= 1
 
-.PHONY: setup setup-dev demo test test-long check bench lock clean
+.PHONY: setup setup-dev demo test test-long test-stock check bench lock clean
 .DELETE_ON_ERROR:
 
 setup: $(VENV)/.installed
@@ -47,6 +48,9 @@ test: setup-dev
 
 test-long: setup-dev
 	LADING_SEEDS=$(SEEDS) LADING_LIES=$(LIES) $(BIN)/python -m pytest tests/simulation tests/protocols/ledger/test_lies.py
+
+test-stock: setup-dev
+	LADING_LANE=stock $(BIN)/python -m pytest -n 3 --dist loadfile tests/node/transport tests/functional
 
 check: setup-dev
 	$(BIN)/ruff format --check .

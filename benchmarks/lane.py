@@ -1,10 +1,10 @@
 """The lane alone: one connection between two processes, our session and muxer against the stock library's, nothing stored or hashed.
 
-    python -m benchmarks.lane serve own|stock MIB       prints its address, then serves
-    python -m benchmarks.lane talk own|stock MIB MODE ADDRESS    one | both | requests; prints its figures as JSON
+    python -m benchmarks.lane serve own|stock|bare MIB  prints its address, then serves
+    python -m benchmarks.lane talk own|stock|bare MIB MODE ADDRESS    one | both | requests; prints its figures as JSON
     python -m benchmarks.lane relay PORT DELAY-MS       prints its port; every byte arrives that much later, each way
 
-Writes of 256 KiB. Processor seconds are those of the transfer, of both ends together.
+Writes of 256 KiB, the same block over and over. Processor seconds are those of the transfer, of both ends together.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import os
 import resource
+import socket
 import statistics
 import subprocess
 import sys
@@ -22,7 +23,7 @@ from typing import Any
 
 import trio
 
-from protocols.limits import STREAM_WINDOW_BYTES_MAX
+from protocols.limits import AEAD_TAG_BYTES, NOISE_LENGTH_BYTES, NOISE_PLAIN_BYTES_MAX, STREAM_WINDOW_BYTES_MAX
 
 from .harness import MIB, Load, Row, load_of
 from .wires import relay
@@ -30,6 +31,8 @@ from .wires import relay
 WRITE_BYTES = 256 * 1024
 REQUEST_BYTES = 32
 REQUESTS_QUIET = 500
+SEALED_BYTES = NOISE_LENGTH_BYTES + NOISE_PLAIN_BYTES_MAX + AEAD_TAG_BYTES
+BARE_MESSAGES = 8  # half a megabyte, as a batch of ours
 PATIENCE_S = 120.0
 DELAY_MS = 20
 COMMAND = (sys.executable, "-m", "benchmarks.lane")
@@ -61,8 +64,9 @@ async def _serve_ours(size: int) -> None:
             while True:
                 await stream.send(await stream.receive())
         elif stream.protocol == "/lading/give/1":
+            block = bytes(WRITE_BYTES)
             for _ in range(size // WRITE_BYTES):
-                await stream.send(bytes(WRITE_BYTES))
+                await stream.send(block)
             await stream.flush()
         else:
             while got < size:
@@ -98,8 +102,9 @@ async def _talk_ours(size: int, mode: str, address: str) -> None:
 
         async def send() -> float:
             stream = await connection.open_stream("/lading/take/1")
+            block = bytes(WRITE_BYTES)
             for _ in range(size // WRITE_BYTES):
-                await stream.send(bytes(WRITE_BYTES))
+                await stream.send(block)
             return float(json.loads(await stream.receive()))
 
         async def receive() -> None:
@@ -179,13 +184,60 @@ async def _talk_stock(size: int, address: str) -> None:
         info = info_from_p2p_addr(Multiaddr(address))
         await host.connect(info)
         stream = await host.new_stream(info.peer_id, ["/bench/1"])
+        block = bytes(WRITE_BYTES)
         began, used = time.perf_counter(), _processor_s()
         for _ in range(size // WRITE_BYTES):
-            await stream.write(bytes(WRITE_BYTES))
+            await stream.write(block)
         there = float(json.loads(await stream.read(100)))
         took = time.perf_counter() - began
         print(json.dumps({"mb_s": size / took / 1e6, "processor_s_per_gb": (_processor_s() - used + there) / (size / 1e9)}), flush=True)
         os._exit(0)  # the library's listener outlives its host
+
+
+# --- ends: nothing but the cipher and the socket --------------------------------------------------------------------
+def _bare_cipher(nonces: str) -> Any:
+    from node.transport.libp2p.ciphers import ciphers_of_this_machine
+    from protocols.crypto import CounterCipher
+
+    return CounterCipher(nonces.encode().ljust(32, b"."), cipher=ciphers_of_this_machine()[0])
+
+
+def _serve_bare(size: int) -> None:
+    """Sealed messages of full size, one after the other, received into one buffer and opened."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        print(server.getsockname()[1], flush=True)
+        peer, _ = server.accept()
+    opener, began = _bare_cipher("bare"), _processor_s()
+    buffer = bytearray(BARE_MESSAGES * SEALED_BYTES)
+    view, held = memoryview(buffer), 0
+    left = size // NOISE_PLAIN_BYTES_MAX
+    while left:
+        held += peer.recv_into(view[held:])
+        whole = held // SEALED_BYTES
+        for number in range(whole):
+            opener.open(view[number * SEALED_BYTES + NOISE_LENGTH_BYTES : (number + 1) * SEALED_BYTES])
+        left -= whole
+        rest = held - whole * SEALED_BYTES
+        buffer[:rest] = buffer[whole * SEALED_BYTES : held]
+        held = rest
+    peer.sendall(json.dumps(_processor_s() - began).encode())
+
+
+def _talk_bare(size: int, address: str) -> None:
+    sealer = _bare_cipher("bare")
+    plain, out = bytes(NOISE_PLAIN_BYTES_MAX), memoryview(bytearray(BARE_MESSAGES * SEALED_BYTES))
+    with socket.create_connection(("127.0.0.1", int(address))) as peer:
+        peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        left, began, used = size // NOISE_PLAIN_BYTES_MAX, time.perf_counter(), _processor_s()
+        while left:
+            count = min(left, BARE_MESSAGES)
+            for number in range(count):
+                sealer.seal_into(plain, out[number * SEALED_BYTES + NOISE_LENGTH_BYTES : (number + 1) * SEALED_BYTES])
+            peer.sendall(out[: count * SEALED_BYTES])
+            left -= count
+        there = float(json.loads(peer.recv(100)))
+        took = time.perf_counter() - began
+    print(json.dumps({"mb_s": size / took / 1e6, "processor_s_per_gb": (_processor_s() - used + there) / (size / 1e9)}), flush=True)
 
 
 # --- rows -----------------------------------------------------------------------------------------------------------
@@ -220,6 +272,8 @@ def lane_rows(runs: int, mib: int) -> list[Row]:
     """In turns, so that what else the machine does meets all alike."""
     one = Row("lane_one", f"one stream of {mib} MiB, process to process", "MB/s", "", "")
     stock = Row("lane_stock", "the same by stock py-libp2p", "MB/s", "", "")
+    bare = Row("lane_bare", "bound: the same cipher and one TCP socket in one loop at each end, nothing else", "MB/s", "", "")
+    share = Row("lane_share", "ours, share of that bound, same turn", "", "", "")
     ratio = Row("lane_ratio", "ours over stock, same turn", "", "4", "7")
     both = Row("lane_both", "both directions at once, sum over one direction, same turn", "", "0.8", "1")
     small = Row("lane_request", f"{REQUEST_BYTES}-byte request on the connection that carries bulk, p99", "ms", "30", "10")
@@ -229,17 +283,20 @@ def lane_rows(runs: int, mib: int) -> list[Row]:
         one.add(ours["mb_s"], load, processor_s_per_gb=round(ours["processor_s_per_gb"], 2))
         theirs, load = _measure("stock", mib)
         stock.add(theirs["mb_s"], load, processor_s_per_gb=round(theirs["processor_s_per_gb"], 2))
+        bound, load = _measure("bare", mib)
+        bare.add(bound["mb_s"], load, processor_s_per_gb=round(bound["processor_s_per_gb"], 2))
+        share.add(ours["mb_s"] / bound["mb_s"], processor=round(bound["processor_s_per_gb"] / ours["processor_s_per_gb"], 2))
         ratio.add(ours["mb_s"] / theirs["mb_s"], processor=round(theirs["processor_s_per_gb"] / ours["processor_s_per_gb"], 2))
         two, load = _measure("own", mib, "both")
         both.add(two["mb_s"] / ours["mb_s"], load, mb_s=round(two["mb_s"], 1))
         asked, load = _measure("own", mib, "requests")
         small.add(asked["busy_p99_ms"], load, **{key: value for key, value in asked.items() if key.endswith(("_ms", "_requests"))})
         far, load = _measure("own", mib, delay_ms=DELAY_MS)
-        bound = STREAM_WINDOW_BYTES_MAX / (2 * DELAY_MS / 1000) / 1e6
-        line.add(far["mb_s"] / bound, load, mb_s=round(far["mb_s"], 1), bound_mb_s=round(bound, 1))
+        width = STREAM_WINDOW_BYTES_MAX / (2 * DELAY_MS / 1000) / 1e6
+        line.add(far["mb_s"] / width, load, mb_s=round(far["mb_s"], 1), bound_mb_s=round(width, 1))
     ratio.notes.append("processor: stock's processor seconds a gigabyte, both ends, over ours")
     line.notes.append("the ramp from 256 KiB to the full window is inside; the relay is a third process on the same cores")
-    return [one, stock, ratio, both, small, line]
+    return [one, stock, bare, share, ratio, both, small, line]
 
 
 def main() -> None:
@@ -248,6 +305,10 @@ def main() -> None:
             trio.run(_serve_ours, int(mib) * MIB)
         case ["serve", "stock", mib]:
             trio.run(_serve_stock, int(mib) * MIB)
+        case ["serve", "bare", mib]:
+            _serve_bare(int(mib) * MIB)
+        case ["talk", "bare", mib, _, address]:
+            _talk_bare(int(mib) * MIB, address)
         case ["talk", "own", mib, mode, address]:
             trio.run(_talk_ours, int(mib) * MIB, mode, address)
         case ["talk", "stock", mib, _, address]:
