@@ -63,7 +63,7 @@ class Config:
     lane: Annotated[
         str,
         About(
-            "own: our session and muxer; stock: the library's, three to six times slower, the same wire behind the same fence",
+            "own: our session and muxer; stock: the library's, five to seven times slower, the same wire behind the same fence",
             among=("own", "stock"),
         ),
     ] = "own"
