@@ -36,6 +36,8 @@ TAKE, GIVE = "/lading/take/1", "/lading/give/1"
 DELAYS_MS = (1, 10, 40, 200)  # there and back
 LOSSES_PERCENT = (0.1, 1.0, 3.0)
 RATES_MBIT = (10, 100)
+# What is sent: some seconds' worth, the ramp inside. NARROW_MIB: for each Mbit/s.
+RELAY_MIB, LOSSY_MIB, NARROW_MIB = 96, 32, 0.5
 # Without it a loss would take 64 KiB at once: packets of a veth pair are as large as the sender's offload makes them.
 PACKET_BYTES = 1514
 
@@ -337,7 +339,7 @@ def over_relay(lane: str, mib: float, *more: str, delay_ms: float, jitter_ms: fl
 
 
 # --- rows -----------------------------------------------------------------------------------------------------------
-def wire_rows(runs: int, *, is_short: bool = False) -> list[Row]:
+def wire_rows(runs: int) -> list[Row]:
     """Ours beside the socket, in turns."""
     rows: list[Row] = []
 
@@ -350,34 +352,34 @@ def wire_rows(runs: int, *, is_short: bool = False) -> list[Row]:
         pair = row(f"delay_{there_and_back}", f"{there_and_back} ms there and back")
         for _ in range(runs):
             for lane, one in zip(("own", "socket"), pair, strict=True):
-                one.add(over_relay(lane, 16 if is_short else 256, delay_ms=there_and_back / 2)["mb_s"])
+                one.add(over_relay(lane, RELAY_MIB, delay_ms=there_and_back / 2)["mb_s"])
     pair = row("jitter_40", "40 ms there and back, and up to 20 ms more each way")
     for _ in range(runs):
         for lane, one in zip(("own", "socket"), pair, strict=True):
-            one.add(over_relay(lane, 16 if is_short else 256, delay_ms=20, jitter_ms=20)["mb_s"])
+            one.add(over_relay(lane, RELAY_MIB, delay_ms=20, jitter_ms=20)["mb_s"])
     try:
-        rows.extend(_cable_rows(runs, row, is_short=is_short))
+        rows.extend(_cable_rows(runs, row))
     except Skipped as reason:
         rows[-1].notes.append(f"loss and rate not measured: {reason}")
         print(f"  skipped: {reason}")
     return rows
 
 
-def _cable_rows(runs: int, row: Any, *, is_short: bool) -> list[Row]:
+def _cable_rows(runs: int, row: Any) -> list[Row]:
     with cable() as line:
         for percent in LOSSES_PERCENT:
             pair = row(f"loss_{percent:g}", f"{percent:g} % of packets lost each way")
             line.lose(percent)
             for _ in range(runs):
                 for lane, one in zip(("own", "socket"), pair, strict=True):
-                    one.add(over_cable(line, lane, 4 if is_short else 64)["mb_s"])
+                    one.add(over_cable(line, lane, LOSSY_MIB)["mb_s"])
         line.lose(0)
         for mbit in RATES_MBIT:
             pair = row(f"rate_{mbit}", f"{mbit} Mbit/s each way")
             line.narrow(mbit)
             for _ in range(runs):
                 for lane, one in zip(("own", "socket"), pair, strict=True):
-                    one.add(over_cable(line, lane, mbit * (0.1 if is_short else 0.5))["mb_s"])
+                    one.add(over_cable(line, lane, mbit * NARROW_MIB)["mb_s"])
         line.narrow(0)
     return []
 
