@@ -160,6 +160,7 @@ class YamuxSession(Machine):
         self._pongs: deque[bytes] = deque()
         self._credits: dict[int, int] = {}
         self._ready: dict[YamuxStream, None] = {}  # in the order of their turns
+        self._leaving: list[YamuxStream] = []  # in the batch that the writer has
         # parser
         self._header = bytearray()
         self._body_left = 0
@@ -246,10 +247,12 @@ class YamuxSession(Machine):
                 self._forget_if_over(stream)
             self._schedule(stream)
         batch.byte_count = size
+        self._leaving += (stream for stream, _ in batch.taken)
         return batch
 
     def left(self, batch: Batch) -> tuple[Effect, ...]:
         """The batch is out."""
+        del self._leaving[: len(batch.taken)]
         for stream, size in batch.taken:
             stream.left_count += size
         return tuple(Changed(stream) for stream, _ in batch.taken)
@@ -489,6 +492,12 @@ class YamuxSession(Machine):
         effects: tuple[Effect, ...] = ()
         for stream in tuple(self.streams.values()):
             effects += self._break(stream, reason, keep_incoming=True)
+        for stream in self._leaving:
+            # One that has closed is forgotten above, but somebody may wait for its last bytes to leave.
+            if stream.lost is None:
+                stream.lost = reason
+                effects += (Changed(stream),)
+        self._leaving.clear()
         self._control.clear()
         self._pongs.clear()
         self._credits.clear()

@@ -447,6 +447,24 @@ def test_frame_when_half_received_is_awaited_as_long_as_it_may_take(wire: bytes,
     assert said(core)[-1] == (GoAway(0, 0, GoAwayCode.PROTOCOL_ERROR), b"")
 
 
+def test_stream_when_closed_with_its_last_batch_on_the_way_is_lost_with_the_session() -> None:
+    """Goal: whoever waits for last bytes to leave is told that they never will. Method: both sides have finished, ours is collected but not
+    out; the session is lost. Of another stream, whose bytes are out, nothing is said."""
+    core = session()
+    for stream_id in (1, 3):
+        stream = opened(core, stream_id)
+        core.feed([frame(UPDATE, FIN, stream_id)], 0.0)
+        core.put(stream, b"last words")
+        core.finish(stream)
+        batch = core.collect(BATCH_BYTES_MAX)
+        assert stream.state is StreamState.CLOSED
+        if stream_id == 1:
+            core.left(batch)
+            done = stream
+    assert core.step(Lose("gone"), 0.0) == (Changed(stream),)
+    assert (stream.lost, done.lost) == ("gone", None)
+
+
 def test_farewell_when_said_lets_streams_end_and_opens_none() -> None:
     """Goal: go-away both ways. Method: we leave: SYN is refused, data goes on; the peer leaves: opening is refused."""
     core = session()
