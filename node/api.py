@@ -60,6 +60,7 @@ class NodeApi:
         self.ledger = LedgerApi(node)
         self._operations: Mapping[str, Callable[..., Awaitable[Answer]]] = {
             "status": self._status,
+            "ledger.diff": self._ledger_diff,
             "peers": self._peers,
             "doctor": self._doctor,
             "stop": self._stop,
@@ -208,6 +209,9 @@ class NodeApi:
             data["drift_ms_max"] = node.chain.facts.profile.drift_ms_max
         trouble = clock_trouble(node.clock)
         return Answer(data, [trouble] if trouble else [])
+
+    async def _ledger_diff(self, args: Args, **_: object) -> Answer:
+        return await self.ledger.diff(self._node(str(args["peer"])))
 
     async def _peers(self, args: Args, **_: object) -> Answer:
         return Answer({"peers": self._peer_rows()})

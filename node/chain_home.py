@@ -17,8 +17,9 @@ from protocols.errors import DecodeError, InvalidObject, LadingError, Reason
 from protocols.identity.keyfiles import ChainKey, is_protected, key_file, open_key_file, seal_key_file
 from protocols.join.messages import ChainAnchor
 from protocols.ledger.block import Block
+from protocols.ledger.votes import Checkpoint
 from protocols.limits import BLOCK_BYTES_MAX
-from protocols.types import AccountId, ChainId, MemberId
+from protocols.types import AccountId, BlockHash, ChainId, MemberId
 
 from .actors.chain import ChainKeys, ChainSetup
 from .entropy import Entropy
@@ -28,6 +29,8 @@ FOLDER = "identity"
 CHAIN_FILE = "chain"
 KEY_FILE = "chain.key"
 PROMISES_FILE = "promises"
+# Blocks: about twenty seconds of judging on a laptop, and 8 MB.
+BEGIN_AT_ANCHOR_FROM = 2000
 _FORMAT = 1
 _DAMAGED = "lading ledger import FILE, with a file of lading ledger export on another node; or lading start --set ledger=false"
 _BYTES_MAX = 2 * BLOCK_BYTES_MAX
@@ -129,4 +132,6 @@ def chain_setup(home: Path, member: MemberId, passphrase: Callable[[], bytes]) -
         raise InvalidObject(Reason.WRONG_CHAIN, f"{home}: the chain keys are of another chain")
     account = AccountId(member)
     keys = ChainKeys(account) if key is None else ChainKeys(account, SigningKey(key.seal), SigningKey(key.vote), key.reveal)
-    return ChainSetup(chain.chain, first_block(chain), keys, PromiseFile(home / FOLDER / PROMISES_FILE))
+    # A short history is fetched and judged whole: nothing has to be believed.
+    anchor = Checkpoint(chain.height, BlockHash(chain.hash)) if chain.height >= BEGIN_AT_ANCHOR_FROM else None
+    return ChainSetup(chain.chain, first_block(chain), keys, PromiseFile(home / FOLDER / PROMISES_FILE), anchor)

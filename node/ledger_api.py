@@ -27,7 +27,7 @@ from protocols.ledger.transactions.chain_genesis import WORK
 from protocols.ledger.transactions.council_update import PLANNED, PlannedCouncil
 from protocols.ledger.transition import next_term, slot_of
 from protocols.ledger.work import WorkState
-from protocols.types import AccountId, BlockHash, MemberId
+from protocols.types import AccountId, BlockHash, MemberId, PeerId
 from storage import chain as store
 from storage.engine import Snapshot
 
@@ -184,6 +184,18 @@ class LedgerApi:
         top = min(_whole(args.get("before"), chain.checkpoints()[0].height + 1) - 1, chain.checkpoints()[0].height)
         rows = [self._line(block) for block in await self._blocks(top, limit)]
         return Answer({"chain": chain.chain.hex(), "blocks": rows})
+
+    async def diff(self, peer: PeerId) -> Answer:
+        """The first key at which this node's state and a peer's differ after the block at which this node stopped. Raises Refused."""
+        chain = await self._chain()
+        if chain.stopped is None:
+            return Answer({"stopped": False, "differs": None}, ["this node has not stopped: its state is that of every block it follows"])
+        found = await self._node.talks.difference(peer)
+        row: dict[str, object] = {"stopped": True, "height": chain.stopped.block.info.height, "block": chain.stopped.block.hash.hex()}
+        if found is None:
+            return Answer(row | {"differs": None})
+        values = {name: value.hex() if value is not None else None for name, value in (("ours", found.ours), ("theirs", found.theirs))}
+        return Answer(row | {"differs": {"space": found.space, "key": found.key.hex(), **values}})
 
     # --- miners -------------------------------------------------------------------------------------------------------
 

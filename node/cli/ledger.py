@@ -36,6 +36,10 @@ def _history_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--before", metavar="HEIGHT", type=_whole, help="only blocks below this height")
 
 
+def _diff_flags(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("peer", metavar="PEER", help="a node: name, id or unique end of one (lading peers)")
+
+
 def _file_flag(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("file", metavar="FILE", help="the file with the chain")
 
@@ -255,6 +259,17 @@ COMMANDS: tuple[Command, ...] = (
         remote.plain_call("ledger.history", "limit", "before"),
         _history_flags,
         show_history,
+    ),
+    Command(
+        _LEDGER,
+        ("ledger", "diff"),
+        "where this node's state differs from a peer's",
+        "A node that finds another state than a quorum does stops. This names the first key at which its state and a peer's differ after "
+        "that block.",
+        ("lading ledger diff hospital-b/pi3", "lading ledger diff 12D3KooW… --json", "lading --home /srv/lading ledger diff nas2"),
+        _REMOTE,
+        remote.plain_call("ledger.diff", "peer"),
+        _diff_flags,
     ),
     Command(
         _LEDGER,

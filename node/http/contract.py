@@ -154,6 +154,8 @@ OPERATIONS: Mapping[str, Operation] = {
     "ledger.show": _operation(what="text"),
     # limit: blocks, the newest first; before: a height.
     "ledger.history": _operation(limit="whole", before="whole"),
+    # peer: a node, by name or id.
+    "ledger.diff": _operation("peer", peer="text"),
     "miner.status": Operation(),
     "miner.offer": Operation(),
     # withdraw: take a recommendation back.

@@ -98,6 +98,11 @@ def test_domain_founds_a_chain_and_who_joins_is_known_to_it_and_follows(processe
     wait_final([founder, newcomer], seated.data["transaction"])
     assert len(newcomer.call("council.inbox")["planned"]["members"]) == 2
 
+    told = newcomer.run("ledger", "diff", founder.peer_id)
+    assert (told.data, told.json["warnings"]) == (
+        {"stopped": False, "differs": None},
+        ["this node has not stopped: its state is that of every block it follows"],
+    )
     assert founder.run("ledger", "verify").error == "E-LOCKED"
     wait_one_place([founder, newcomer])
     here = chain_of(newcomer)

@@ -6,18 +6,20 @@ from pathlib import Path
 
 import pytest
 
-from node.chain_home import chain_setup, first_block, read_chain_file, read_chain_key
+from node.chain_home import BEGIN_AT_ANCHOR_FROM, chain_files, chain_setup, file_of_anchor, first_block, read_chain_file, read_chain_key
 from node.chain_keys import REVEALS_PER_CHAIN, act_key, first_tip, recovery_key
 from node.chain_store import recover_vote
+from node.entropy import SystemEntropy
 from node.home import init_home, make_testnet, open_home
 from node.promises import PromiseFile, fresh
 from protocols.crypto import SigningKey
 from protocols.errors import InvalidObject, LadingError, Reason
 from protocols.identity.kit import parse_kit
+from protocols.join.messages import ChainAnchor
 from protocols.ledger.envelope import decode_body
 from protocols.ledger.genesis import Body, apply_genesis
 from protocols.ledger.transactions import council_recover
-from protocols.types import AccountId
+from protocols.types import AccountId, ChainId, MemberId
 from storage import chain as store
 from storage.engine import Env
 from storage.lmdb_engine import LmdbEngine
@@ -150,3 +152,15 @@ def test_kit_gives_a_seat_another_voting_key_with_promises_of_its_own(tmp_path: 
     (member,) = body.council.members
     assert member.id == AccountId(own.member_id)
     assert member.vote_key == SigningKey(after.vote).public
+
+
+@pytest.mark.parametrize(("height", "begins_there"), [(BEGIN_AT_ANCHOR_FROM - 1, False), (BEGIN_AT_ANCHOR_FROM, True)])
+def test_long_history_is_begun_at_the_anchor_and_a_short_one_judged_whole(tmp_path: Path, height: int, begins_there: bool) -> None:
+    chain = file_of_anchor(ChainAnchor(ChainId(bytes(range(32))), height, bytes(32)))
+    (tmp_path / "identity").mkdir()
+    for one in chain_files(chain, None, None, SystemEntropy()):
+        (tmp_path / "identity" / one.name).write_bytes(one.data)
+    setup = chain_setup(tmp_path, MemberId(bytes(32)), lambda: b"")
+    assert setup is not None
+    assert (setup.anchor is not None) is begins_there
+    assert setup.anchor is None or (setup.anchor.height, setup.anchor.hash) == (height, bytes(32))

@@ -95,6 +95,7 @@ ASKED: list[tuple[str, str, dict[str, object]]] = [
     ("ledger show", "ledger.show", {}),
     ("ledger show 812", "ledger.show", {"what": "812"}),
     ("ledger history --limit 5 --before 90", "ledger.history", {"limit": 5, "before": 90}),
+    ("ledger diff pi4", "ledger.diff", {"peer": "pi4"}),
     ("miner status", "miner.status", {}),
     ("miner offer", "miner.offer", {}),
     ("miner nominate pi4 --withdraw", "miner.nominate", {"member": "pi4", "withdraw": True}),
