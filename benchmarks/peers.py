@@ -4,7 +4,7 @@ Clocks. Lading's `get`: from the call to the reader until it has answered (every
 syncfs has returned; the record was put and shared before. Syncthing: from the rename into the sender's folder, through the sender's scan,
 to the final name at the receiver (every block verified, file fsynced), and syncfs. The scan is what `put` is to Lading, so the ratio of the
 two flatters `get`: both fairer ones stand beside it, `get` against Syncthing without its scan, and `put` and `get` together against all
-of Syncthing. Many files: publishing is in both clocks. One member puts them all at once with `--ack quorum` in a network of two
+of Syncthing. Many files: publishing is in both clocks. One member puts them all in one call (`put --each --ack quorum`) in a network of two
 nodes, so an answer comes when the other node has committed the record to its store and signed for it; Syncthing's appear by one rename.
 
 What comes of it differs: of many, Lading's receiver holds sealed records and Syncthing's plain files; Lading seals and signs, Syncthing
@@ -29,7 +29,6 @@ from .harness import (
     Load,
     Row,
     TestNet,
-    call_at_once,
     documents,
     keep_off,
     load_of,
@@ -240,13 +239,11 @@ def _one_file(pair: SyncthingPair, folder: Path, runs: int, mib: int) -> list[Ro
 def _put_all(net: TestNet, pair: SyncthingPair, source: Path) -> Spent:
     """Every file of the folder a record of its own, all at once, until all are durable at the other node."""
     owner, other = net.nodes
-    calls = [{"paths": [str(path)], "ack": "quorum", "replicas": 2} for path in sorted(source.iterdir())]
+    paths = [str(path) for path in sorted(source.iterdir())]
     records: list[str] = []
 
     def act() -> None:
-        for called in call_at_once(owner.home, "put", calls):
-            assert not isinstance(called.result, BaseException)
-            records.append(str(called.result.data["record"]))
+        records.extend(str(one) for one in owner.call("put", paths=paths, each=True, ack="quorum", replicas=2)["record"])  # type: ignore[attr-defined]
 
     spent = _spend({"owner": owner.pid, "other": other.pid}, list(pair.pids.values()), net.directory, act)
     for record in records:
@@ -279,7 +276,7 @@ def _many_files(pair: SyncthingPair, folder: Path, runs: int, count: int) -> lis
         for name, text, size, floor, aim in (("10k", "10 KiB", 10 * KIB, "1.0", "2.0"), ("1m", "1 MiB", MIB, "0.8", "1.2")):
             what = f"{count} × {text} until durable at the receiver: Syncthing's time over Lading's"
             ratio = Row(f"peers_many_{name}", what, "×", floor, aim)
-            ours_s = Row(f"peers_many_{name}_lading", f"{count} × {text}: `put --ack quorum`, one other holder", "s", "", "")
+            ours_s = Row(f"peers_many_{name}_lading", f"{count} × {text}: `put --each --ack quorum`, one other holder", "s", "", "")
             theirs_s = Row(f"peers_many_{name}_syncthing", f"{count} × {text}: Syncthing", "s", "", "")
             for run in range(runs):
                 source = folder / f"many-{name}-{run}"
