@@ -90,6 +90,8 @@ def _cancellable(invocation: Invocation) -> Iterator[None]:
     try:
         yield
     finally:
+        if presses:
+            del before[signal.SIGINT]  # the second press may come while the first one's words are being written
         for number, handler in before.items():
             signal.signal(number, handler)
 
