@@ -138,13 +138,13 @@ def test_nothing_at_all_is_a_record_too(trio_net: list[HomeNode], tmp_path: Path
 def test_unreadable_source_publishes_nothing_and_names_the_file(trio_net: list[HomeNode], tmp_path: Path) -> None:
     """Goal: one bad file fails the whole put, before anything is visible. Method: a folder with a pipe in it, which no one can store."""
     node = trio_net[0]
-    before = node.call("ls", {"all": True})["records"]
+    before = [row["record"] for row in node.call("ls", {"all": True})["records"]]
     source = random_folder(tmp_path / "source", seed=31, size=MIB)
     os.mkfifo(source / "pipe")
     failed = node.run("put", str(source))
     assert (failed.code, failed.error) == (1, "E-SOURCE-UNREADABLE")
     assert str(source / "pipe") in str(failed.json["error"]["message"])
-    assert node.call("ls", {"all": True})["records"] == before
+    assert [row["record"] for row in node.call("ls", {"all": True})["records"]] == before
     missing = node.run("put", str(tmp_path / "not here"))
     assert (missing.code, missing.error) == (4, "E-NOT-FOUND")
 
@@ -152,7 +152,7 @@ def test_unreadable_source_publishes_nothing_and_names_the_file(trio_net: list[H
 def test_file_that_grows_while_it_is_read_publishes_nothing(trio_net: list[HomeNode], tmp_path: Path) -> None:
     """Goal: a half-old, half-new file is never a record. Method: a writer keeps appending while the file is put."""
     node = trio_net[0]
-    before = node.call("ls", {"all": True})["records"]
+    before = [row["record"] for row in node.call("ls", {"all": True})["records"]]
     source = tmp_path / "log"
     source.write_bytes(os.urandom(32 * MIB))
     put = node.launch_command("put", str(source), "--ack", "local")
@@ -164,7 +164,7 @@ def test_file_that_grows_while_it_is_read_publishes_nothing(trio_net: list[HomeN
     output, _ = put.communicate()
     assert put.returncode == 1, output
     assert b"E-SOURCE-CHANGED" in output
-    assert node.call("ls", {"all": True})["records"] == before
+    assert [row["record"] for row in node.call("ls", {"all": True})["records"]] == before
 
 
 def test_large_sparse_file_comes_back_with_its_size_and_its_island(trio_net: list[HomeNode], tmp_path: Path) -> None:
