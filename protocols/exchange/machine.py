@@ -351,7 +351,47 @@ class _Request(Machine):
         return self.state, ()
 
 
-class PlaceAsker(_Request):
+class _Asker(_Request):
+    """What all three that ask share: how it ends when nothing comes of it."""
+
+    def _lateness(self) -> str:
+        raise NotImplementedError
+
+    def refused(self, event: Refused, now_s: float) -> Outcome:
+        return S.ENDED, (Failed(reason_named(event.reason), event.text or "refused"),)
+
+    def tick(self, event: Tick, now_s: float) -> Outcome:
+        if not self._is_late(now_s):
+            return self.state, ()
+        return S.ENDED, (Send(Cancel(self.request)), Failed(Reason.STALLED, self._lateness()))
+
+    def abandon(self, event: Abandon, now_s: float) -> Outcome:
+        return S.ENDED, (Send(Cancel(self.request)),)
+
+
+class _Server(_Request):
+    """And all three that answer."""
+
+    def _lateness(self) -> str:
+        raise NotImplementedError
+
+    def cancel(self, event: Cancel, now_s: float) -> Outcome:
+        return S.ENDED, (Failed(Reason.CANCELLED, "the peer no longer wants it"),)
+
+    def rejected(self, event: Rejected, now_s: float) -> Outcome:
+        return S.ENDED, (
+            Send(Refused(self.request, event.reason, event.text, event.refusal)),
+            Failed(reason_named(event.reason), event.text),
+        )
+
+    def tick(self, event: Tick, now_s: float) -> Outcome:
+        if not self._is_late(now_s):
+            return self.state, ()
+        why = f"{self._lateness()} for {self.patience_s:.0f} s"
+        return S.ENDED, (Send(Refused(self.request, Reason.STALLED.stable_name, why)), Failed(Reason.STALLED, why))
+
+
+class PlaceAsker(_Asker):
     """Asks a holder to keep one sequence and sends what it lacks."""
 
     TABLE: ClassVar[Mapping[tuple[enum.Enum, type], Row]] = {
@@ -441,19 +481,11 @@ class PlaceAsker(_Request):
     def placed(self, event: Placed, now_s: float) -> Outcome:
         return S.ENDED, (Finished(answer=event.answer, sent_bytes=self.sent_bytes),)
 
-    def refused(self, event: Refused, now_s: float) -> Outcome:
-        return S.ENDED, (Failed(reason_named(event.reason), event.text or "refused"),)
-
-    def tick(self, event: Tick, now_s: float) -> Outcome:
-        if not self._is_late(now_s):
-            return self.state, ()
-        return S.ENDED, (Send(Cancel(self.request)), Failed(Reason.STALLED, f"no progress for {self.patience_s:.0f} s"))
-
-    def abandon(self, event: Abandon, now_s: float) -> Outcome:
-        return S.ENDED, (Send(Cancel(self.request)),)
+    def _lateness(self) -> str:
+        return f"no progress for {self.patience_s:.0f} s"
 
 
-class PlaceServer(_Request):
+class PlaceServer(_Server):
     """Takes one sequence: authority first, then only the chunks asked for, each hashed before it is stored."""
 
     TABLE: ClassVar[Mapping[tuple[enum.Enum, type], Row]] = {
@@ -546,28 +578,14 @@ class PlaceServer(_Request):
     def committed(self, event: Committed, now_s: float) -> Outcome:
         return S.ENDED, (Send(Placed(self.request, event.answer)), Finished(answer=event.answer))
 
-    def rejected(self, event: Rejected, now_s: float) -> Outcome:
-        return S.ENDED, (
-            Send(Refused(self.request, event.reason, event.text, event.refusal)),
-            Failed(reason_named(event.reason), event.text),
-        )
-
-    def cancel(self, event: Cancel, now_s: float) -> Outcome:
-        return S.ENDED, (Failed(Reason.CANCELLED, "the peer no longer wants it"),)
-
     def _waits_for_ourselves(self) -> bool:
         return self.state is not S.MOVING or bool(self._storing)
 
-    def tick(self, event: Tick, now_s: float) -> Outcome:
-        if not self._is_late(now_s):
-            return S.MOVING, ()
-        return S.ENDED, (
-            Send(Refused(self.request, Reason.STALLED.stable_name, f"nothing came for {self.patience_s:.0f} s")),
-            Failed(Reason.STALLED, "nothing came"),
-        )
+    def _lateness(self) -> str:
+        return "nothing came"
 
 
-class FetchAsker(_Request):
+class FetchAsker(_Asker):
     """Asks for chunks of one sequence; hands on only those that hash to their names, in the order they come."""
 
     patience_s: ClassVar[float] = FETCH_PATIENCE_S
@@ -636,22 +654,14 @@ class FetchAsker(_Request):
             raise _violation("Done that names other chunks than those that did not come")
         return S.ENDED, (Finished(missing=missing),)
 
-    def refused(self, event: Refused, now_s: float) -> Outcome:
-        return S.ENDED, (Failed(reason_named(event.reason), event.text or "refused"),)
-
     def _waits_for_ourselves(self) -> bool:
         return self._unread > 0
 
-    def tick(self, event: Tick, now_s: float) -> Outcome:
-        if not self._is_late(now_s):
-            return S.MOVING, ()
-        return S.ENDED, (Send(Cancel(self.request)), Failed(Reason.STALLED, f"no chunk for {self.patience_s:.0f} s"))
-
-    def abandon(self, event: Abandon, now_s: float) -> Outcome:
-        return S.ENDED, (Send(Cancel(self.request)),)
+    def _lateness(self) -> str:
+        return f"no chunk for {self.patience_s:.0f} s"
 
 
-class FetchServer(_Request):
+class FetchServer(_Server):
     """Reads chunks from disk as the credit allows and sends them."""
 
     TABLE: ClassVar[Mapping[tuple[enum.Enum, type], Row]] = {
@@ -724,22 +734,11 @@ class FetchServer(_Request):
         self._credit += event.bytes
         return S.MOVING, self._load_more()
 
-    def cancel(self, event: Cancel, now_s: float) -> Outcome:
-        return S.ENDED, (Failed(Reason.CANCELLED, "the peer no longer wants it"),)
-
-    def rejected(self, event: Rejected, now_s: float) -> Outcome:
-        return S.ENDED, (Send(Refused(self.request, event.reason, event.text)), Failed(reason_named(event.reason), event.text))
-
-    def tick(self, event: Tick, now_s: float) -> Outcome:
-        if not self._is_late(now_s):
-            return S.MOVING, ()
-        return S.ENDED, (
-            Send(Refused(self.request, Reason.STALLED.stable_name, f"no credit for {self.patience_s:.0f} s")),
-            Failed(Reason.STALLED, "the peer gives no credit"),
-        )
+    def _lateness(self) -> str:
+        return "no credit came"
 
 
-class BundleAsker(_Request):
+class BundleAsker(_Asker):
     """Has small and medium records kept: the bundle, the large chunks behind it, one answer."""
 
     TABLE: ClassVar[Mapping[tuple[enum.Enum, type], Row]] = {
@@ -772,19 +771,11 @@ class BundleAsker(_Request):
     def bundled(self, event: Bundled, now_s: float) -> Outcome:
         return S.ENDED, (Finished(bundled=event),)
 
-    def refused(self, event: Refused, now_s: float) -> Outcome:
-        return S.ENDED, (Failed(reason_named(event.reason), event.text or "refused"),)
-
-    def tick(self, event: Tick, now_s: float) -> Outcome:
-        if not self._is_late(now_s):
-            return S.ASKED, ()
-        return S.ENDED, (Send(Cancel(self.request)), Failed(Reason.STALLED, f"no answer for {self.patience_s + self._way_s:.0f} s"))
-
-    def abandon(self, event: Abandon, now_s: float) -> Outcome:
-        return S.ENDED, (Send(Cancel(self.request)),)
+    def _lateness(self) -> str:
+        return f"no answer for {self.patience_s + self._way_s:.0f} s"
 
 
-class BundleServer(_Request):
+class BundleServer(_Server):
     """Gathers what follows a bundle; when it is whole, all of it is judged and kept at once."""
 
     TABLE: ClassVar[Mapping[tuple[enum.Enum, type], Row]] = {
@@ -838,19 +829,8 @@ class BundleServer(_Request):
     def kept(self, event: Kept, now_s: float) -> Outcome:
         return S.ENDED, (Send(event.answer), Finished(bundled=event.answer))
 
-    def rejected(self, event: Rejected, now_s: float) -> Outcome:
-        return S.ENDED, (Send(Refused(self.request, event.reason, event.text)), Failed(reason_named(event.reason), event.text))
-
-    def cancel(self, event: Cancel, now_s: float) -> Outcome:
-        return S.ENDED, (Failed(Reason.CANCELLED, "the peer no longer wants it"),)
-
     def _waits_for_ourselves(self) -> bool:
         return self.state is not S.MOVING
 
-    def tick(self, event: Tick, now_s: float) -> Outcome:
-        if not self._is_late(now_s):
-            return S.MOVING, ()
-        return S.ENDED, (
-            Send(Refused(self.request, Reason.STALLED.stable_name, f"nothing came for {self.patience_s:.0f} s")),
-            Failed(Reason.STALLED, "nothing came"),
-        )
+    def _lateness(self) -> str:
+        return "nothing came"

@@ -68,10 +68,6 @@ class Frontier:
         """Nothing is wanted any more."""
         return not self._open and not self._asked
 
-    def is_asked(self, peer: bytes) -> bool:
-        """A batch of this peer is under way."""
-        return peer in self._asked
-
     def ask(self, peer: bytes, *, among: int) -> tuple[bytes, ...]:
         """The next batch for a peer that has none under way, its share ``among`` so many; empty when others were asked for all."""
         assert peer not in self._asked

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import enum
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import ClassVar
 
@@ -520,8 +520,3 @@ class YamuxSession(Machine):
         effects = self._lost(error, GoAwayCode.PROTOCOL_ERROR)
         self.state = _S.LOST
         return effects
-
-
-def streams_of(effects: Sequence[Effect]) -> tuple[YamuxStream, ...]:
-    """Those that the peer opened, in order."""
-    return tuple(effect.stream for effect in effects if isinstance(effect, Opened))
