@@ -433,8 +433,8 @@ class LmdbEngine:
         end = self._end_bytes()
         wanted = min(PREPARED_BYTES[self.env], self._budget_bytes // 8)
         start = max(self._prepared_to, end)
-        # Not after each small commit: when half of it is used, and then all of it.
-        if start - end >= (wanted if self._is_preparing else wanted // 2):
+        # Not after each small commit: when an eighth of it is used, and then all of it.
+        if start - end >= (wanted if self._is_preparing else wanted // 8 * 7):
             self._is_preparing = False
             return False
         # Never the last of the disk: space that lies ready here is missing elsewhere.

@@ -20,7 +20,7 @@ from protocols.types import PeerId
 from ..transport.port import StreamBroken
 
 # One is checked and committed by the holder while the next is on its way.
-BUNDLES_AT_ONCE = 4
+BUNDLES_AT_ONCE = 2
 
 SendBundle = Callable[[PeerId, tuple[m.BundledRecord, ...]], Awaitable[Sequence[LadingError | None]]]
 

@@ -30,8 +30,9 @@ COMMIT_BYTES = 4 * 1024 * 1024
 TRANSACTIONS_PER_BATCH_MAX = 256
 MAILBOX_TRANSACTIONS_MAX = 512
 READS_PER_TRIP_MAX = 32
-# Space is made ready for coming writes when nothing was committed for so long.
-PREPARE_AFTER_S = 0.03
+# Space is made ready for coming writes when nothing was committed for so long: more than the pauses inside a burst, in which the processor
+# has better things to do.
+PREPARE_AFTER_S = 0.4
 READ_TRIPS_MAX = 2
 
 

@@ -468,7 +468,7 @@ def resident_bytes(path: Path, start: int, stop: int) -> int:
     return sum(page & 1 for page in found) * mmap.PAGESIZE
 
 
-def test_space_beyond_the_last_page_is_made_ready_and_again_when_half_of_it_is_used(tmp_path: Path) -> None:
+def test_space_beyond_the_last_page_is_made_ready_and_again_when_an_eighth_of_it_is_used(tmp_path: Path) -> None:
     engine = open_engine(tmp_path)
     engine.write([Put(BODIES, name(1), BODY)])
     steps = 0
@@ -479,9 +479,9 @@ def test_space_beyond_the_last_page_is_made_ready_and_again_when_half_of_it_is_u
     assert steps == ready // MIB
     assert resident_bytes(tmp_path / DATA_FILE, end, end + ready) == ready
     assert not engine.prepare()  # one look at a store that needs nothing
-    engine.write([Put(BODIES, name(index), bytes(MIB)) for index in range(2, 5)])
-    assert not engine.prepare()  # three of eight are used
-    engine.write([Put(BODIES, name(index), bytes(MIB)) for index in range(5, 8)])
+    engine.write([Put(BODIES, name(2), bytes(MIB // 2))])
+    assert not engine.prepare()  # half a MiB of eight is used
+    engine.write([Put(BODIES, name(index), bytes(MIB)) for index in range(3, 8)])
     while engine.prepare():
         steps += 1
     assert steps > ready // MIB
