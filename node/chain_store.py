@@ -112,11 +112,22 @@ def _damaged(error: StoreDamaged) -> LadingError:
     return LadingError(Reason.INTEGRITY, f"the chain's tables are damaged: {error.message}", hint=_AGAIN)
 
 
+@contextlib.contextmanager
+def _told_as_damage() -> Iterator[None]:
+    try:
+        yield
+    except StoreDamaged as error:
+        raise _damaged(error) from error
+
+
 def roll_back(home: Path, height: int, *, dry_run: bool) -> dict[str, object]:
-    """Takes the chain of this home back to a height; the node fetches what others have above it. Raises LadingError(NOT_FOUND)."""
+    """Takes the chain of this home back to a height; the node fetches what others have above it.
+
+    Raises LadingError(NOT_FOUND | INTEGRITY), Refused(PRUNED).
+    """
     with _opened(home) as (chain, engine):
-        with engine.snapshot() as snapshot:
-            before = len(care.branch(snapshot)) - 1
+        with engine.snapshot() as snapshot, _told_as_damage():
+            before = store.lowest_height(snapshot) + len(care.kept_branch(snapshot)) - 1
             target, writes = care.roll_back(snapshot, height)
         if not dry_run:
             engine.write(writes)

@@ -92,6 +92,7 @@ class Reason(enum.Enum):
     POLICY = ("E-POLICY", 5)
     SEQUENCE = ("E-SEQUENCE", 10)
     UNKNOWN_LINK = ("E-UNKNOWN-LINK", 4)
+    PRUNED = ("E-PRUNED", 4)
     BAD_BODY = ("E-BAD-BODY", 6)
     # ledger: blocks
     UNKNOWN_PARENT = ("E-UNKNOWN-PARENT", 7)

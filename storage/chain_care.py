@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from protocols.errors import InvalidObject, LadingError, Reason, StoreDamaged, Undecided
+from protocols.errors import InvalidObject, LadingError, Reason, Refused, StoreDamaged, Undecided
 from protocols.ledger.block import Block
 from protocols.ledger.checks import u64
 from protocols.types import BlockHash, ChainId
@@ -33,17 +33,25 @@ class Replayed:
     carried: int
 
 
-def branch(snapshot: Snapshot) -> tuple[BlockHash, ...]:
-    """Hashes from the first block to the one at which the state stands. Raises StoreDamaged when a row is missing."""
+def kept_branch(snapshot: Snapshot) -> tuple[BlockHash, ...]:
+    """Hashes from the lowest block that is kept to the one at which the state stands. Raises StoreDamaged when a row is missing."""
     found: list[BlockHash] = []
-    name = store.state_at(snapshot)
+    name, lowest = store.state_at(snapshot), store.lowest_height(snapshot)
     while name is not None:
         row = store.row(snapshot, name)
         if row is None:
             raise StoreDamaged("a block of the chain has no row", table=CHAIN_ROWS.name)
         found.append(name)
-        name = row.parent if row.height else None
+        name = row.parent if row.height > lowest else None
     return tuple(reversed(found))
+
+
+def branch(snapshot: Snapshot) -> tuple[BlockHash, ...]:
+    """Hashes from the first block to the one at which the state stands. Raises Refused(PRUNED) where history is not all here."""
+    lowest = store.lowest_height(snapshot)
+    if lowest:
+        raise Refused(Reason.PRUNED, f"this home keeps no block below height {lowest}", hint="an archive keeps all; it can be asked there")
+    return kept_branch(snapshot)
 
 
 def bodies(snapshot: Snapshot, names: Iterable[BlockHash]) -> Iterator[Block]:
@@ -105,11 +113,26 @@ def _judge(overlay: Overlay, block: Block, chain: ChainId) -> None:
 
 def roll_back(snapshot: Snapshot, height: int) -> tuple[BlockHash, Sequence[Write]]:
     """Takes the state back to the block of our branch at ``height`` and forgets every block above. What this node has promised stays as it
-    is, so it says nothing else about those heights. Raises LadingError(NOT_FOUND), StoreDamaged."""
-    path = branch(snapshot)
-    if not 0 <= height < len(path):
-        raise LadingError(Reason.NOT_FOUND, f"the chain has heights 0 to {len(path) - 1}")
-    target = path[height]
+    is, so it says nothing else about those heights.
+
+    Raises LadingError(NOT_FOUND), Refused(PRUNED) below what is kept: bodies of a node without history, and what takes the state back,
+    which every node keeps for STATES_KEPT heights below the final one; StoreDamaged.
+    """
+    path, lowest = kept_branch(snapshot), store.lowest_height(snapshot)
+    if not 0 <= height < lowest + len(path):
+        raise LadingError(Reason.NOT_FOUND, f"the chain has heights 0 to {lowest + len(path) - 1}")
+    reach = lowest + len(path) - 1
+    while reach > lowest and snapshot.has(CHAIN_CROSSINGS, path[reach - lowest]):
+        reach -= 1
+    if height < reach:
+        raise Refused(
+            Reason.PRUNED,
+            f"the state can be taken back to height {reach}, not to {height}",
+            hint="lading ledger export and import judge the whole chain again",
+            lowest=reach,
+        )
+    path = path[reach - lowest :]
+    target = path[height - reach]
     overlay = Overlay(snapshot)
     store.go_to(overlay, target)
     final = store.final_block(snapshot)
@@ -120,15 +143,16 @@ def roll_back(snapshot: Snapshot, height: int) -> tuple[BlockHash, Sequence[Writ
         overlay.delete(CHAIN_HEIGHTS, u64(row.height) + name)
     if final_row is None or final_row.height > height:
         overlay.put(CHAIN_META, b"final", target)
-        _recall_votes(overlay, path[: height + 1])
+        _recall_votes(overlay, path[: height - reach + 1], reach)
     return target, overlay.writes
 
 
-def _recall_votes(overlay: Overlay, path: Sequence[BlockHash]) -> None:
-    """Votes that a final block's state had counted are in the blocks that carried them; above the new final block they count again."""
+def _recall_votes(overlay: Overlay, path: Sequence[BlockHash], lowest: int) -> None:
+    """lowest: height of the first of ``path``. Votes that a final block's state had counted are in the blocks that carried them; above
+    the new final block they count again."""
     target = store.row(overlay, path[-1])
     assert target is not None
-    for name in path[target.carried :]:
+    for name in path[max(0, target.carried - lowest) :]:
         body = store.block(overlay, name)
         for vote in () if body is None else body.votes:
             if vote.target.height > target.carried:

@@ -95,6 +95,8 @@ PARENT_WAIT_MS = 6_000
 assert PARENT_WAIT_MS < LEDGER_SILENCE_MAX_S * 1000
 # A block that comes so many slots late may carry what expired meanwhile; the pool keeps it that long.
 EXPIRED_SLOTS = 2
+# Votes kept with the promises, each below 300 bytes: what justifies the source of the last vote, back to the final block.
+PROMISED_VOTES_MAX = 512
 BAN_REASONS = frozenset({Reason.BAD_SEAL, Reason.WORK, Reason.NONCE, Reason.MERKLE_ROOT, Reason.BAD_SIGNATURE})
 
 
@@ -141,13 +143,15 @@ class BlockTaken:
 class TakeBlock:
     """Answer: None when it is kept, was known, or is held until its time. Raises Undecided, RemoteError.
 
-    eager: it was made just now. waits: its parent is on its way from another peer, so the answer may take as long as it does.
+    eager: it was made just now. at_ms: when it came, network time. waits: its parent is on its way from another peer, so the answer may
+    take as long as it does.
     """
 
     block: Block
     source: PeerId | None
     eager: bool
     reply: Reply[None] | None
+    at_ms: int
     waits: bool = False
 
 
@@ -567,7 +571,8 @@ class ChainActor(Actor[ChainMessage]):
 
     async def take_block(self, block: Block, source: PeerId | None, *, eager: bool, waits: bool = False) -> None:
         """Durable when this returns. Raises Undecided, RemoteError, StoreFull, ActorGone."""
-        await self.mailbox.ask(lambda reply: TakeBlock(block, source, eager, reply, waits))
+        at_ms = self.now_ms()
+        await self.mailbox.ask(lambda reply: TakeBlock(block, source, eager, reply, at_ms, waits))
 
     async def take_items(self, transactions: tuple[Transaction, ...], votes: tuple[Vote, ...], source: PeerId) -> None:
         await self.mailbox.ask(lambda reply: TakeItems(transactions, votes, source, reply))
@@ -628,6 +633,8 @@ class ChainActor(Actor[ChainMessage]):
         await self._load_chain()
 
     async def _load_chain(self) -> None:
+        self.tree, self.facts, self._at, self._head, self.stopped = None, None, None, None, None
+        self._wrong, self._wrong_votes, self._beyond = {}, {}, {}
         is_new = self._storage.peek(store.state_at) is None
         self._is_joining = is_new and self.anchor is not None and self.anchor.height > 0 and "anchor" not in self.alerts
         self._join = self._storage.peek(store.joining) if self._is_joining else None
@@ -637,8 +644,6 @@ class ChainActor(Actor[ChainMessage]):
             (outcome,) = await self._judge_and_keep([self._genesis])
             if not isinstance(outcome, store.Executed):
                 raise LocalError(Reason.FAILED, f"this chain's first block does not hold: {outcome}")
-        self.tree, self.facts, self._at, self._head = None, None, None, None
-        self._wrong, self._wrong_votes, self._beyond = {}, {}, {}
         self.votes, self._rows, self._unsettled, self.pool, self.watch = {}, {}, [], Pool(), Watch()
         self.denied = DenySet()
         kept = await self._storage.read(_read_chain)
@@ -747,7 +752,7 @@ class ChainActor(Actor[ChainMessage]):
         for seal in seals:
             await self._promise_seal(seal)
         if self._kept_is_news:
-            await self._keep_promises(self._kept)
+            await self._try_promises(self._kept)
         if self.tree is not None:
             await self._stop_if_outvoted()
             await self._follow_head()
@@ -952,7 +957,7 @@ class ChainActor(Actor[ChainMessage]):
                 self._add(outcome)
                 self._note_seal(message.block)
                 self.denied.note(message.block.transactions)
-                self._received_ms[outcome.point.hash] = self.now_ms()
+                self._received_ms[outcome.point.hash] = message.at_ms
                 if message.eager:
                     self._tell(BlockTaken(message.block, message.source))
                 log.debug("block taken height=%d block=%s", outcome.point.height, outcome.point.hash.hex()[:8])
@@ -1012,11 +1017,11 @@ class ChainActor(Actor[ChainMessage]):
             log.error("promises of this node are older than its votes: it votes no more; its voting key needs to be rotated")
             self.alerts["promises"] = "promises are older than what was said: this node votes no more until its voting key is rotated"
             self._kept = Kept(kept.format, kept.chain, kept.promises, False, kept.votes)
+            self._lost_promises = True
             self._kept_is_news = True
 
     def _answer_block(self, message: TakeBlock, outcome: store.Executed | LadingError | None) -> None:
-        if isinstance(outcome, Undecided) and outcome.reason is Reason.TOO_EARLY and len(self._early) < EARLY_BLOCKS_MAX:
-            self._early[message.block.hash] = message
+        if isinstance(outcome, Undecided) and outcome.reason is Reason.TOO_EARLY and self._hold(message):
             outcome = None
         if message.reply is None:
             return
@@ -1027,6 +1032,14 @@ class ChainActor(Actor[ChainMessage]):
             self.refuse(message.reply, outcome)
         else:
             self.answer(message.reply, None)
+
+    def _hold(self, message: TakeBlock) -> bool:
+        """Holds a block until its time; of too many those whose time comes first. False when it is not held."""
+        self._early[message.block.hash] = message
+        if len(self._early) > EARLY_BLOCKS_MAX:
+            last = max(self._early.values(), key=lambda one: (decode_header(one.block.header).t_stamp_ms, one.block.hash))
+            del self._early[last.block.hash]
+        return message.block.hash in self._early
 
     async def _judge_and_keep(
         self, blocks: Sequence[Block], asked: frozenset[BlockHash] = frozenset()
@@ -1105,7 +1118,7 @@ class ChainActor(Actor[ChainMessage]):
             self.answer(message.reply, None)
             return
         try:
-            votes = self._checked_votes(message.votes)
+            votes = await self._checked_votes(message.votes)
             taken = await self._checked_transactions(message)
         except RemoteError as error:
             self.refuse(message.reply, error)
@@ -1115,27 +1128,36 @@ class ChainActor(Actor[ChainMessage]):
             self._tell(ChainItems(taken, tuple(vote_id(one) for one in votes), message.source))
         self.answer(message.reply, None)
 
-    def _checked_votes(self, votes: Iterable[Vote]) -> list[Vote]:
-        """Those to keep. Raises RemoteError for one that carries no member's signature."""
+    async def _checked_votes(self, votes: Iterable[Vote]) -> list[Vote]:
+        """Those to keep. Raises RemoteError for one that carries no member's signature.
+
+        The committees at our head, at the final block and at the vote's target are asked. Where the target is not here, the member's key
+        may have changed on the way to it: such a vote is passed over, and comes again when its block is here.
+        """
         assert self.tree is not None
         head, final = self.tree.head(), self.tree.final
-        found: list[Vote] = []
+        settled = self._rows[final.hash].carried
+        of_member: dict[AccountId, int] = {}
+        for one in self.votes.values():
+            of_member[one.member] = of_member.get(one.member, 0) + 1
+        asked: list[tuple[Vote, frozenset[bytes]]] = []
         for vote in votes:
-            found_keys = (committee.key_of(vote.member) for committee in (head.committee, final.committee))
-            keys = {key for key in found_keys if key is not None}
-            if vote.chain != self.chain or not keys:
+            points = [head, final, *([self.tree.point(vote.target.hash)] if vote.target.hash in self.tree else [])]
+            keys = frozenset(key for key in (point.committee.key_of(vote.member) for point in points) if key is not None)
+            if vote.chain != self.chain or (not keys and vote.target.hash in self.tree):
                 self._refuse_again(vote_id(vote))
-                continue
-            if not any(_is_signed_by(vote, key) for key in keys):
-                if len(keys) > 1:
-                    continue
+            elif keys and settled < vote.target.height <= head.height + VOTE_AHEAD_MAX:
+                of_member[vote.member] = of_member.get(vote.member, 0) + 1
+                if of_member[vote.member] <= VOTES_PER_MEMBER_MAX:
+                    asked.append((vote, keys))
+        if not asked:
+            return []
+        # Off the event loop: a full message of votes takes a tenth of a second to verify on a laptop.
+        signed = await self._offload.run(lambda: [any(_is_signed_by(vote, key) for key in keys) for vote, keys in asked])
+        for (vote, _), is_signed in zip(asked, signed, strict=True):
+            if not is_signed and vote.target.hash in self.tree:
                 raise RemoteError(Reason.BAD_SIGNATURE, "a vote that its member did not sign", verdict=Verdict.BAN)
-            settled = self._rows[final.hash].carried
-            of_member = sum(one.member == vote.member for one in self.votes.values())
-            if not settled < vote.target.height <= head.height + VOTE_AHEAD_MAX or of_member >= VOTES_PER_MEMBER_MAX:
-                continue
-            found.append(vote)
-        return found
+        return [vote for (vote, _), is_signed in zip(asked, signed, strict=True) if is_signed]
 
     async def _keep_votes(self, votes: Sequence[Vote]) -> None:
         """Durable, then counted."""
@@ -1148,10 +1170,12 @@ class ChainActor(Actor[ChainMessage]):
     async def _checked_transactions(self, message: TakeItems) -> tuple[bytes, ...]:
         """Judges and pools. Raises RemoteError for a transaction that is wrong in itself."""
         wanted = [one for one in message.transactions if one.id not in self.pool]
-        if not wanted:
+        if not wanted or self.stopped is not None:
             return ()
         taken: list[bytes] = []
         for transaction, error in zip(wanted, await self._storage.read(lambda snapshot: self._judge_all(snapshot, wanted)), strict=True):
+            if isinstance(error, Undecided):
+                continue
             if error is not None and error.reason in (Reason.BAD_SIGNATURE, Reason.UNKNOWN_FORMAT, Reason.TOO_LONG, Reason.WRONG_CHAIN):
                 raise RemoteError(error.reason, f"transaction: {error.message}", verdict=Verdict.BAN)
             if error is not None and error.reason not in MAY_BECOME_VALID:
@@ -1171,18 +1195,18 @@ class ChainActor(Actor[ChainMessage]):
             del self._refused[next(iter(self._refused))]
         self._refused[name] = None
 
-    def _judge_all(self, snapshot: Snapshot, transactions: Sequence[Transaction]) -> list[InvalidTransaction | None]:
-        """In a pool thread: each alone, in the next block, now."""
+    def _judge_all(self, snapshot: Snapshot, transactions: Sequence[Transaction]) -> list[InvalidTransaction | Undecided | None]:
+        """In a pool thread: each alone, in the next block, now. Undecided(RULE_SET): this program lacks the next block's rules."""
         view, at = store.ChainState(snapshot), store.state_at(snapshot)
         assert at is not None
         parent = store.header(snapshot, at)
         state = Overlay(view)
         slot = slot_of(self.now_ms(), genesis_ms=genesis_time_ms(state), slot_ms=load_profile(state).slot_ms)
-        found: list[InvalidTransaction | None] = []
+        found: list[InvalidTransaction | Undecided | None] = []
         for one in transactions:
             try:
                 check_transaction(view, parent, one, slot=slot, chain=self.chain, schedule=self.schedule)
-            except InvalidTransaction as error:
+            except (InvalidTransaction, Undecided) as error:
                 found.append(error)
             else:
                 found.append(None)
@@ -1206,7 +1230,7 @@ class ChainActor(Actor[ChainMessage]):
                 if error is not None:
                     raise error
                 self.pool.offer(message.transaction, Origin.OUTBOUND)
-            except (InvalidTransaction, Refused) as refused:
+            except (InvalidTransaction, Undecided, Refused) as refused:
                 self.refuse(message.reply, refused)
             else:
                 taken.append(message)
@@ -1336,6 +1360,16 @@ class ChainActor(Actor[ChainMessage]):
             raise LadingError(Reason.FAILED, f"promises cannot be written: {error}") from error
         self._kept, self._kept_is_news = kept, False
 
+    async def _try_promises(self, kept: Kept) -> bool:
+        """False when they cannot be written: then nothing is said, and all else goes on."""
+        try:
+            await self._keep_promises(kept)
+        except LadingError as error:
+            self.alerts["promises-file"] = f"{error.message}: this node neither votes nor seals until they can be"
+            return False
+        self.alerts.pop("promises-file", None)
+        return True
+
     async def _take_vote_key(self, message: TakeVoteKey) -> None:
         """Of a key that has said nothing nothing was promised; what was sealed stays so, for the sealing key is the same."""
         promises = Promises(0, 0, self._kept.promises.sealed_slot)
@@ -1375,8 +1409,9 @@ class ChainActor(Actor[ChainMessage]):
             source, target, promises = tree.next_vote(self._kept.promises)
         except Refused:
             return
-        shown = tree.votes_for(source.hash)
-        await self._keep_promises(Kept(self._kept.format, self.chain, promises, True, shown))
+        shown = tree.votes_behind(source.hash, most=PROMISED_VOTES_MAX)
+        if not await self._try_promises(Kept(self._kept.format, self.chain, promises, True, shown)):
+            return
         vote = sign_vote(key, self.chain, source, target, self.keys.account)
         await self._keep_votes([vote])
         self._tell(ChainItems((), (vote_id(vote), *(vote_id(one) for one in shown if vote_id(one) in self.votes)), None))

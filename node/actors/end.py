@@ -19,6 +19,9 @@ from protocols.registry import decode_message, encode_message
 from ..clock import Clock
 from ..transport.port import Stream, StreamBroken, StreamEnded
 
+# How long after its time something is said while the machine waits.
+BUSY_LATE_S = 0.25
+
 Perform = Callable[[Effect], Awaitable[object | None]]
 """Does what the machine asks for, but Send and Close; the result, if any, is the machine's next event."""
 Task = Callable[[], Awaitable[None]]
@@ -59,6 +62,7 @@ class MachineEnd:
         self._inbox_sank = trio.lowlevel.ParkingLot()
         self._out_send, self._out = trio.open_memory_channel[bytes](sends_max)
         self._out_sank = trio.lowlevel.ParkingLot()
+        self._is_busy = False
 
     async def run(self, first: object, *tasks: Task) -> None:
         """Until the stream ends or the machine closes; ``tasks`` run beside it. Raises RemoteError, DecodeError for what the peer breaks,
@@ -82,15 +86,38 @@ class MachineEnd:
         while self._out.statistics().current_buffer_used:
             await self._out_sank.park()
 
+    async def say_meanwhile(self, event: object, due_s: Callable[[], float]) -> None:
+        """Until cancelled: when a time of the machine's is over because it waits for what it asked for, it is given ``event`` meanwhile;
+        so a slow disk looks like one, and not like a dead node. due_s: that time; the event moves it on, and what it asks for waits for
+        nothing.
+        """
+        while True:
+            if self._is_busy and self._clock.monotonic() - due_s() >= BUSY_LATE_S:
+                await self._step_all(event)
+            await trio.sleep(max(BUSY_LATE_S, due_s() + BUSY_LATE_S - self._clock.monotonic()))
+
     async def _step_next(self) -> bool:
         wake_at = self._machine.wake_at()
+        if wake_at is not None and self._clock.monotonic() >= wake_at:
+            # What came while we were busy is older than the time that has come: who waited for us was not silent.
+            for _ in range(self._inbox.statistics().current_buffer_used):
+                if not await self._step_frame(*self._inbox.receive_nowait()):
+                    return False
+            return await self._step_all(self._tick)
         event = self._tick
         frame_bytes = 0
-        with trio.move_on_after(math.inf if wake_at is None else max(0.0, wake_at - self._clock.monotonic())):
+        with trio.move_on_after(math.inf if wake_at is None else wake_at - self._clock.monotonic()):
             event, frame_bytes = await self._inbox.receive()
+        return await self._step_frame(event, frame_bytes)
+
+    async def _step_frame(self, event: object, frame_bytes: int) -> bool:
         self._inbox_bytes -= frame_bytes
         self._inbox_sank.unpark_all()
-        return await self._step_all(event)
+        self._is_busy = True
+        try:
+            return await self._step_all(event)
+        finally:
+            self._is_busy = False
 
     async def _step_all(self, first: object) -> bool:
         """False when the machine has closed the conversation."""

@@ -18,7 +18,7 @@ from protocols.ledger.block import ZERO_REVEAL, Block, Header, sign_seal
 from protocols.ledger.draw import reveal_tip
 from protocols.ledger.envelope import Transaction
 from protocols.ledger.finality import BlockPoint
-from protocols.ledger.sealing import SealReason, Situation, is_held_back, seal_reason
+from protocols.ledger.sealing import Situation, is_held_back, seal_reason
 from protocols.ledger.seals.port import Found, NotYet
 from protocols.ledger.seals.table import SEALS
 from protocols.ledger.state import Overlay
@@ -94,7 +94,10 @@ class Sealer:
         draft = await chain.plan(lambda snapshot: self._draft(snapshot, slot, head, facts, waiting, votes))
         if draft is not None:
             chain.drop_refused(draft.refused)
-        if draft is None or (reason is SealReason.POOL and not draft.transactions):
+        if draft is None:
+            return
+        # What waits for something else is no reason, and keeps no other from being one.
+        if not draft.transactions and seal_reason(dataclasses.replace(situation, pool_count=0)) is None:
             return
         found = await self._search(draft, slot, head, facts)
         if found is None:

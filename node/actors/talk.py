@@ -92,9 +92,10 @@ class TalkEnd:
         self._fetches = fetches
         self._clock = clock
         self._challenge = challenge
+        self._machine = m.TalkMachine()
         self._end = MachineEnd(
             "ledger",
-            m.TalkMachine(),
+            self._machine,
             stream,
             clock,
             self._perform,
@@ -115,10 +116,13 @@ class TalkEnd:
     async def run(self) -> None:
         """Until the stream ends or the peer falls silent. Raises RemoteError, DecodeError when the peer breaks a rule."""
         try:
-            await self._end.run(m.Opened(self._chain.chain, self._challenge), self._pass_hints)
+            await self._end.run(m.Opened(self._chain.chain, self._challenge), self._pass_hints, self._beat_meanwhile)
         finally:
             self._claims.drop(self.peer, self._clock.monotonic())
             self._fetches.drop(self.peer)
+
+    async def _beat_meanwhile(self) -> None:
+        await self._end.say_meanwhile(m.Busy(), lambda: self._machine.beat_at)
 
     async def _pass_hints(self) -> None:
         while True:

@@ -49,7 +49,7 @@ class ForkTree:
         self._points: dict[BlockHash, BlockPoint] = {root.hash: root}  # parents before children
         self._children: dict[BlockHash, list[BlockHash]] = {root.hash: []}
         self._justified: set[BlockHash] = {root.hash}
-        self._votes: dict[BlockHash, dict[tuple[AccountId, BlockHash], Vote]] = {}
+        self._votes: dict[BlockHash, dict[tuple[AccountId, int, bytes, int], Vote]] = {}
         self._targets_of: dict[BlockHash, set[BlockHash]] = {}
         self._latest: dict[AccountId, tuple[int, frozenset[BlockHash]]] = {}
         self._head: BlockHash | None = root.hash
@@ -73,6 +73,19 @@ class ForkTree:
         found = self._votes.get(block, {})
         return tuple(found[key] for key in sorted(found))
 
+    def votes_behind(self, source: BlockHash, *, most: int) -> tuple[Vote, ...]:
+        """Votes that justify a block, those that justify their sources, and so on down to the root; the nearest ``most`` of them."""
+        found: dict[Vote, None] = {}
+        open_, seen = [source], {source, self.final.hash}
+        while open_ and len(found) < most:
+            votes = self.votes_for(open_.pop(0))
+            found.update(dict.fromkeys(votes))
+            for vote in votes:
+                if vote.source.hash in self._justified and vote.source.hash not in seen:
+                    seen.add(vote.source.hash)
+                    open_.append(vote.source.hash)
+        return tuple(found)[:most]
+
     def add_block(self, point: BlockPoint) -> tuple[BlockPoint, ...]:
         """Takes an executed block whose parent is known. Result: blocks that became final by it, oldest first."""
         assert point.parent in self._points, "parent first"
@@ -90,7 +103,8 @@ class ForkTree:
     def add_vote(self, vote: Vote) -> tuple[BlockPoint, ...]:
         """Takes a verified vote, also for a block that is not known yet. Result: blocks that became final by it, oldest first."""
         of_target = self._votes.setdefault(vote.target.hash, {})
-        key = (vote.member, vote.source.hash)
+        # All of it: of a liar that names a wrong height in one of two votes, who heard which first must make no difference.
+        key = (vote.member, vote.source.height, vote.source.hash, vote.target.height)
         if key in of_target:
             return ()
         of_target[key] = vote

@@ -191,6 +191,11 @@ class Witnessed:
 
 
 @dataclass(frozen=True, slots=True)
+class Busy:
+    """What was asked for last takes its time: the peer is told that we live."""
+
+
+@dataclass(frozen=True, slots=True)
 class Tick:
     """Time has come (see wake_at)."""
 
@@ -350,6 +355,7 @@ class TalkMachine(Machine):
         (TalkState.GREETED, HeadMoved): ("too_soon", _GREETED),
         (TalkState.GREETED, HaveItems): ("too_soon", _GREETED),
         (TalkState.GREETED, Push): ("too_soon", _GREETED),
+        (TalkState.GREETED, Busy): ("too_soon", _GREETED),
         (TalkState.GREETED, Tick): ("tick_greeted", frozenset({TalkState.GREETED, TalkState.CLOSED})),
         (TalkState.OPEN, HeadMoved): ("head_moved", _OPEN),
         (TalkState.OPEN, Tip): ("tip", _OPEN),
@@ -382,7 +388,9 @@ class TalkMachine(Machine):
         (TalkState.OPEN, Bodies): ("bodies", _OPEN),
         (TalkState.OPEN, Witnessed): ("witnessed", _OPEN),
         (TalkState.OPEN, Alive): ("alive", _OPEN),
+        (TalkState.OPEN, Busy): ("busy", _OPEN),
         (TalkState.OPEN, Tick): ("tick", frozenset({TalkState.OPEN, TalkState.CLOSED})),
+        (TalkState.CLOSED, Busy): ("after_close", _CLOSED),
         (TalkState.CLOSED, Tick): ("after_close", _CLOSED),
     }
 
@@ -394,7 +402,7 @@ class TalkMachine(Machine):
         self._counter = 0
         self._their_counter = 0
         self._heard_at = 0.0
-        self._beat_at = 0.0
+        self.beat_at = 0.0  # when the peer is next told that we live
         self._reconcile_at = 0.0
         self._wanted: OrderedDict[bytes, float] = OrderedDict()  # id -> when asked
         self._their_head: Checkpoint | None = None
@@ -423,7 +431,7 @@ class TalkMachine(Machine):
             return self._heard_at + LEDGER_SILENCE_MAX_S
         if self.state is not TalkState.OPEN:
             return None
-        times = [self._beat_at, self._heard_at + LEDGER_SILENCE_MAX_S, self._reconcile_at]
+        times = [self.beat_at, self._heard_at + LEDGER_SILENCE_MAX_S, self._reconcile_at]
         return min([*times, self._progress_at + LEDGER_PATIENCE_S] if self.is_waiting else times)
 
     # --- opening ----------------------------------------------------------------------------------------------------
@@ -444,7 +452,7 @@ class TalkMachine(Machine):
             raise RemoteError(Reason.MALFORMED, "a challenge of another length, or our own")
         self._their_challenge = event.challenge
         self._heard_at = now_s
-        self._beat_at = now_s + LEDGER_BEAT_S
+        self.beat_at = now_s + LEDGER_BEAT_S
         self._reconcile_at = now_s + LEDGER_RECONCILE_S
         return TalkState.OPEN, (*self._beat(), DescribeItems())
 
@@ -706,8 +714,8 @@ class TalkMachine(Machine):
         if self.is_waiting and now_s >= self._progress_at + LEDGER_PATIENCE_S:
             return TalkState.CLOSED, (Close(f"asked for blocks or a state, nothing came for {LEDGER_PATIENCE_S:.0f} s"),)
         effects: list[Effect] = []
-        if now_s >= self._beat_at:
-            self._beat_at = now_s + LEDGER_BEAT_S
+        if now_s >= self.beat_at:
+            self.beat_at = now_s + LEDGER_BEAT_S
             effects += self._beat()
         if now_s >= self._reconcile_at:
             self._reconcile_at = now_s + LEDGER_RECONCILE_S
@@ -719,7 +727,11 @@ class TalkMachine(Machine):
             effects.append(DescribeItems())
         return TalkState.OPEN, tuple(effects)
 
-    def after_close(self, event: Tick, now_s: float) -> Outcome:
+    def busy(self, event: Busy, now_s: float) -> Outcome:
+        self.beat_at = now_s + LEDGER_BEAT_S
+        return TalkState.OPEN, self._beat()
+
+    def after_close(self, event: Tick | Busy, now_s: float) -> Outcome:
         return TalkState.CLOSED, ()
 
 

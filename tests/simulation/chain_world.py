@@ -144,8 +144,8 @@ class ChainNode:
         world = seat.world
         self.seat = seat
         self.bus = Bus()
-        self.storage = StorageActor(seat.engine, world.offload)
-        handle = StorageHandle(self.storage, world.offload)
+        self.storage = StorageActor(seat.engine, seat.offload)
+        handle = StorageHandle(self.storage, seat.offload)
         self.handle = handle
         genesis = world.genesis if seat.knows_genesis else None
         self.chain = ChainActor(
@@ -156,12 +156,12 @@ class ChainNode:
             seat.promises,
             seat.clock,
             self.bus,
-            world.offload,
+            seat.offload,
             anchor=seat.anchor,
             heights_kept=seat.heights_kept,
             schedule=seat.schedule,
         )
-        self.sealer = Sealer(self.chain, world.offload)
+        self.sealer = Sealer(self.chain, seat.offload)
         self.transport = MemoryTransport(world.network, seat.peer, (f"/memory/{seat.peer.decode()}",))
         self.transport.set_preshared_keys((FENCE,))
         self.connections = Connections(self.transport, [other.peer for other in world.seats.values() if other is not seat])
@@ -211,6 +211,7 @@ class Seat:
         self.entropy = SeededEntropy(sha256(b"entropy", name.encode(), str(world.seed).encode()))
         self.faults = Faults()
         self.engine = FaultyEngine(MemoryEngine(Env.LEDGER, DISK_BYTES), self.faults, chance(world.seed, f"disk {name}"))
+        self.offload = world.offload
         self.node: ChainNode | None = None
         self._scope: trio.CancelScope | None = None
 

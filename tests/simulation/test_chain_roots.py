@@ -6,7 +6,7 @@ import pytest
 import trio
 
 from protocols import codec
-from protocols.errors import Reason, Refused, RemoteError, Verdict
+from protocols.errors import Reason, Refused, RemoteError, StoreDamaged, Verdict
 from protocols.ledger.block import Header, block_merkle_root, decode_header, sign_seal
 from protocols.ledger.context import Context, Kind
 from protocols.ledger.envelope import Transaction
@@ -16,6 +16,7 @@ from protocols.ledger.votes import Checkpoint, sign_vote
 from protocols.types import BlockHash
 from storage import chain as store
 from storage.chain_state import StateDifference
+from storage.tables import CHAIN_STATE
 from tests.protocols.ledger import chains
 
 from .chain_world import ChainWorld
@@ -71,6 +72,37 @@ def test_wrong_root_with_a_quorum_behind_it_stops_the_node_which_says_the_first_
         await world.agree()
 
     life(51, story)
+
+
+def test_stopped_node_whose_tables_are_damaged_fetches_the_chain_again() -> None:
+    """Goal: two misfortunes are no dead end. Method: d stopped; its program is mended, and before the start a value of its state is lost:
+    it throws the tables away and comes up to the others. The same while it runs, with the mistake: it stops again at the first block that
+    it finds wrong."""
+
+    async def story(world: ChainWorld) -> None:
+        await first_final(world)
+        await world.agree()
+        odd = world.seats["d"]
+        await odd.kill()
+        odd.schedule = other_rules()
+        await odd.start()
+        await world.submit("a")
+        await world.until(lambda: odd.chain.stopped is not None, within_s=120, what="the stop")
+        await trio.sleep(1)
+        actor = odd.chain
+        await actor._start_over(StoreDamaged("a value is gone"))
+        assert actor.head() is not None
+        assert actor.stopped is None
+        await world.until(lambda: actor.stopped is not None, within_s=120, what="the stop again")
+        await odd.kill()
+        odd.engine.restart()
+        odd.forget(CHAIN_STATE, [b"\x05chaincouncil"])
+        odd.schedule = SCHEDULE
+        await odd.start()
+        await world.agree()
+        assert "chain" in odd.chain.alerts
+
+    life(53, story)
 
 
 def test_wrong_root_without_a_quorum_costs_its_sender_and_stops_nobody() -> None:

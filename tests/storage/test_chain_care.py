@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from protocols.codec import replace
-from protocols.errors import LadingError, Reason
+from protocols.errors import LadingError, Reason, Refused
 from protocols.ledger.checks import u64
 from storage import chain as store
 from storage import chain_care as care
@@ -96,6 +96,48 @@ def test_rollback_below_the_final_block_recalls_the_votes_that_were_counted() ->
     assert wanted
     assert wanted <= loose
     assert min(loose) > there.carried
+
+
+@pytest.mark.parametrize("heights_kept", [None, 4])
+def test_rollback_below_what_is_kept_is_refused_with_the_height_that_can_be_reached(
+    heights_kept: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Goal: a reason, not a damaged store. Method: a node that keeps the states of three heights, and one that keeps four bodies too;
+    final at 9; the refusal names a height, which can be reached and from which the same blocks lead back; what needs all history says
+    so."""
+    monkeypatch.setattr(store, "STATES_KEPT", 3)
+    chain = a_chain(BLOCKS)
+    engine = empty()
+    keep_all(engine, chain)
+    engine.write(store.settle(chain.blocks[9].hash, (), ()))
+    with engine.snapshot() as snapshot:
+        forgotten = store.forget(snapshot, final=9, heights_kept=heights_kept)
+    engine.write(forgotten)
+    with engine.snapshot() as snapshot:
+        with pytest.raises(Refused) as refused:
+            care.roll_back(snapshot, 2)
+        assert refused.value.reason is Reason.PRUNED
+        reach = refused.value.details["lowest"]
+        assert reach == 6
+        if heights_kept is not None:
+            for use in (care.branch, lambda snapshot: list(care.bodies(snapshot, care.branch(snapshot)))):
+                with pytest.raises(Refused) as pruned:
+                    use(snapshot)
+                assert pruned.value.reason is Reason.PRUNED
+        with pytest.raises(LadingError) as beyond:
+            care.roll_back(snapshot, BLOCKS + 1)
+        assert beyond.value.reason is Reason.NOT_FOUND
+        target, writes = care.roll_back(snapshot, reach)
+    assert target == chain.blocks[reach].hash
+    engine.write(writes)
+    with engine.snapshot() as snapshot:
+        store.check(snapshot)
+        there = store.row(snapshot, target)
+        assert there is not None
+        assert {vote.target.height for vote in store.votes(snapshot)} >= {
+            vote.target.height for block in chain.blocks[6:7] for vote in block.votes if vote.target.height > there.carried
+        }
+    assert care.replay(engine, chain.blocks[reach:], chain=chain.chain).state_root == chain.view.root
 
 
 def test_index_of_heights_is_made_anew_from_the_rows() -> None:

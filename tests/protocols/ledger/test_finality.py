@@ -162,6 +162,36 @@ def test_head_does_not_depend_on_the_order_of_arrival() -> None:
     assert len(heads) == 1
 
 
+@pytest.mark.parametrize("lie", [Checkpoint(5, A1.hash), Checkpoint(1, B1.hash)])
+def test_vote_with_a_height_that_is_a_lie_hides_no_true_one(lie: Checkpoint) -> None:
+    """Goal: on data, never on arrival. Method: one member signs two votes for a block from one source, in one of them the height is
+    wrong; in both orders the block is justified by it and two others."""
+    false = Vote(CHAIN, ROOT.checkpoint, lie, NAMES[2], b"")
+    for order in itertools.permutations((false, vote(2, ROOT, A1), vote(0, ROOT, A1), vote(1, ROOT, A1))):
+        found = tree(A1, B1)
+        for one in order:
+            found.add_vote(one)
+        assert found.is_justified(A1.hash)
+
+
+def test_votes_behind_a_source_go_back_to_the_final_block() -> None:
+    """Goal: what a member keeps beside its promises shows its source to a node that has nothing but the blocks. Method: justified at 2
+    and at 4, nothing final; a fresh tree with these votes alone knows the same; with less room the nearest remain."""
+    blocks = [A1, A2, A3, point("a4", "a3", 4)]
+    found, fresh = tree(*blocks), tree(*blocks)
+    for source, target in ((ROOT, A2), (A2, blocks[3])):
+        for member in range(3):
+            found.add_vote(vote(member, source, target))
+    assert (found.final, found.source_for(point("a5", "a4", 5).parent)) == (ROOT, A2.checkpoint)
+    behind = found.votes_behind(blocks[3].hash, most=100)
+    assert len(behind) == 6
+    for one in behind:
+        fresh.add_vote(one)
+    assert fresh.is_justified(blocks[3].hash)
+    assert {one.target for one in found.votes_behind(blocks[3].hash, most=3)} == {blocks[3].checkpoint}
+    assert found.votes_behind(ROOT.hash, most=100) == ()
+
+
 def test_links_across_a_change_need_both_quorums() -> None:
     """Goal: no branch escapes the old committee. Method: every pair of vote counts, sources before and after the change."""
     generations = {0: FOUR, 1: NEXT}
