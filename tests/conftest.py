@@ -34,17 +34,16 @@ def _shares_fixtures(item: pytest.Item) -> bool:
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """With several processes (`--dist loadgroup --no-loadscope-reorder`): a test goes to whoever is free, those of a module that share
-    something go to one, and the long ones go first."""
+    something go to one, and the long ones go first, those that share before the others."""
     if not hasattr(config, "workerinput"):
         return
-    sharing = {item.path for item in items if _shares_fixtures(item)}
-    for item in items:
-        if item.path in sharing:
-            item.add_marker(pytest.mark.xdist_group(str(item.path.relative_to(config.rootpath))))
+    sharing = {item for item in items if _shares_fixtures(item)}
+    for item in sharing:
+        item.add_marker(pytest.mark.xdist_group(str(item.path.relative_to(config.rootpath))))
 
     def turn(item: pytest.Item) -> tuple[int, bool]:
         room = item.path.relative_to(config.rootpath).parts[1]
-        return _LONG.index(room) if room in _LONG else len(_LONG), item.path not in sharing
+        return _LONG.index(room) if room in _LONG else len(_LONG), item not in sharing
 
     items.sort(key=turn)
 

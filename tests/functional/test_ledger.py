@@ -1,16 +1,11 @@
-"""The chain with real processes: founded, followed, carried on without some, made final with them, fetched again, damaged and mended."""
+"""The chain with real processes: founded, followed, taken along as a file; its council; lost promises. Under load: test_ledger_load.py."""
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from protocols.errors import LadingError, Reason
-from storage.engine import Env, Put
-from storage.lmdb_engine import LmdbEngine
-from storage.tables import CHAIN_STATE
 from tests.functional.nodes import HomeNode, Processes, free_port, start_all, wait_until
 from tests.functional.test_joining import QUIET, found, join_words, ticket_of
 
@@ -111,69 +106,6 @@ def test_domain_founds_a_chain_and_who_joins_is_known_to_it_and_follows(processe
     assert (verified["tip"], verified["state_root"], verified["height"]) == (here["tip"], here["state_root"], here["height"])
     assert founder.run("member", "revoke", newcomer.member, "--cause", "left").code == 0
     wait_until(lambda: is_final(founder, "CertStatus"), "the account revoked, final", timeout_s=FINAL_S, poll_s=0.5)
-
-
-def test_two_of_five_die_the_chain_goes_on_and_is_final_when_they_return(processes: Processes) -> None:
-    """Goal: the dead never stop the chain, and nothing is called final without a quorum. Method: five seats; kill two; a transaction comes
-    into a block and stays there, not final, while blocks follow; both return; all five call it final and stand at one place."""
-    nodes = processes.testnet(5)
-    first = nominate(nodes[0], "n2")
-    wait_final(nodes, first)
-    assert chain_of(nodes[0])["committee"] == {
-        "members": sorted(chain_of(nodes[0])["committee"]["members"]),
-        "quorum": 4,
-        "heard": 5,
-        "finality_goes_on": True,
-        "liars_survived": 1,
-        "dead_survived": 1,
-    }
-    for node in nodes[3:]:
-        node.kill()
-    wait_until(lambda: not chain_of(nodes[0])["committee"]["finality_goes_on"], "the dead to be missed", poll_s=0.5)
-    height = chain_of(nodes[0])["height"]
-    second = nominate(nodes[1], "n3")
-    for node in nodes[:3]:
-        wait_until(lambda node=node: state_of(node, second) == "in_block", "in a block", timeout_s=FINAL_S, poll_s=0.5)  # type: ignore[misc]
-    third = nominate(nodes[2], "n1")
-    wait_until(lambda: state_of(nodes[0], third) == "in_block", "the next one in a block", timeout_s=FINAL_S, poll_s=0.5)
-    assert chain_of(nodes[0])["height"] >= height + 2
-    assert state_of(nodes[0], second) == "in_block"
-    start_all(nodes[3:], among=nodes)
-    wait_final(nodes, third)
-    assert state_of(nodes[4], second) == "final"
-    wait_one_place(nodes)
-
-
-def test_deleted_and_damaged_databases_are_fetched_again_to_the_same_place(processes: Processes) -> None:
-    """Goal: no database is missed. Method: three seats with a chain; one loses its database whole, another has one byte of its state
-    changed, which `ledger verify` finds; both start and stand where the others do, and a new transaction becomes final."""
-    nodes = processes.testnet(3)
-    wait_final(nodes, nominate(nodes[0], "n2"))
-    wait_final(nodes, nominate(nodes[1], "n3"))
-    before = wait_one_place(nodes)
-    for node in nodes[1:]:
-        assert node.stop() in (0, 143)
-    shutil.rmtree(nodes[1].home / "ledger.lmdb")
-    change_a_byte(nodes[2].home)
-    assert nodes[2].run("ledger", "verify").error == "E-INTEGRITY"
-    start_all(nodes[1:], among=nodes)
-    after = wait_one_place(nodes)
-    assert after[0] == before[0] or after[2] > before[2]
-    assert not any("promises" in alert for alert in nodes[1].status()["alerts"])
-    wait_final(nodes, nominate(nodes[2], "n1"))
-    assert wait_one_place(nodes)[2] > before[2]
-    assert nodes[2].stop() in (0, 143)
-    assert nodes[2].run("ledger", "verify").data["verified"] is True
-
-
-def change_a_byte(home: Path) -> None:
-    engine = LmdbEngine(home / "ledger.lmdb", Env.LEDGER, budget_bytes=2**34, reserve_bytes=2**20)
-    try:
-        with engine.snapshot() as snapshot:
-            key, value = next((key, value) for key, value in snapshot.scan(CHAIN_STATE) if value)
-        engine.write([Put(CHAIN_STATE, key, bytes([value[0] ^ 1]) + value[1:])])
-    finally:
-        engine.close()
 
 
 def test_chain_travels_as_a_file_and_goes_back_to_a_height(processes: Processes) -> None:

@@ -175,7 +175,7 @@ def no_cycles(house: House) -> Iterator[str]:
 
 def one_user_per_door(house: House) -> Iterator[str]:
     """Each outside thing enters through one place (DOORS)."""
-    around = [module for module in house.sources_around() if module.path.startswith("benchmarks/")]
+    around = [module for module in house.sources_around if module.path.startswith("benchmarks/")]
     for module in [*house.modules.values(), *around]:
         reported: set[tuple[str, int]] = set()
         for use in module.uses:
@@ -265,7 +265,7 @@ def packages_are_maps(house: House) -> Iterator[str]:
 def nothing_is_left_to_do(house: House) -> Iterator[str]:
     """What is not done stands in docs/ as a decision or an open requirement, not in a source."""
     pattern = re.compile(r"\b(TO" + r"DO|FIX" + r"ME|XX" + r"X)\b")
-    for module in [*house.modules.values(), *house.sources_around()]:
+    for module in [*house.modules.values(), *house.sources_around]:
         for number, line in enumerate(module.text.splitlines(), 1):
             if pattern.search(line):
                 yield f"{module.path}:{number}: {line.strip()[:80]}"
@@ -273,21 +273,21 @@ def nothing_is_left_to_do(house: House) -> Iterator[str]:
 
 def files_have_names(house: House) -> Iterator[str]:
     """A file says what it holds."""
-    for module in [*house.modules.values(), *house.sources_around()]:
+    for module in [*house.modules.values(), *house.sources_around]:
         if module.path.rpartition("/")[2] in NAMELESS_FILES:
             yield f"{module.path}: a name that says nothing"
 
 
 def modules_say_what_they_are(house: House) -> Iterator[str]:
     """Every source begins with a docstring, tests with what they show."""
-    for module in [*house.modules.values(), *house.sources_around()]:
+    for module in [*house.modules.values(), *house.sources_around]:
         if module.tree.body and ast.get_docstring(module.tree) is None:
             yield f"{module.path}:1: no docstring"
 
 
 def tests_belong_to_a_function_that_can_fail(house: House) -> Iterator[str]:
     """A test that neither asserts, raises, expects nor calls anything cannot fail."""
-    for module in house.sources_around():
+    for module in house.sources_around:
         if not module.path.startswith("tests/"):
             continue
         for node in ast.walk(module.tree):
@@ -329,7 +329,7 @@ def _unreal_tests(house: House, document: str) -> Iterator[str]:
         return
     makefile = house.root / "Makefile"
     targets = set(re.findall(r"^([a-z][a-z-]*):", makefile.read_text(encoding="utf-8"), re.MULTILINE)) if makefile.exists() else set()
-    around: dict[str, Module] = {module.path: module for module in house.sources_around()}
+    around: dict[str, Module] = {module.path: module for module in house.sources_around}
     for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), 1):
         for path, name in re.findall(r"\b(tests/[\w/]+\.py)(?:::(\w+(?:::\w+)*))?", line):
             module = around.get(path)

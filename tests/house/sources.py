@@ -103,10 +103,10 @@ class House:
                     break
                 name = name.rpartition(".")[0]
 
-    def sources_around(self) -> Iterator[Module]:
+    @cached_property
+    def sources_around(self) -> tuple[Module, ...]:
         """tests/, examples/ and benchmarks/: they stand outside and may look anywhere, but keep the manners of text."""
-        for folder in ("tests", "examples", "benchmarks"):
-            yield from read_modules(self.root, folder)
+        return tuple(module for folder in ("tests", "examples", "benchmarks") for module in read_modules(self.root, folder))
 
 
 def read_modules(root: Path, folder: str) -> Iterator[Module]:
