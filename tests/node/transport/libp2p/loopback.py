@@ -76,6 +76,12 @@ async def settled() -> tuple[int, int]:
     return trio.lowlevel.current_statistics().tasks_living, len(os.listdir("/proc/self/fd"))
 
 
+async def rested(before: tuple[int, int]) -> None:
+    """Waits until there are no more tasks and no more open files than ``before``: what a socket still has to say takes its time."""
+    while any(now > then for now, then in zip(await settled(), before, strict=True)):  # noqa: ASYNC110
+        await trio.sleep(0.01)
+
+
 async def until(is_true: Callable[[], bool]) -> None:
     """Waits for something that no event tells of."""
     while not is_true():  # noqa: ASYNC110
