@@ -10,6 +10,7 @@ services           the tables: who may open which protocol, with limits; which f
 promises       what this node has bound itself to on the chain: one file, synced before a vote or seal leaves
 chain_keys     keys of one node on a chain, and those that a recovery kit brings back
 chain_founding chain_home   the first block of a domain's chain; a chain in the home directory
+chain_further  chains beside the domain's: founded, followed, opened
 chain_acts     what this node's member says on the chain, alone or with the council
 chain_store    the chain of a home whose node stands still: verify, roll back, export, import
 ledger_api     what a program can ask of the chain

@@ -25,7 +25,7 @@ from .actors.puts import PutOptions
 from .clock import CLOCK_HINT, clock_trouble
 from .http.contract import Answer, error_to_json, iso
 from .ledger_api import LedgerApi
-from .wiring import Node
+from .wiring import Node, OfChain
 
 Progress = Callable[[Mapping[str, object]], None]
 Output = Callable[[bytes], Awaitable[None]]
@@ -211,7 +211,7 @@ class NodeApi:
         return Answer(data, [trouble] if trouble else [])
 
     async def _ledger_diff(self, args: Args, **_: object) -> Answer:
-        return await self.ledger.diff(self._node(str(args["peer"])))
+        return await self.ledger.diff(self._node(str(args["peer"])), args)
 
     async def _peers(self, args: Args, **_: object) -> Answer:
         return Answer({"peers": self._peer_rows()})
@@ -521,7 +521,7 @@ class NodeApi:
         """Events as they happen, until the caller leaves or the node stops."""
         node = self.node
         known = set(node.knowledge.records)
-        with node.bus.subscribe(FactsAccepted, PeerConnected, PeerLost, HeadMovedTo, BlockFinal, name="watch") as news:
+        with node.bus.subscribe(FactsAccepted, PeerConnected, PeerLost, HeadMovedTo, BlockFinal, OfChain, name="watch") as news:
             progress({"event": "watching", "node": node.own.identity.host, "time": iso(node.clock.now())})
             async for fact in news:
                 now = iso(node.clock.now())
@@ -530,10 +530,11 @@ class NodeApi:
                         progress({"event": "peer connected", "node": node.knowledge.peer_name(peer), "time": now})
                     case PeerLost(peer, why):
                         progress({"event": "peer lost", "node": node.knowledge.peer_name(peer), "why": why, "time": now})
-                    case HeadMovedTo(head, final):
-                        progress({"event": "head", "height": head.height, "block": head.hash.hex(), "finalized": final.height, "time": now})
-                    case BlockFinal(height, block):
-                        progress({"event": "final", "height": height, "block": block.hex(), "time": now})
+                    case HeadMovedTo() | BlockFinal():
+                        assert node.chain is not None
+                        progress(_chain_event(node.chain.chain, fact) | {"time": now})
+                    case OfChain(chain, told):
+                        progress(_chain_event(chain, told) | {"time": now})
                     case FactsAccepted():
                         for key in sorted(set(node.knowledge.records) - known):
                             known.add(key)
@@ -541,6 +542,16 @@ class NodeApi:
                             progress({"event": "record", "record": key[1].hex(), "owner": owner, "state": "local", "time": now})
         await trio.lowlevel.checkpoint()
         return Answer({})
+
+
+def _chain_event(chain: bytes, fact: HeadMovedTo | BlockFinal) -> dict[str, object]:
+    """What moved on which chain."""
+    match fact:
+        case HeadMovedTo(head, final):
+            moved: dict[str, object] = {"event": "head", "height": head.height, "block": head.hash.hex(), "finalized": final.height}
+        case BlockFinal(height, block):
+            moved = {"event": "final", "height": height, "block": block.hex()}
+    return moved | {"chain": chain.hex()}
 
 
 def _with_times(ledger: Mapping[str, object]) -> dict[str, object]:

@@ -73,6 +73,7 @@ def found_chain(
     recovery: Sequence[bytes],
     now: int,
     salt: bytes,
+    seal: str = "pow",
 ) -> Block:
     """The first block. Founders with a seat are its miners, its council and its committee; acts need a majority of them.
 
@@ -96,7 +97,7 @@ def found_chain(
         council.append(CouncilMember(account, act.public, SigningKey(founder.seat.vote).public))
         miners.append(certification_of(account, founder.seat))
     body = Body(
-        profile=default_profile(network, domain, name),
+        profile=default_profile(network, domain, name, seal=seal),
         council=Council(0, tuple(council), majority_of(len(council)), tuple(sorted(recovery)), 1 if recovery else 0),
         policy=DEFAULT_POLICY,
         clusters=(Cluster(MEMBERS, (), SEATS),),

@@ -3,6 +3,8 @@
 identity/chain        public: the chain's id, its first block where this home has it, and a final block to hold others' chains against
 identity/chain.key    what this node seals and votes with; protected like the other key files; absent on a node that only follows
 identity/promises     what these keys have bound themselves to; made with them, in no backup, never copied
+
+Of a chain beside the domain's the same three files lie in ``identity/chains/ID``, its database in ``chains/ID.lmdb``.
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ from pathlib import Path
 
 from protocols.codec import Record, decode, encode
 from protocols.crypto import SigningKey
-from protocols.errors import DecodeError, InvalidObject, LadingError, Reason
+from protocols.errors import DecodeError, InvalidObject, LadingError, Reason, UsageError
 from protocols.identity.keyfiles import ChainKey, is_protected, key_file, open_key_file, seal_key_file
 from protocols.join.messages import ChainAnchor
 from protocols.ledger.block import Block
@@ -29,6 +31,7 @@ FOLDER = "identity"
 CHAIN_FILE = "chain"
 KEY_FILE = "chain.key"
 PROMISES_FILE = "promises"
+FURTHER_FOLDER = "chains"
 # Blocks: about twenty seconds of judging on a laptop, and 8 MB.
 BEGIN_AT_ANCHOR_FROM = 2000
 _FORMAT = 1
@@ -81,9 +84,40 @@ def chain_files(
     return (*files, SealedFile(CHAIN_FILE, encode(chain)))
 
 
-def read_chain_file(home: Path) -> ChainFile | None:
+def chain_folder(home: Path, further: ChainId | None = None) -> Path:
+    """Where the files of a chain lie; further: one beside the domain's."""
+    return home / FOLDER if further is None else home / FOLDER / FURTHER_FOLDER / further.hex()
+
+
+def further_chains(home: Path) -> tuple[ChainId, ...]:
+    """Chains beside the domain's that this home follows, by id."""
+    try:
+        names = sorted(entry.name for entry in (home / FOLDER / FURTHER_FOLDER).iterdir() if (entry / CHAIN_FILE).is_file())
+    except FileNotFoundError:
+        return ()
+    return tuple(ChainId(bytes.fromhex(name)) for name in names if _is_id(name))
+
+
+def _is_id(text: str) -> bool:
+    return len(text) == 64 and all(sign in "0123456789abcdef" for sign in text)
+
+
+def anchor_text(anchor: ChainAnchor) -> str:
+    """As people hand it on: chain:height:hash, the ids in hexadecimal."""
+    return f"{anchor.chain.hex()}:{anchor.height}:{anchor.hash.hex()}"
+
+
+def parse_anchor(text: str) -> ChainAnchor:
+    """Raises UsageError."""
+    parts = text.strip().lower().split(":")
+    if len(parts) != 3 or not (_is_id(parts[0]) and parts[1].isdecimal() and len(parts[1]) < 16 and _is_id(parts[2])):
+        raise UsageError(f"{text!r} is no anchor", hint="chain:height:hash, as `lading ledger status --json` shows it where the chain is")
+    return ChainAnchor(bytes.fromhex(parts[0]), int(parts[1]), bytes.fromhex(parts[2]))
+
+
+def read_chain_file(home: Path, further: ChainId | None = None) -> ChainFile | None:
     """None in a home that follows no chain. Raises InvalidObject(INTEGRITY)."""
-    path = home / FOLDER / CHAIN_FILE
+    path = chain_folder(home, further) / CHAIN_FILE
     try:
         found = decode(path.read_bytes(), ChainFile, bytes_max=_BYTES_MAX)
     except FileNotFoundError:
@@ -94,6 +128,8 @@ def read_chain_file(home: Path) -> ChainFile | None:
         raise LadingError(Reason.FAILED, f"{path}: {error.strerror}") from error
     if found.format != _FORMAT:
         raise InvalidObject(Reason.UNKNOWN_FORMAT, f"{path} is of format {found.format}")
+    if further is not None and found.chain != further:
+        raise InvalidObject(Reason.WRONG_CHAIN, f"{path} is of another chain than its folder says")
     return found
 
 
@@ -107,9 +143,9 @@ def first_block(chain: ChainFile) -> Block | None:
         raise InvalidObject(Reason.INTEGRITY, f"the chain's first block is damaged: {error.message}") from error
 
 
-def read_chain_key(home: Path, passphrase: Callable[[], bytes]) -> ChainKey | None:
+def read_chain_key(home: Path, passphrase: Callable[[], bytes], further: ChainId | None = None) -> ChainKey | None:
     """None on a node that only follows. Raises InvalidObject(WRONG_PASSPHRASE | INTEGRITY)."""
-    path = home / FOLDER / KEY_FILE
+    path = chain_folder(home, further) / KEY_FILE
     try:
         data = path.read_bytes()
     except FileNotFoundError:
@@ -122,16 +158,16 @@ def read_chain_key(home: Path, passphrase: Callable[[], bytes]) -> ChainKey | No
     return content
 
 
-def chain_setup(home: Path, member: MemberId, passphrase: Callable[[], bytes]) -> ChainSetup | None:
-    """What the node of this home needs to follow its chain; None where it has none. member: whose node it is."""
-    chain = read_chain_file(home)
+def chain_setup(home: Path, member: MemberId, passphrase: Callable[[], bytes], further: ChainId | None = None) -> ChainSetup | None:
+    """What the node of this home needs to follow its chain, or a further one; None where it has none. member: whose node it is."""
+    chain = read_chain_file(home, further)
     if chain is None:
         return None
-    key = read_chain_key(home, passphrase)
+    key = read_chain_key(home, passphrase, further)
     if key is not None and key.chain != chain.chain:
         raise InvalidObject(Reason.WRONG_CHAIN, f"{home}: the chain keys are of another chain")
     account = AccountId(member)
     keys = ChainKeys(account) if key is None else ChainKeys(account, SigningKey(key.seal), SigningKey(key.vote), key.reveal)
     # A short history is fetched and judged whole: nothing has to be believed.
     anchor = Checkpoint(chain.height, BlockHash(chain.hash)) if chain.height >= BEGIN_AT_ANCHOR_FROM else None
-    return ChainSetup(chain.chain, first_block(chain), keys, PromiseFile(home / FOLDER / PROMISES_FILE), anchor)
+    return ChainSetup(chain.chain, first_block(chain), keys, PromiseFile(chain_folder(home, further) / PROMISES_FILE), anchor)

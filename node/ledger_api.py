@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import trio
 
 from protocols.codec import Record
 from protocols.errors import LadingError, Reason, Refused, UsageError
+from protocols.join.messages import ChainAnchor
 from protocols.ledger.block import Block, decode_header
 from protocols.ledger.committee import dead_survived
 from protocols.ledger.context import Account, genesis_time_ms, load_profile
@@ -32,8 +34,10 @@ from storage import chain as store
 from storage.engine import Snapshot
 
 from .actors.chain import ChainActor
+from .actors.following import Followed
 from .chain_acts import Acts, load_account, load_council
 from .chain_founding import MEMBERS
+from .chain_home import anchor_text
 from .chain_keys import REVEALS_PER_CHAIN, act_key, first_tip
 from .http.contract import Answer, iso, plain
 
@@ -67,10 +71,70 @@ class _Standing:
 
 
 class LedgerApi:
-    """The operations ``ledger.*``, ``miner.*``, ``council.*`` of one node."""
+    """The operations ``ledger.*``, ``miner.*``, ``council.*`` of one node: about its domain's chain, or the one that ``chain`` names."""
 
     def __init__(self, node: Node) -> None:
         self._node = node
+        first = node.followed[0] if node.followed else None
+        self._chains = (ChainApi(node, first), *(ChainApi(node, one) for one in node.followed[1:]))
+        self.operations: Mapping[str, Callable[..., Awaitable[Answer]]] = {
+            **{name: partial(self._route, name) for name in self._chains[0].operations},
+            "ledger.status": self._status,
+        }
+
+    async def _route(self, name: str, args: Args, **more: object) -> Answer:
+        return await self._of(args).operations[name](args, **more)
+
+    def _of(self, args: Args) -> ChainApi:
+        """Raises LadingError(NOT_FOUND), UsageError for a beginning of two ids."""
+        wanted = str(args.get("chain") or "")
+        if not wanted:
+            return self._chains[0]
+        found = [one for one in self._chains if one.is_called(wanted)]
+        if not found:
+            raise LadingError(Reason.NOT_FOUND, f"this home follows no chain {wanted!r}", hint="lading ledger status")
+        if len(found) > 1:
+            raise UsageError(f"{len(found)} chains are called {wanted!r}", hint="give more of its id: lading ledger status")
+        return found[0]
+
+    async def _status(self, args: Args, **_: object) -> Answer:
+        wanted = (self._of(args),) if args.get("chain") else self._chains
+        answers = [await one.operations["ledger.status"](args) for one in wanted]
+        rows: list[object] = []
+        for one in answers:
+            found = one.data["chains"]
+            assert isinstance(found, list)
+            rows += found
+        return Answer({"chains": rows}, [text for one in answers for text in one.warnings])
+
+    async def diff(self, peer: PeerId, args: Args) -> Answer:
+        """As ``ChainApi.diff``."""
+        return await self._of(args).diff(peer)
+
+    def summary(self) -> dict[str, object]:
+        """Height, tip and final height of each chain, by its name; by its id while nothing of it is here, or where another has the name."""
+        found: dict[str, object] = {}
+        for one in self._chains:
+            for name, row in one.summary().items():
+                found[name if name not in found else str(one.id)] = row
+        return found
+
+    def finality(self) -> tuple[int, int, int, int] | None:
+        """Of the domain's chain."""
+        return self._chains[0].finality()
+
+    def alerts(self) -> list[str]:
+        """What of the chains needs somebody; a further one is named."""
+        further = [f"chain {one.name}: {text}" for one in self._chains[1:] for text in one.alerts()]
+        return [*self._chains[0].alerts(), *further]
+
+
+class ChainApi:
+    """The operations of one chain."""
+
+    def __init__(self, node: Node, followed: Followed | None) -> None:
+        self._node = node
+        self._followed = followed
         self._acts_seen: dict[bytes, Transaction] = {}
         self.operations: Mapping[str, Callable[..., Awaitable[Answer]]] = {
             "ledger.status": self._status,
@@ -86,11 +150,29 @@ class LedgerApi:
             "council.inbox": self._council_inbox,
         }
 
+    @property
+    def _actor(self) -> ChainActor | None:
+        return None if self._followed is None else self._followed.chain
+
+    @property
+    def id(self) -> str:
+        """The chain's id as text; empty without one."""
+        return "" if self._followed is None else self._followed.id.hex()
+
+    @property
+    def name(self) -> str:
+        """What it is called; empty without one."""
+        return "" if self._followed is None else self._followed.name
+
+    def is_called(self, text: str) -> bool:
+        """By its name, or by its id or the beginning of one."""
+        return bool(self.id) and (text == self.name or (len(text) >= PREFIX_CHARS_MIN and self.id.startswith(text.lower())))
+
     # --- in short, for `status` ---------------------------------------------------------------------------------------
 
     def summary(self) -> dict[str, object]:
         """Height, tip and final height of each chain, by its name; by its id while nothing of it is here."""
-        chain = self._node.chain
+        chain = self._actor
         if chain is None:
             return {}
         head, final = chain.checkpoints()
@@ -99,7 +181,7 @@ class LedgerApi:
 
     def finality(self) -> tuple[int, int, int, int] | None:
         """Members of the committee heard and needed, height, final height; None while there is no chain."""
-        chain = self._node.chain
+        chain = self._actor
         if chain is None or chain.tree is None:
             return None
         committee = chain.tree.head().committee
@@ -108,12 +190,12 @@ class LedgerApi:
 
     def alerts(self) -> list[str]:
         """What of the chain needs somebody."""
-        return [] if self._node.chain is None else list(self._node.chain.alerts.values())
+        return [] if self._actor is None else list(self._actor.alerts.values())
 
     # --- what stands --------------------------------------------------------------------------------------------------
 
     async def _status(self, args: Args, **_: object) -> Answer:
-        chain = self._node.chain
+        chain = self._actor
         if chain is None:
             return Answer({"chains": []}, ["this home follows no chain"])
         await _wait_loaded(chain)
@@ -130,6 +212,7 @@ class LedgerApi:
             "state_root": standing.state_root.hex(),
             "finalized_height": final.height,
             "finalized": final.hash.hex(),
+            "anchor": anchor_text(ChainAnchor(chain.chain, final.height, final.hash)),
             "miners": [one.hex() for one in standing.miners],
             "turn": standing.turn.hex() if standing.turn is not None else "",
             "slot": standing.slot,
@@ -190,7 +273,7 @@ class LedgerApi:
         chain = await self._chain()
         if chain.stopped is None:
             return Answer({"stopped": False, "differs": None}, ["this node has not stopped: its state is that of every block it follows"])
-        found = await self._node.talks.difference(peer)
+        found = await self._here().talks.difference(peer)
         row: dict[str, object] = {"stopped": True, "height": chain.stopped.block.info.height, "block": chain.stopped.block.hash.hex()}
         if found is None:
             return Answer(row | {"differs": None})
@@ -231,7 +314,7 @@ class LedgerApi:
             "has_keys": own.seal is not None,
             "certified": is_ours,
             "seals": is_ours and own.account in seated,
-            "sealed_here": self._node.sealer.sealed,
+            "sealed_here": self._here().sealer.sealed,
         }
         return Answer({"here": here, "miners": rows}, [] if own.seal is not None else ["this node has no keys to seal with: it follows"])
 
@@ -348,8 +431,12 @@ class LedgerApi:
 
     # --- means --------------------------------------------------------------------------------------------------------
 
+    def _here(self) -> Followed:
+        assert self._followed is not None, "asked after _chain"
+        return self._followed
+
     async def _chain(self) -> ChainActor:
-        chain = self._node.chain
+        chain = self._actor
         if chain is None:
             raise LadingError(Reason.NOT_FOUND, "this home follows no chain", hint="lading config get ledger")
         await _wait_loaded(chain)
@@ -359,7 +446,7 @@ class LedgerApi:
 
     async def _acts(self) -> Acts:
         await self._chain()
-        return self._node.acts
+        return self._node.acts[self._here().id]
 
     def _name(self, account: bytes) -> str:
         """What the member is called, else the beginning of its id."""
@@ -370,7 +457,7 @@ class LedgerApi:
         return AccountId(self._node.membership.member_named(text))
 
     def _state_of(self, height: int) -> str:
-        chain = self._node.chain
+        chain = self._actor
         assert chain is not None
         return "final" if height <= chain.checkpoints()[1].height else "in_block"
 

@@ -8,7 +8,8 @@ import os
 import shutil
 import signal
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 import trio
@@ -23,7 +24,7 @@ from storage.lmdb_engine import LmdbEngine
 from storage.lock import HomeLock
 from storage.migrations import migrate
 
-from . import config
+from . import chain_further, config
 from .actors.chain import ChainSetup
 from .api import NodeApi
 from .chain_home import ChainFile, chain_setup, read_chain_file
@@ -41,10 +42,10 @@ from .home import (
 )
 from .http.client import SOCKET_NAME
 from .http.server import serve
-from .offload import ThreadOffload
+from .offload import WRITER_LANES, ThreadOffload
 from .own import OwnKeys
 from .probe import instruments
-from .wiring import Node, World
+from .wiring import Further, Node, World
 
 log = logging.getLogger(__name__)
 
@@ -72,6 +73,7 @@ def run_node(home: Path, *, overrides: Mapping[str, object], json_ready: bool, p
         member_keys = encode_key_file(key_file(member)) if member is not None else b""
         chain_file = _chain_file(home, is_followed=settings.ledger)
         chain = chain_setup(home, own.member_id, ask) if settings.ledger else None
+        further = chain_further.setups(home, own.member_id, ask) if chain is not None else ()
         once.clear()
         budget = config.store_budget(settings, shutil.disk_usage(home).total)
         ledger = LmdbEngine(home / LEDGER_FOLDER, Env.LEDGER, budget_bytes=LEDGER_BUDGET_BYTES, reserve_bytes=LEDGER_RESERVE_BYTES)
@@ -87,11 +89,17 @@ def run_node(home: Path, *, overrides: Mapping[str, object], json_ready: bool, p
         except BaseException:
             ledger.close()
             raise
+        opened: list[Further] = []
         try:
+            for one in further:
+                opened.append(Further(one, chain_further.open_database(home, one.chain), chain_further.lane_of(one.chain)))
             return trio.run(
-                _main, home, settings, own, member_keys, ledger, chunks, json_ready, chain, chain_file, instruments=instruments(os.environ)
+                partial(_main, home, settings, own, member_keys, ledger, chunks, json_ready, chain, chain_file, opened),
+                instruments=instruments(os.environ),
             )
         finally:
+            for chain_engine in [one.engine for one in opened]:
+                chain_engine.close()
             chunks.close()
             ledger.close()
 
@@ -116,13 +124,14 @@ async def _main(
     json_ready: bool,
     chain: ChainSetup | None,
     chain_file: ChainFile | None,
+    further: Sequence[Further],
 ) -> int:
     from .transport.libp2p.transport import Libp2pTransport  # slow to load: after everything that can refuse
 
-    with ThreadOffload() as offload:
+    with ThreadOffload((*WRITER_LANES, *(one.lane for one in further))) as offload:
         transport = Libp2pTransport(own.node.seed, own.network_id, settings.listen, lane=settings.lane)
         world = World(transport, ledger, chunks, SystemClock(), SystemEntropy(), offload)
-        node = Node(own, settings, world, first_facts(own), chain)
+        node = Node(own, settings, world, first_facts(own), chain, further)
         node.membership.member_keys = member_keys
         if chain_file is not None:
             node.anchor = chain_file.anchor

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from protocols.gossip.facts import FactKind
+from protocols.limits import CHAINS_PER_NODE_MAX, LEDGER_STREAMS_PER_CHAIN_MAX
 from protocols.registry import protocol_id
 from protocols.types import DomainId
 
@@ -47,8 +48,8 @@ SERVICES: tuple[Service, ...] = (
     Service("gossip", _PROVEN, 1),
     # Two: one that the peer is using, and one that it opens after the first broke before we noticed.
     Service("exchange", _DOMAIN, 2),
-    # A chain is followed within its domain; two for the same reason.
-    Service("ledger", _DOMAIN, 2),
+    # Chains are followed within their domain; two for each, for the same reason (``actors/following.py``).
+    Service("ledger", _DOMAIN, CHAINS_PER_NODE_MAX * LEDGER_STREAMS_PER_CHAIN_MAX),
 )
 
 FACTS: Mapping[FactKind, frozenset[Standing]] = {

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import trio
 
@@ -14,15 +15,24 @@ from protocols.identity.certificates import NodeIdentity, chain_validity, read_r
 from protocols.identity.clockfloor import ClockFloor
 from protocols.identity.peers import peer_id_from_text
 from protocols.join.messages import ChainAnchor
-from protocols.types import PeerId, StoreId, UnixSeconds
+from protocols.ledger.pool import Limits
+from protocols.limits import (
+    CHAINS_PER_NODE_MAX,
+    FURTHER_AGAIN_S,
+    FURTHER_POOL_BYTES_MAX,
+    FURTHER_POOL_PER_PEER_MAX,
+    FURTHER_POOL_TRANSACTIONS_MAX,
+)
+from protocols.types import ChainId, PeerId, StoreId, UnixSeconds
 from storage import keys
 from storage.engine import Engine, Env
 from storage.keys import clock_floor, identify_store, raise_clock_floor
 
 from .actors.anchoring import Anchoring
-from .actors.chain import ChainActor, ChainSetup
-from .actors.facts import FactsActor, FactsHandle
+from .actors.chain import BlockFinal, ChainActor, ChainSetup, HeadMovedTo
+from .actors.facts import FactsAccepted, FactsActor, FactsHandle
 from .actors.files import Files
+from .actors.following import Followed, Topics
 from .actors.holdings import Holdings
 from .actors.knowledge import Knowledge
 from .actors.membership import Membership
@@ -30,9 +40,7 @@ from .actors.peers import Peers
 from .actors.registrar import Registrar
 from .actors.replication import Replication
 from .actors.scope import GossipScope
-from .actors.sealer import Sealer
 from .actors.storage import StorageActor, StorageHandle
-from .actors.talk import Talks
 from .bus import Bus
 from .chain_acts import Acts
 from .clock import Clock, FlooredClock, clock_trouble
@@ -49,6 +57,26 @@ log = logging.getLogger(__name__)
 ROOM_LOOK_S = 2.0
 LIFE_SIGN_AGE_MAX_S = 3600.0
 CLOCK_WRITE_S = 60.0
+FURTHER_POOL = Limits(
+    transactions_max=FURTHER_POOL_TRANSACTIONS_MAX, bytes_max=FURTHER_POOL_BYTES_MAX, per_peer_max=FURTHER_POOL_PER_PEER_MAX
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Further:
+    """A chain beside the domain's first one. engine: a database of its own. lane: of its writes (``Offload``)."""
+
+    setup: ChainSetup
+    engine: Engine
+    lane: str
+
+
+@dataclass(frozen=True, slots=True)
+class OfChain:
+    """What a further chain told, passed on for those who watch the node."""
+
+    chain: ChainId
+    fact: HeadMovedTo | BlockFinal
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,8 +101,9 @@ class Node:
         world: World,
         first_facts: Sequence[tuple[FactKind, bytes]] = (),
         chain: ChainSetup | None = None,
+        further: Sequence[Further] = (),
     ) -> None:
-        """chain: the one that this node follows; None follows none and refuses its streams."""
+        """chain: the one that this node anchors records on; None follows none and refuses its streams. further: chains beside it."""
         self.own = own
         self.config = config
         self.world = world
@@ -144,25 +173,39 @@ class Node:
         self.files = Files(own, self.facts, self.holdings, self.replication, self.peers, clock, entropy, offload, self.bus)
         self.chain: ChainActor | None = None
         self.anchoring: Anchoring | None = None
+        self.followed: tuple[Followed, ...] = ()
+        """The chain of the domain first, then those beside it."""
+        self._further = tuple(further)
+        self._further_storage: tuple[StorageActor, ...] = ()
+        assert chain is not None or not further
+        assert len(further) < CHAINS_PER_NODE_MAX
         if chain is not None:
-            self.chain = ChainActor(
-                chain.chain,
-                chain.genesis,
-                chain.keys,
-                self.ledger_store,
-                chain.promises,
-                clock,
-                self.bus,
-                offload,
-                anchor=chain.anchor,
-                heights_kept=chain.heights_kept,
+            # Who searches for work on several chains takes no more of the processor than who does on one.
+            searching = sum(one.keys.seal is not None for one in (chain, *(one.setup for one in further)))
+            share = config.miner_cpu_share / max(1, searching)
+
+            def follow(setup: ChainSetup, storage: StorageHandle, bus: Bus, *, pool: Limits, again_s: float) -> Followed:
+                return Followed(
+                    setup, storage, own.peer_id, self.peers, clock, entropy, bus, offload, cpu_share=share, pool=pool, again_s=again_s
+                )
+
+            main = follow(chain, self.ledger_store, self.bus, pool=Limits(), again_s=0.0)
+            self._further_storage = tuple(StorageActor(one.engine, offload, lane=one.lane) for one in further)
+            self.followed = (
+                main,
+                *(
+                    follow(one.setup, StorageHandle(storage, offload), Bus(), pool=FURTHER_POOL, again_s=FURTHER_AGAIN_S)
+                    for one, storage in zip(further, self._further_storage, strict=True)
+                ),
             )
-            self.sealer = Sealer(self.chain, offload, cpu_share=config.miner_cpu_share)
-            self.talks = Talks(own.peer_id, self.chain, self.peers, clock, entropy, self.bus)
+            self._topics = Topics({one.id: one.talks for one in self.followed})
+            self.chain = main.chain
             self.anchoring = Anchoring(own, self.chain, self.facts, self.ledger_store, clock, self.bus)
             self.files.attach(self.anchoring)
-            self.acts = Acts(self.chain, lambda: self.own)
-            self.registrar = Registrar(self.acts, self.knowledge, lambda: self.own, config.country, self.bus)
+            self.acts = {one.id: Acts(one.chain, lambda: self.own) for one in self.followed}
+            self._registrars = [
+                Registrar(self.acts[one.id], self.knowledge, lambda: self.own, config.country, one.bus) for one in self.followed
+            ]
         self.anchor: ChainAnchor | None = None
         self.membership.chain_anchor = self._chain_anchor
         self.membership.attach(self.peers)
@@ -212,11 +255,40 @@ class Node:
         told = ("HeadMovedTo", "BlockFinal", "ChainItems", "BlockTaken")
         return (
             Child("chain", self.chain.run, again, owns="blocks, state, pool, promises", asks=("storage-ledger",), tells=told),
-            Child("sealer", self.sealer.run, again, owns="this node's slots", asks=("chain",)),
-            Child("talks", self._run_talks, again, owns="ledger streams", asks=("chain", "peers")),
-            Child("registrar", self.registrar.run, again, owns="accounts of those who were let in", asks=("chain", "facts")),
+            Child("sealer", self.followed[0].sealer.run, again, owns="this node's slots", asks=("chain",)),
+            Child("talks", partial(self._run_talks, self.followed[0]), again, owns="ledger streams", asks=("chain", "peers")),
+            Child("registrar", self._registrars[0].run, again, owns="accounts of those who were let in", asks=("chain", "facts")),
             Child("anchoring", self._run_anchoring, again, owns="what of ours is to be anchored", asks=("chain", "facts")),
+            *(child for index in range(1, len(self.followed)) for child in self._further_children(index, told)),
         )
+
+    def _further_children(self, index: int, told: tuple[str, ...]) -> tuple[Child, ...]:
+        """A chain beside the domain's; its database may fall without the node."""
+        again = OnFall.RESTART
+        one, storage, lane = self.followed[index], self._further_storage[index - 1], self._further[index - 1].lane
+        chain = f"chain-{lane}"
+        return (
+            Child(storage.name, storage.run, again, owns="a further chain's writer"),
+            Child(chain, one.chain.run, again, owns="a further chain", asks=(storage.name,), tells=told),
+            Child(f"sealer-{lane}", one.sealer.run, again, owns="this node's slots there", asks=(chain,)),
+            Child(f"talks-{lane}", partial(self._run_talks, one), again, owns="its streams", asks=(chain, "peers")),
+            Child(f"registrar-{lane}", self._registrars[index].run, again, owns="accounts there", asks=(chain, "facts")),
+            Child(f"news-{lane}", partial(self._pass_news, one), again, owns="what is told across", tells=("OfChain",)),
+        )
+
+    async def _pass_news(self, one: Followed) -> None:
+        """What a further chain tells goes up to those who watch; what the domain's facts tell comes down to its registrar."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._pass_facts, one)
+            with one.bus.subscribe(HeadMovedTo, BlockFinal, name="news") as news:
+                async for fact in news:
+                    assert isinstance(fact, HeadMovedTo | BlockFinal)
+                    self.bus.publish(OfChain(one.id, fact))
+
+    async def _pass_facts(self, one: Followed) -> None:
+        with self.bus.subscribe(FactsAccepted, name="news") as news:
+            async for fact in news:
+                one.bus.publish(fact)
 
     async def run(self) -> None:
         """Until ``stop`` or cancellation. Raises LocalError when a fall stopped the node."""
@@ -243,9 +315,9 @@ class Node:
         self.ready.set()
         await self.membership.run()
 
-    async def _run_talks(self) -> None:
+    async def _run_talks(self, one: Followed) -> None:
         await self.ready.wait()
-        await self.talks.run()
+        await one.talks.run()
 
     async def _run_anchoring(self) -> None:
         assert self.anchoring is not None
@@ -351,7 +423,7 @@ class Node:
         if self.chain is None:
             stream.reset()
         else:
-            await self.talks.serve(stream, peer)
+            await self._topics.serve(stream, peer)
 
     def standing(self, identity: NodeIdentity) -> Standing:
         return standing_of(identity.domain_id, self.own.domain_id)

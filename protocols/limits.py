@@ -198,6 +198,17 @@ FOLDER_LIFE_MS = 120_000
 RECEIPTS_BYTES_PER_BATCH_MAX = 32 * 1024
 RECEIPTS_PAUSE_S = 60.0
 FOLDER_PAUSE_S = 30.0
+# Chains that one node follows: its domain's, which records are anchored on, and others beside it. Each has a database, a pool, a search
+# for work and a conversation with every peer that follows it too.
+CHAINS_PER_NODE_MAX = 4
+# Pool of a further chain: a quarter of the first one's.
+FURTHER_POOL_TRANSACTIONS_MAX = POOL_TRANSACTIONS_MAX // 4
+FURTHER_POOL_BYTES_MAX = POOL_BYTES_MAX // 4
+FURTHER_POOL_PER_PEER_MAX = POOL_PER_PEER_MAX // 4
+# A peer that refused a stream about a further chain follows it perhaps later.
+FURTHER_AGAIN_S = 10.0
+# Streams that one peer opens about one chain: one that it is using, and one that it opens after the first broke before we noticed.
+LEDGER_STREAMS_PER_CHAIN_MAX = 2
 # Conversation `ledger`: what one message, one page, one peer may be.
 LEDGER_IDS_PER_MESSAGE_MAX = 1024
 # Bodies of transactions and votes in one message; far below a frame, so that one more always fits.

@@ -20,6 +20,7 @@ sealer        seals when it is this node's slot
 duties        hand-overs and evidence, posted by itself
 joining       a state fetched node by node from several peers
 talk          the ends of `/lading/ledger/1`
+following     all that belongs to one chain of a node; which stream is about which chain
 registrar     accounts on the chain for those whom the domain certifies
 puts          a record on its way in
 groups        small ones together

@@ -40,7 +40,7 @@ from protocols.ledger.envelope import Transaction
 from protocols.ledger.evidence import Watch
 from protocols.ledger.finality import BlockPoint, ForkTree
 from protocols.ledger.machine import vote_id
-from protocols.ledger.pool import MAY_BECOME_VALID, Origin, Pool
+from protocols.ledger.pool import MAY_BECOME_VALID, Limits, Origin, Pool
 from protocols.ledger.profile import Profile
 from protocols.ledger.schedule import SCHEDULE
 from protocols.ledger.sealing import has_quorum, is_timely
@@ -298,21 +298,23 @@ class ChainActor(Actor[ChainMessage]):
         anchor: Checkpoint | None = None,
         heights_kept: int | None = None,
         schedule: Schedule = SCHEDULE,
+        pool_limits: Limits = Limits(),
     ) -> None:
         """anchor: a final block that this node was told of; without a chain of its own it begins there, with that block's state.
 
         heights_kept: blocks below the final one whose bodies stay; None keeps all (an archive). schedule: the rule sets that
-        this program has.
+        this program has. pool_limits: bounds of what waits.
         """
         super().__init__("chain")
         self.anchor = anchor
         self.heights_kept = heights_kept
         self.schedule = schedule
+        self._pool_limits = pool_limits
         self.chain = chain
         self.keys = keys
         self.tree: ForkTree | None = None
         self.facts: HeadFacts | None = None
-        self.pool = Pool()
+        self.pool = Pool(pool_limits)
         self.watch = Watch()
         self.denied = DenySet()
         self.votes: dict[bytes, Vote] = {}
@@ -644,7 +646,7 @@ class ChainActor(Actor[ChainMessage]):
             (outcome,) = await self._judge_and_keep([self._genesis])
             if not isinstance(outcome, store.Executed):
                 raise LocalError(Reason.FAILED, f"this chain's first block does not hold: {outcome}")
-        self.votes, self._rows, self._unsettled, self.pool, self.watch = {}, {}, [], Pool(), Watch()
+        self.votes, self._rows, self._unsettled, self.pool, self.watch = {}, {}, [], Pool(self._pool_limits), Watch()
         self.denied = DenySet()
         kept = await self._storage.read(_read_chain)
         self._own = {one.id for one in kept.own}

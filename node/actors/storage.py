@@ -47,8 +47,10 @@ class Transact:
 class StorageActor(Actor[Transact]):
     """Owns the writing side of one engine."""
 
-    def __init__(self, engine: Engine, offload: Offload) -> None:
-        super().__init__(f"storage-{engine.env.value}", capacity=MAILBOX_TRANSACTIONS_MAX, batch_max=TRANSACTIONS_PER_BATCH_MAX)
+    def __init__(self, engine: Engine, offload: Offload, *, lane: str = "") -> None:
+        """lane: of its writes; by default that of the environment."""
+        self._lane = lane or engine.env.value
+        super().__init__(f"storage-{self._lane}", capacity=MAILBOX_TRANSACTIONS_MAX, batch_max=TRANSACTIONS_PER_BATCH_MAX)
         self.engine = engine
         self.commits = 0
         self._offload = offload
@@ -60,7 +62,7 @@ class StorageActor(Actor[Transact]):
 
     async def keep(self) -> None:
         batch, self._batch = self._batch, []
-        outcomes = await self._offload.run(self._commit, batch, lane=self.engine.env.value)
+        outcomes = await self._offload.run(self._commit, batch, lane=self._lane)
         self._has_written.set()
         for message, outcome in zip(batch, outcomes, strict=True):
             if isinstance(outcome, LadingError):
@@ -76,7 +78,7 @@ class StorageActor(Actor[Transact]):
                 commits = self.commits
                 await trio.sleep(PREPARE_AFTER_S)
             try:
-                while self.commits == commits and await self._offload.run(self.engine.prepare, lane=self.engine.env.value):
+                while self.commits == commits and await self._offload.run(self.engine.prepare, lane=self._lane):
                     pass
             except LadingError as error:  # who reads or writes there is told; this was only for speed
                 log.debug("no space made ready env=%s error=%s", self.engine.env.value, error)

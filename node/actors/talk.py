@@ -233,7 +233,10 @@ class TalkPeers(Protocol):
 class Talks:
     """All ends. Of a pair the one with the smaller peer id opens the stream, and opens it again."""
 
-    def __init__(self, own: PeerId, chain: ChainActor, peers: TalkPeers, clock: Clock, entropy: Entropy, bus: Bus) -> None:
+    def __init__(
+        self, own: PeerId, chain: ChainActor, peers: TalkPeers, clock: Clock, entropy: Entropy, bus: Bus, *, again_s: float = 0.0
+    ) -> None:
+        """again_s: how long a peer with which no conversation came about is left alone."""
         self.ends: dict[PeerId, TalkEnd] = {}
         self._own = own
         self._chain = chain
@@ -244,13 +247,17 @@ class Talks:
         self._claims = Claims()
         self._fetches = StateFetch(chain, clock, self.ends)
         self._opening: set[PeerId] = set()
+        self._again_s = again_s
+        self._left_alone: dict[PeerId, float] = {}  # until when
 
     async def run(self) -> None:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._tell)
             while True:
+                now = self._clock.monotonic()
+                self._left_alone = {peer: until for peer, until in self._left_alone.items() if until > now}
                 for peer in self._peers.partners():
-                    if self._own < peer and peer not in self.ends and peer not in self._opening:
+                    if self._own < peer and not {peer} & {*self.ends, *self._opening, *self._left_alone}:
                         self._opening.add(peer)
                         nursery.start_soon(self._open, peer)
                 await trio.sleep(REOPEN_S)
@@ -286,6 +293,8 @@ class Talks:
         try:
             await end.run()
         finally:
+            if not end.is_open:
+                self._left_alone[peer] = self._clock.monotonic() + self._again_s
             if self.ends.get(peer) is end:
                 del self.ends[peer]
             stream.reset()

@@ -27,16 +27,34 @@ TEXT_BYTES_MAX = 256 * 1024
 # --- flags ------------------------------------------------------------------------------------------------------------
 
 
+def _chain_flag(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--chain", metavar="NAME", help="a chain beside the domain's: its name, id or the beginning of one")
+
+
+def _found_flags(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("name", metavar="NAME", help="what the chain is called")
+    parser.add_argument("--seal", metavar="SEAL", default="pow", help="how blocks are sealed: pow (default), scrypt or authority")
+    add_passphrase_flags(parser, may_be_none=False)
+
+
+def _follow_flags(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("anchor", metavar="ANCHOR", help="chain:height:hash, as `lading ledger status --json` shows it where the chain is")
+    add_passphrase_flags(parser, may_be_none=False)
+
+
 def _show_flags(parser: argparse.ArgumentParser) -> None:
+    _chain_flag(parser)
     parser.add_argument("what", metavar="WHAT", nargs="?", help="a height, or the id of a block or transaction; default: the head")
 
 
 def _history_flags(parser: argparse.ArgumentParser) -> None:
+    _chain_flag(parser)
     parser.add_argument("--limit", metavar="N", type=_whole, help="blocks to show; default 20")
     parser.add_argument("--before", metavar="HEIGHT", type=_whole, help="only blocks below this height")
 
 
 def _diff_flags(parser: argparse.ArgumentParser) -> None:
+    _chain_flag(parser)
     parser.add_argument("peer", metavar="PEER", help="a node: name, id or unique end of one (lading peers)")
 
 
@@ -50,22 +68,26 @@ def _rollback_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def _nominate_flags(parser: argparse.ArgumentParser) -> None:
+    _chain_flag(parser)
     parser.add_argument("member", metavar="MEMBER", help="a certified candidate: id, unique beginning of one, or name")
     parser.add_argument("--withdraw", action="store_true", help="take the recommendation back")
 
 
 def _certify_flags(parser: argparse.ArgumentParser) -> None:
+    _chain_flag(parser)
     parser.add_argument("offer", metavar="OFFER", nargs="?", help="the text of `lading miner offer` on the candidate's node, or -")
     parser.add_argument("--withdraw", metavar="MEMBER", help="certify this member no longer")
 
 
 def _propose_flags(parser: argparse.ArgumentParser) -> None:
+    _chain_flag(parser)
     parser.add_argument("--seat", metavar="OFFER", help="seat the member of this offer, or give it new keys; - reads the offer")
     parser.add_argument("--unseat", metavar="MEMBER", help="take this member's seat")
     parser.add_argument("--threshold", metavar="M", type=_whole, help="members that act together; default: more than half")
 
 
 def _approve_flags(parser: argparse.ArgumentParser) -> None:
+    _chain_flag(parser)
     parser.add_argument("act", metavar="ACT", help="the text that `lading council propose` or `miner certify` printed, or -")
     parser.add_argument("--dry-run", action="store_true", help="say what it would do, sign nothing")
 
@@ -130,6 +152,24 @@ def recover(invocation: Invocation) -> Answer:
     return Answer(recover_vote(invocation.home, kit_text(invocation.args.kit), passphrase=ask), ["start the node: it sends this out"])
 
 
+def found(invocation: Invocation) -> Answer:
+    """A chain beside the domain's."""
+    from node.chain_further import found as run
+
+    args = invocation.args
+    ask = passphrase_source(args, what="the keys of this node")
+    hint = "start the node; others follow it with: lading ledger follow ANCHOR"
+    return Answer(run(invocation.home, args.name, seal=args.seal, passphrase=ask), [hint])
+
+
+def follow(invocation: Invocation) -> Answer:
+    """A chain that others have."""
+    from node.chain_further import follow as run
+
+    ask = passphrase_source(invocation.args, what="the keys of this node")
+    return Answer(run(invocation.home, invocation.args.anchor, passphrase=ask), ["start the node: it fetches the chain from the others"])
+
+
 # --- at the running node ----------------------------------------------------------------------------------------------
 
 
@@ -139,8 +179,8 @@ def certify(invocation: Invocation) -> Answer:
     if bool(args.offer) == bool(args.withdraw):
         raise UsageError("an offer, or --withdraw MEMBER", hint="lading miner certify OFFER")
     if args.withdraw:
-        return remote.ask(invocation, "miner.withdraw", {"member": args.withdraw})
-    return remote.ask(invocation, "miner.certify", {"offer": _text(args.offer)})
+        return remote.ask(invocation, "miner.withdraw", {"member": args.withdraw, "chain": args.chain})
+    return remote.ask(invocation, "miner.certify", {"offer": _text(args.offer), "chain": args.chain})
 
 
 def propose(invocation: Invocation) -> Answer:
@@ -149,13 +189,15 @@ def propose(invocation: Invocation) -> Answer:
     if not (args.seat or args.unseat or args.threshold):
         raise UsageError("a change is wanted: --seat OFFER, --unseat MEMBER or --threshold M", hint="lading council inbox")
     seat = _text(args.seat) if args.seat else None
-    return remote.ask(invocation, "council.propose", {"seat": seat, "unseat": args.unseat, "threshold": args.threshold})
+    return remote.ask(
+        invocation, "council.propose", {"seat": seat, "unseat": args.unseat, "threshold": args.threshold, "chain": args.chain}
+    )
 
 
 def approve(invocation: Invocation) -> Answer:
     """One more key under an act."""
     args = invocation.args
-    return remote.ask(invocation, "council.approve", {"act": _text(args.act), "dry_run": args.dry_run or None})
+    return remote.ask(invocation, "council.approve", {"act": _text(args.act), "dry_run": args.dry_run or None, "chain": args.chain})
 
 
 def _text(word: str) -> str:
@@ -183,6 +225,7 @@ def show_ledger(data: Mapping[str, object], style: Style) -> Iterator[str]:
             ("chain", f"{chain.get('name', '')}  {style.id(str(chain.get('chain', '')))}"),
             ("head", f"{chain.get('height')}  {style.id(str(chain.get('tip', '')))}"),
             ("final", f"{chain.get('finalized_height')}  {style.id(str(chain.get('finalized', '')))}"),
+            ("anchor", str(chain.get("anchor", ""))),
             ("state root", style.id(str(chain.get("state_root", "")))),
         ]
         if committee:
@@ -235,8 +278,9 @@ COMMANDS: tuple[Command, ...] = (
         "finality survives.",
         ("lading ledger status", "lading ledger status --json", "watch lading ledger status"),
         _REMOTE,
-        remote.plain_call("ledger.status"),
-        show=show_ledger,
+        remote.plain_call("ledger.status", "chain"),
+        _chain_flag,
+        show_ledger,
     ),
     Command(
         _LEDGER,
@@ -246,7 +290,7 @@ COMMANDS: tuple[Command, ...] = (
         "block or final.",
         ("lading ledger show", "lading ledger show 812", "lading ledger show 7f3a9c --json"),
         _REMOTE,
-        remote.plain_call("ledger.show", "what"),
+        remote.plain_call("ledger.show", "what", "chain"),
         _show_flags,
     ),
     Command(
@@ -256,7 +300,7 @@ COMMANDS: tuple[Command, ...] = (
         "Lists blocks, the newest first: who sealed them, what they carry, and whether they are final.",
         ("lading ledger history", "lading ledger history --limit 100", "lading ledger history --before 500 --json"),
         _REMOTE,
-        remote.plain_call("ledger.history", "limit", "before"),
+        remote.plain_call("ledger.history", "limit", "before", "chain"),
         _history_flags,
         show_history,
     ),
@@ -268,7 +312,7 @@ COMMANDS: tuple[Command, ...] = (
         "that block.",
         ("lading ledger diff hospital-b/pi3", "lading ledger diff 12D3KooW… --json", "lading --home /srv/lading ledger diff nas2"),
         _REMOTE,
-        remote.plain_call("ledger.diff", "peer"),
+        remote.plain_call("ledger.diff", "peer", "chain"),
         _diff_flags,
     ),
     Command(
@@ -325,12 +369,37 @@ COMMANDS: tuple[Command, ...] = (
     ),
     Command(
         _LEDGER,
+        ("ledger", "found"),
+        "found a chain beside the domain's",
+        "Founds a further chain, with a state, miners and a council of its own: this member has its first seats, every member of the "
+        "domain gets an account. Others are seated with `miner offer`, `miner certify` and `council propose`, each with `--chain`. The "
+        "node must stand still.",
+        ("lading ledger found trials", "lading ledger found fast --seal authority", "lading ledger found trials --json"),
+        _LOCAL,
+        found,
+        _found_flags,
+        quiet_key="anchor",
+    ),
+    Command(
+        _LEDGER,
+        ("ledger", "follow"),
+        "follow a chain beside the domain's",
+        "Follows a further chain of the domain from one of its final blocks; at most four chains in all. The node must stand still.",
+        ("lading ledger follow ANCHOR", 'lading ledger follow "$(cat anchor.txt)"', "lading ledger follow ANCHOR --json"),
+        (*_LOCAL, 10, 12),
+        follow,
+        _follow_flags,
+        quiet_key="chain",
+    ),
+    Command(
+        _LEDGER,
         ("miner", "status"),
         "who mines, and whether this node does",
         "Lists the certified miners, who of them is seated, what they sealed and missed, and what this node does.",
         ("lading miner status", "lading miner status --json", "lading --home /srv/lading miner status"),
         _REMOTE,
-        remote.plain_call("miner.status"),
+        remote.plain_call("miner.status", "chain"),
+        _chain_flag,
     ),
     Command(
         _LEDGER,
@@ -340,7 +409,8 @@ COMMANDS: tuple[Command, ...] = (
         "`lading council propose --seat` on a council member's node.",
         ("lading miner offer", "lading miner offer --quiet > offer.txt", "lading miner offer --json"),
         _REMOTE,
-        remote.plain_call("miner.offer"),
+        remote.plain_call("miner.offer", "chain"),
+        _chain_flag,
         quiet_key="offer",
     ),
     Command(
@@ -350,7 +420,7 @@ COMMANDS: tuple[Command, ...] = (
         "Recommends a certified candidate in this member's name: recommended ones are drawn first. --withdraw takes it back.",
         ("lading miner nominate pi4", "lading miner nominate a3f90b --withdraw", "lading miner nominate pi4 --json"),
         _REMOTE,
-        remote.plain_call("miner.nominate", "member", "withdraw"),
+        remote.plain_call("miner.nominate", "member", "withdraw", "chain"),
         _nominate_flags,
         quiet_key="transaction",
     ),
@@ -401,7 +471,8 @@ COMMANDS: tuple[Command, ...] = (
         "Shows the council in force, a change that is under way, and acts seen at this node since its start that need more signatures.",
         ("lading council inbox", "lading council inbox --json", "lading --home /srv/lading council inbox"),
         _REMOTE,
-        remote.plain_call("council.inbox"),
+        remote.plain_call("council.inbox", "chain"),
+        _chain_flag,
     ),
     Command(
         _LEDGER,

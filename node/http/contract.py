@@ -149,25 +149,25 @@ OPERATIONS: Mapping[str, Operation] = {
     # sample: share of the stored chunks, 0..1; all: everything. repair: fetch good copies of what is bad.
     "check": _operation(sample="number", all="flag", repair="flag"),
     "clock": Operation(),
-    "ledger.status": Operation(),
+    "ledger.status": _operation(chain="text"),
     # what: a height, or a block's or transaction's id or unique beginning of one; left out, the head.
-    "ledger.show": _operation(what="text"),
+    "ledger.show": _operation(what="text", chain="text"),
     # limit: blocks, the newest first; before: a height.
-    "ledger.history": _operation(limit="whole", before="whole"),
+    "ledger.history": _operation(limit="whole", before="whole", chain="text"),
     # peer: a node, by name or id.
-    "ledger.diff": _operation("peer", peer="text"),
-    "miner.status": Operation(),
-    "miner.offer": Operation(),
+    "ledger.diff": _operation("peer", peer="text", chain="text"),
+    "miner.status": _operation(chain="text"),
+    "miner.offer": _operation(chain="text"),
     # withdraw: take a recommendation back.
-    "miner.nominate": _operation("member", member="text", withdraw="flag"),
+    "miner.nominate": _operation("member", member="text", withdraw="flag", chain="text"),
     # offer: the text of miner.offer from the candidate's node.
-    "miner.certify": _operation("offer", offer="text"),
-    "miner.withdraw": _operation("member", member="text"),
+    "miner.certify": _operation("offer", offer="text", chain="text"),
+    "miner.withdraw": _operation("member", member="text", chain="text"),
     # seat: an offer's text. unseat: a member. threshold: of the council after it; left out, more than half.
-    "council.propose": _operation(seat="text", unseat="text", threshold="whole"),
+    "council.propose": _operation(seat="text", unseat="text", threshold="whole", chain="text"),
     # act: the text of a proposal. dry_run: only say what is in it.
-    "council.approve": _operation("act", act="text", dry_run="flag"),
-    "council.inbox": Operation(),
+    "council.approve": _operation("act", act="text", dry_run="flag", chain="text"),
+    "council.inbox": _operation(chain="text"),
     "watch": Operation(open_ended=True),
 }
 
