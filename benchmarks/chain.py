@@ -18,15 +18,16 @@ from protocols.crypto import SigningKey, sha256, verify_raw
 from protocols.ledger.block import Block, decode_block
 from protocols.ledger.seals.port import Found
 from protocols.ledger.seals.pow import ProofOfWork
-from protocols.ledger.state import MemoryState, StateChange, check_value, prove_value
+from protocols.ledger.state import MemoryState, StateChange, StateView, check_value, prove_value
 from protocols.ledger.state import Overlay as StateOverlay
 from protocols.ledger.transactions.folder_update import Body
 from protocols.limits import SEARCH_STEP_NONCES
 from storage import chain as store
-from storage.engine import Delete, Env, Put, Write
+from storage.chain_state import state_writes
+from storage.engine import Delete, Env, Put, Snapshot, Write
 from storage.lmdb_engine import LmdbEngine
 from storage.overlay import Overlay
-from storage.tables import CHAIN_META, CHAIN_NODES, CHAIN_STATE
+from storage.tables import CHAIN_STATE
 from tests.protocols.ledger.chains import Chain, start
 
 from .harness import Row, settle
@@ -47,15 +48,11 @@ def _padding_key(number: int) -> bytes:
     return sha256(b"owner", number.to_bytes(8, "big")) + sha256(b"record", number.to_bytes(8, "big"))
 
 
-def _writes(change: StateChange) -> list[Write]:
-    """Values, nodes and root, where the chain's store keeps them."""
-    found: list[Write] = []
-    for (space, key), value in change.values.items():
-        at = bytes([len(space)]) + space.encode() + key
-        found.append(Delete(CHAIN_STATE, at) if value is None else Put(CHAIN_STATE, at, value))
-    found += [Delete(CHAIN_NODES, name) for name in sorted(change.tree.removed)]
-    found += [Put(CHAIN_NODES, name, node) for name, node in sorted(change.tree.added.items())]
-    return [*found, Put(CHAIN_META, b"root", change.root)]
+def _writes(snapshot: Snapshot, change: StateChange, name: str) -> list[Write]:
+    """Values, rows of the tree, root, and what the state before still needs: as the chain's store writes them after a block."""
+    overlay = Overlay(snapshot)
+    overlay.add(state_writes(change, 0, sha256(name.encode())))
+    return overlay.writes
 
 
 def _open(folder: str) -> LmdbEngine:
@@ -78,13 +75,17 @@ def _padded(engine: LmdbEngine, keys: int, reference: MemoryState | None = None)
     """So many values more in the state; the same in ``reference``, which stands at the same block."""
     for first in range(0, keys, PADDING_STEP):
         with engine.snapshot() as snapshot:
-            overlay = StateOverlay(store.ChainState(snapshot))
-            for number in range(first, min(keys, first + PADDING_STEP)):
-                overlay.put(PADDING, _padding_key(number), sha256(number.to_bytes(8, "big")) + bytes(VALUE_BYTES - 32))
-            change = overlay.change()
-        engine.write(_writes(change))
+            writes = _writes(snapshot, _padding(store.ChainState(snapshot), first, min(keys, first + PADDING_STEP)), f"padding {first}")
+        engine.write(writes)
         if reference is not None:
-            reference.commit(change)
+            reference.commit(_padding(reference, first, min(keys, first + PADDING_STEP)))
+
+
+def _padding(view: StateView, first: int, end: int) -> StateChange:
+    overlay = StateOverlay(view)
+    for number in range(first, end):
+        overlay.put(PADDING, _padding_key(number), sha256(number.to_bytes(8, "big")) + bytes(VALUE_BYTES - 32))
+    return overlay.change()
 
 
 def _verify_rate() -> float:
@@ -231,7 +232,7 @@ def _change_keys(engine: LmdbEngine, run: int) -> None:
         for number in range(500):
             overlay.put(PADDING, _padding_key(number * 1999 + run), run.to_bytes(8, "big") * (VALUE_BYTES // 8) + b"x")
             overlay.put(PADDING, _padding_key(KEYS_PROVED + run * 500 + number), bytes(VALUE_BYTES))
-        writes = _writes(overlay.change())
+        writes = _writes(snapshot, overlay.change(), f"run {run}")
     engine.write(writes)
 
 

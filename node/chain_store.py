@@ -135,10 +135,10 @@ def roll_back(home: Path, height: int, *, dry_run: bool) -> dict[str, object]:
 
 
 def rebuild_index(home: Path) -> dict[str, object]:
-    """The index of heights anew from the blocks' rows."""
+    """The index of heights anew from the blocks' rows, the tree of the state from its values where an older program kept another."""
     with _opened(home) as (chain, engine):
         with engine.snapshot() as snapshot:
-            writes = care.rebuild_heights(snapshot)
+            writes = [*care.rebuild_heights(snapshot), *store.rebuild_tree(snapshot)]
         if writes:
             engine.write(writes)
     return {"chain": chain.chain.hex(), "mended": len(writes)}

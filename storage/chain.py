@@ -8,10 +8,9 @@ crossings, each of which turns round when it is used (an undo record applied giv
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from protocols.codec import encode
-from protocols.crypto import sha256
 from protocols.errors import DecodeError, InvalidBlock, InvalidObject, Reason, StoreDamaged, Undecided
 from protocols.ledger.block import Block, Header, check_block_form, decode_header
 from protocols.ledger.carried import committee_at, final_height
@@ -24,32 +23,42 @@ from protocols.ledger.genesis import apply_genesis
 from protocols.ledger.schedule import SCHEDULE
 from protocols.ledger.seals.table import SEALS
 from protocols.ledger.state import Overlay as StateOverlay
-from protocols.ledger.state import StateChange, UndoRecord, undo
+from protocols.ledger.state import StateChange, UndoRecord, made_on, undo
 from protocols.ledger.terms import load_tip
 from protocols.ledger.transactions.chain_genesis import WORK
 from protocols.ledger.transactions.equivocation import Sealed
 from protocols.ledger.transition import Applied, Schedule, apply_block, result_of
-from protocols.ledger.tree import leaves, state_key
 from protocols.ledger.votes import Vote, carried_order
 from protocols.ledger.work import WorkState, work_of
 from protocols.limits import STATES_KEPT
 from protocols.types import BlockHash, ChainId
 
-from .chain_state import ROOT, forget_old, missing_nodes, state_writes
 from .chain_state import ChainState as ChainState
+from .chain_state import (
+    check_state,
+    crossing_writes,
+    drop_tree,
+    forget_fetched,
+    forget_old,
+    missing_nodes,
+    put_fetched_tree,
+    rebuilt,
+    state_writes,
+)
 from .engine import Delete, Put, Snapshot, Write
 from .overlay import Overlay
 from .tables import (
     CHAIN_BLOCKS,
     CHAIN_CROSSINGS,
+    CHAIN_FETCHED,
     CHAIN_HEIGHTS,
     CHAIN_META,
-    CHAIN_NODES,
-    CHAIN_OLD_HEIGHTS,
-    CHAIN_OLD_NODES,
+    CHAIN_OLD_VALUES,
     CHAIN_POOL,
     CHAIN_ROWS,
     CHAIN_STATE,
+    CHAIN_TREE,
+    CHAIN_TREES,
     CHAIN_VOTES,
 )
 from .values import FORMAT, HASH_BYTES, NUMBER_BYTES, SUITE, Stored, load
@@ -70,9 +79,10 @@ _ALL = (
     CHAIN_HEIGHTS,
     CHAIN_CROSSINGS,
     CHAIN_STATE,
-    CHAIN_NODES,
-    CHAIN_OLD_NODES,
-    CHAIN_OLD_HEIGHTS,
+    CHAIN_TREE,
+    CHAIN_TREES,
+    CHAIN_OLD_VALUES,
+    CHAIN_FETCHED,
     CHAIN_VOTES,
     CHAIN_META,
 )
@@ -220,19 +230,20 @@ def go_to(overlay: Overlay, target: BlockHash) -> None:
     here, there = _known(overlay, below), _known(overlay, above)
     while below != above:
         if here.height >= there.height:
-            _cross(overlay, below)
-            below = here.parent
+            over, below = (below, here), here.parent
             here = _known(overlay, below)
+            _cross(overlay, *over, to=(here.height, below))
         else:
             up.append(above)
             above = there.parent
             there = _known(overlay, above)
     for name in reversed(up):
-        _cross(overlay, name)
+        there = _known(overlay, name)
+        _cross(overlay, name, there, to=(there.height, name))
     overlay.put(CHAIN_META, _AT, target)
 
 
-def _cross(overlay: Overlay, name: BlockHash) -> None:
+def _cross(overlay: Overlay, name: BlockHash, over: BlockRow, *, to: tuple[int, BlockHash]) -> None:
     data = overlay.get(CHAIN_CROSSINGS, name)
     if data is None:
         raise StoreDamaged("a block has no crossing", table=CHAIN_CROSSINGS.name)
@@ -241,7 +252,7 @@ def _cross(overlay: Overlay, name: BlockHash) -> None:
         change = undo(ChainState(overlay), record)
     except InvalidObject as error:
         raise StoreDamaged(f"a crossing leads elsewhere: {error}", table=CHAIN_CROSSINGS.name) from error
-    overlay.add(state_writes(overlay, change, _known(overlay, name).height))
+    overlay.add(crossing_writes(overlay, change, record.before, over=over.height, to=to, up=to[1] == name))
     overlay.put(CHAIN_CROSSINGS, name, encode(change.undo))
 
 
@@ -254,7 +265,7 @@ def begin(overlay: Overlay, first: Block, *, chain: ChainId) -> Executed:
     applied = apply_genesis(first)
     if first.info.chain != chain:
         raise InvalidBlock(Reason.WRONG_CHAIN, "the first block of another chain")
-    executed = _keep(overlay, first, applied)
+    executed = _keep(overlay, first, replace(applied, change=made_on(ChainState(overlay), applied.change)))
     overlay.delete(CHAIN_CROSSINGS, first.hash)  # nobody walks back over it
     overlay.put(CHAIN_META, _FINAL, first.hash)
     return executed
@@ -318,7 +329,7 @@ def _keep(overlay: Overlay, body: Block, applied: Applied) -> Executed:
         carried=applied.final,
         committee=applied.committee,
     )
-    overlay.add(state_writes(overlay, applied.change, info.height))
+    overlay.add(state_writes(applied.change, info.height, name))
     overlay.put(CHAIN_BLOCKS, name, encode(body))
     overlay.put(CHAIN_ROWS, name, encode(kept))
     overlay.put(CHAIN_HEIGHTS, u64(info.height) + name, b"\x01")
@@ -332,7 +343,7 @@ def _keep(overlay: Overlay, body: Block, applied: Applied) -> Executed:
 # --- finality, votes, what was made here ------------------------------------------------------------------------------
 
 
-def settle(final: BlockHash, dead: Iterable[tuple[BlockHash, int]], votes: Iterable[Vote]) -> list[Write]:
+def settle(snapshot: Snapshot, final: BlockHash, dead: Iterable[tuple[BlockHash, int]], votes: Iterable[Vote]) -> list[Write]:
     """A later block is final. dead: (hash, height) of blocks that do not lie on its chain. votes: those that its state has counted.
 
     The state must not stand at a dead block.
@@ -341,6 +352,7 @@ def settle(final: BlockHash, dead: Iterable[tuple[BlockHash, int]], votes: Itera
     for name, height in dead:
         writes += [Delete(table, name) for table in (CHAIN_BLOCKS, CHAIN_ROWS, CHAIN_CROSSINGS)]
         writes.append(Delete(CHAIN_HEIGHTS, u64(height) + name))
+        writes += drop_tree(snapshot, height, name)
     return [*writes, *(Delete(CHAIN_VOTES, carried_order(vote)) for vote in votes)]
 
 
@@ -357,7 +369,7 @@ def forget(snapshot: Snapshot, *, final: int, heights_kept: int | None) -> list[
     takes the state back to them, are kept for STATES_KEPT heights.
     """
     states = max(0, final - STATES_KEPT + 1)
-    writes = forget_old(snapshot, states)
+    writes = [*forget_old(snapshot, states), *forget_fetched(snapshot)]
     lowest = lowest_height(snapshot)
     wanted = 0 if heights_kept is None else max(0, final - heights_kept)
     top = min(wanted, lowest + PRUNED_PER_BATCH_MAX)
@@ -430,7 +442,7 @@ def finish_join(overlay: Overlay) -> tuple[BlockHash, BlockRow]:
     assert first is not None
     name, info = first.hash, first.info
     assert not missing_nodes(overlay, info.state_root)
-    overlay.put(CHAIN_META, ROOT, info.state_root)
+    overlay.add(put_fetched_tree(overlay, info.height, name, info.state_root))
     state = StateOverlay(ChainState(overlay))
     work = state.load(WORK, b"", WorkState)
     if work is None or load_tip(state).height != info.height:
@@ -486,7 +498,7 @@ def own_transactions(snapshot: Snapshot) -> tuple[Transaction, ...]:
 def check(snapshot: Snapshot) -> None:
     """Whether what stands here is a chain and its whole state. Raises StoreDamaged; an empty store is fine.
 
-    Reads every value of the state and every node of its tree: 10,000 values take about a tenth of a second.
+    Reads every value of the state and every row of its tree: 10,000 values take about a tenth of a second.
     """
     at, final = state_at(snapshot), final_block(snapshot)
     if at is None and snapshot.has(CHAIN_META, _JOINING):
@@ -499,7 +511,7 @@ def check(snapshot: Snapshot) -> None:
     view = ChainState(snapshot)
     if body is None or body.info.state_root != view.root:
         raise StoreDamaged("the state is not that of the block at which it stands", table=CHAIN_META.name)
-    _check_values(snapshot, view)
+    check_state(snapshot)
     _known(snapshot, final)
     floor = _known(snapshot, final).height
     for name, found in blocks_from(snapshot, floor):
@@ -510,13 +522,11 @@ def check(snapshot: Snapshot) -> None:
             raise StoreDamaged("a block lacks its body, its crossing or its parent", table=CHAIN_ROWS.name)
 
 
-def _check_values(snapshot: Snapshot, view: ChainState) -> None:
-    stored: dict[bytes, bytes] = {}
-    for key, value in snapshot.scan(CHAIN_STATE):
-        name, rest = key[1 : 1 + key[0]], key[1 + key[0] :]
-        stored[state_key(name.decode("ascii", "replace"), rest)] = sha256(value)
-    if stored != dict(leaves(view.root, view.node)):
-        raise StoreDamaged("values of the state are not those of its tree", table=CHAIN_STATE.name)
+def rebuild_tree(snapshot: Snapshot) -> list[Write]:
+    """What a chain that an older program kept needs here: its tree, anew from the values. Empty when there is nothing to do.
+    Raises StoreDamaged."""
+    at = state_at(snapshot)
+    return rebuilt(snapshot, None if at is None else (_known(snapshot, at).height, at))
 
 
 def wipe(snapshot: Snapshot) -> list[Write]:

@@ -11,6 +11,7 @@ from protocols.ledger.checks import u64
 from protocols.types import BlockHash, ChainId
 
 from . import chain as store
+from .chain_state import drop_tree
 from .engine import Delete, Engine, Put, Snapshot, Write
 from .overlay import Overlay
 from .tables import CHAIN_BLOCKS, CHAIN_CROSSINGS, CHAIN_HEIGHTS, CHAIN_META, CHAIN_ROWS
@@ -141,6 +142,7 @@ def roll_back(snapshot: Snapshot, height: int) -> tuple[BlockHash, Sequence[Writ
     for name, row in gone:
         overlay.add([Delete(table, name) for table in (CHAIN_BLOCKS, CHAIN_ROWS, CHAIN_CROSSINGS)])
         overlay.delete(CHAIN_HEIGHTS, u64(row.height) + name)
+        overlay.add(drop_tree(overlay, row.height, name))
     if final_row is None or final_row.height > height:
         overlay.put(CHAIN_META, b"final", target)
         _recall_votes(overlay, path[: height - reach + 1], reach)

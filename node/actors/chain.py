@@ -11,6 +11,7 @@ import logging
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TypeVar
 
 from protocols.crypto import FORMAT, SigningKey
@@ -44,7 +45,7 @@ from protocols.ledger.pool import MAY_BECOME_VALID, Limits, Origin, Pool
 from protocols.ledger.profile import Profile
 from protocols.ledger.schedule import SCHEDULE
 from protocols.ledger.sealing import has_quorum, is_timely
-from protocols.ledger.snapshot import StateNode
+from protocols.ledger.snapshot import NodeAt, StateNode
 from protocols.ledger.state import Overlay
 from protocols.ledger.sync import HeaderRow, header_row, locator_heights
 from protocols.ledger.terms import MINER, Miner
@@ -539,17 +540,17 @@ class ChainActor(Actor[ChainMessage]):
 
         return await self._storage.read(read)
 
-    async def state_nodes(self, names: Sequence[bytes]) -> tuple[tuple[StateNode, ...], tuple[bytes, ...]]:
-        """Those of a state that are here and fit one message, and those that are not here."""
+    async def state_nodes(self, at: Checkpoint, nodes: Sequence[NodeAt]) -> tuple[tuple[StateNode, ...], tuple[bytes, ...]]:
+        """Those of the state after a block that are here and fit one message, and names of those that are not here."""
 
         def read(snapshot: Snapshot) -> tuple[tuple[StateNode, ...], tuple[bytes, ...]]:
             found: list[StateNode] = []
             lacking: list[bytes] = []
             size = 0
-            for name in names:
-                one = find_node(snapshot, name)
+            for wanted in nodes:
+                one = find_node(snapshot, (at.height, at.hash), wanted)
                 if one is None:
-                    lacking.append(name)
+                    lacking.append(wanted[1])
                     continue
                 size += len(one.node) + len(one.key) + len(one.value) + 32
                 if found and size > STATE_BYTES_PER_MESSAGE_MAX:
@@ -559,8 +560,8 @@ class ChainActor(Actor[ChainMessage]):
 
         return await self._storage.read(read)
 
-    async def missing_state(self) -> tuple[bytes, ...]:
-        """Names of the nodes to begin with, of the state that is being fetched."""
+    async def missing_state(self) -> tuple[NodeAt, ...]:
+        """The nodes to begin with, of the state that is being fetched."""
         first = self._join
         assert first is not None
         return await self._storage.read(lambda snapshot: missing_nodes(snapshot, first.info.state_root))
@@ -611,6 +612,7 @@ class ChainActor(Actor[ChainMessage]):
         self._started_ms = self.now_ms()
         await self._load_promises()
         try:
+            await self._storage.transact(lambda snapshot: (store.rebuild_tree(snapshot), None))
             await self._storage.read(store.check)
             await self._load_chain()
         except StoreDamaged as error:
@@ -773,7 +775,7 @@ class ChainActor(Actor[ChainMessage]):
                 await self._begin_join(one)
         for state in states:
             if self._is_joining:
-                await self._storage.write(put_nodes(state.nodes))
+                await self._storage.transact(partial(_with_nodes, state.nodes))
             self.answer(state.reply, None)
         for end in ends:
             if self._is_joining:
@@ -903,7 +905,9 @@ class ChainActor(Actor[ChainMessage]):
                 log.error("a quorum voted for a block whose state is another here height=%d", block.info.height)
                 self._alert_stopped()
 
-    async def difference(self, fetch: Callable[[Sequence[bytes]], Awaitable[Mapping[bytes, StateNode]]]) -> StateDifference | None:
+    async def difference(
+        self, fetch: Callable[[Checkpoint, Sequence[NodeAt]], Awaitable[Mapping[bytes, StateNode]]]
+    ) -> StateDifference | None:
         """The first key at which this node's state after the block that it stopped at differs from what a peer has; None where it has not
         stopped. fetch: checked nodes of that peer's state, by name; those that it lacks left out. Raises Refused(NOT_FOUND).
         """
@@ -914,10 +918,10 @@ class ChainActor(Actor[ChainMessage]):
         theirs: dict[bytes, StateNode] = {}
         while True:
             found = await self._storage.read(lambda snapshot: compare(snapshot, change, at.block.info.state_root, theirs))
-            if not isinstance(found, bytes):
+            if not isinstance(found, tuple):
                 return found
-            nodes = await fetch((found,))
-            if found not in nodes:
+            nodes = await fetch(Checkpoint(at.block.info.height, at.block.hash), (found,))
+            if found[1] not in nodes:
                 raise Refused(Reason.NOT_FOUND, "the peer has that state no more")
             theirs.update(nodes)
 
@@ -1272,7 +1276,7 @@ class ChainActor(Actor[ChainMessage]):
             done = included & self._own
             # What no block after the final one can carry: refused for good, or never included.
             done |= {one.id for one in store.own_transactions(snapshot) if one.content.until_ms < final_ms}
-            settled = store.settle(final.hash, dead, counted)
+            settled = store.settle(snapshot, final.hash, dead, counted)
             forgotten = store.forget(snapshot, final=final.height, heights_kept=self.heights_kept)
             return [*settled, *forgotten, *(store.drop_own(name) for name in sorted(done))], (done, included)
 
@@ -1428,6 +1432,10 @@ class ChainActor(Actor[ChainMessage]):
 
     def _tell(self, fact: object) -> None:
         self.after_keep(lambda: self._bus.publish(fact))
+
+
+def _with_nodes(nodes: Sequence[StateNode], snapshot: Snapshot) -> tuple[list[Write], None]:
+    return put_nodes(snapshot, nodes), None
 
 
 def _is_signed_by(vote: Vote, key: bytes) -> bool:

@@ -13,7 +13,8 @@ import trio
 
 from protocols.errors import InvalidObject, Reason, Refused, RemoteError, StoreDamaged, Verdict
 from protocols.ledger import machine as m
-from protocols.ledger.snapshot import Frontier, StateNode, check_state_node
+from protocols.ledger.snapshot import Frontier, NodeAt, StateNode, check_state_node
+from protocols.ledger.votes import Checkpoint
 from protocols.limits import JOIN_PATIENCE_S, LEDGER_PATIENCE_S
 from protocols.types import PeerId
 
@@ -119,15 +120,15 @@ class StateFetch:
         if self._frontier is not None:
             self._frontier.drop(peer)
 
-    async def ask(self, peer: PeerId, names: Sequence[bytes]) -> Mapping[bytes, StateNode]:
-        """Checked nodes of a peer's states, by name; those that it lacks left out. Raises Refused(UNREACHABLE | CONFLICT)."""
+    async def ask(self, peer: PeerId, at: Checkpoint, nodes: Sequence[NodeAt]) -> Mapping[bytes, StateNode]:
+        """Checked nodes of a peer's state after a block, by name; those that it lacks left out. Raises Refused(UNREACHABLE | CONFLICT)."""
         end = self._ends.get(peer)
         if end is None or not end.is_open:
             raise Refused(Reason.UNREACHABLE, "no conversation with this peer about the chain")
         if peer in self._asking or self._chain.is_joining:
             raise Refused(Reason.CONFLICT, "this peer is asked for something else just now")
-        question = self._asking[peer] = _Question(frozenset(names))
-        end.hint(m.WantState(tuple(names)))
+        question = self._asking[peer] = _Question(frozenset(name for _, name in nodes))
+        end.hint(m.WantState(at, tuple(nodes)))
         with trio.move_on_after(LEDGER_PATIENCE_S):
             await question.done.wait()
         if not question.done.is_set():
@@ -157,4 +158,4 @@ class StateFetch:
                 end.hint(m.WantBlock(anchor.hash))
             elif batch := self._frontier.ask(peer, among=len(free) - index):
                 self._asked_s[peer] = now_s
-                end.hint(m.WantState(batch))
+                end.hint(m.WantState(anchor, batch))

@@ -170,8 +170,8 @@ class TalkEnd:
                 if await chain.parent_of(before) != hashes[-1]:
                     raise RemoteError(Reason.INTEGRITY, "history of another block")
                 return m.Missing(tuple(reversed(hashes)))
-            case m.LoadState(names):
-                return m.StateLoaded(*await chain.state_nodes(names))
+            case m.LoadState(at, nodes_at):
+                return m.StateLoaded(*await chain.state_nodes(at, nodes_at))
             case m.DeliverState(nodes, lacking):
                 await self._fetches.deliver(self.peer, nodes, lacking)
             case m.DeliverItems(transactions, votes):
@@ -284,7 +284,7 @@ class Talks:
 
         Raises Refused(UNREACHABLE | NOT_FOUND | CONFLICT).
         """
-        return await self._chain.difference(lambda names: self._fetches.ask(peer, names))
+        return await self._chain.difference(lambda at, nodes: self._fetches.ask(peer, at, nodes))
 
     async def serve(self, stream: Stream, peer: PeerId) -> None:
         """One stream's life. Raises RemoteError, DecodeError."""

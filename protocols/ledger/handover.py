@@ -17,7 +17,6 @@ from .profile import Profile
 from .state import Overlay, StateView, prove_value
 from .terms import HANDOVER, ORDER, SEED, Order, load_term, load_tip
 from .transactions.term_handover import HISTORY, Body, LeafAnswer, challenged_key, challenged_leaf
-from .tree import prove
 
 
 def wanted_term(state: Overlay, profile: Profile, miner: AccountId, slot: int) -> int | None:
@@ -68,7 +67,7 @@ def answer_challenges(
         peaks=peaks,
         peaks_proof=prove_value(view, HISTORY, b""),
         leaves=tuple(leaves),
-        keys=tuple(prove(view.root, challenged_key(seed, miner, index), view.node) for index in range(HANDOVER_KEYS)),
+        keys=tuple(view.prove(challenged_key(seed, miner, index)) for index in range(HANDOVER_KEYS)),
     )
 
 

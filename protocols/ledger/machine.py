@@ -15,7 +15,7 @@ from typing import ClassVar
 from ..codec import encode
 from ..crypto import sha256
 from ..effects import Close, Effect, Send
-from ..errors import Reason, RemoteError
+from ..errors import InvalidObject, Reason, RemoteError
 from ..limits import (
     BLOCKS_PER_PAGE_MAX,
     CHALLENGE_BYTES,
@@ -55,7 +55,7 @@ from .messages import (
     Tip,
     Want,
 )
-from .snapshot import StateNode
+from .snapshot import NodeAt, StateNode, check_place
 from .sync import HeaderRow
 from .votes import Checkpoint, Vote
 
@@ -170,9 +170,10 @@ class WantBlock:
 
 @dataclass(frozen=True, slots=True)
 class WantState:
-    """These nodes of a state tree, at most STATE_NODES_PER_MESSAGE_MAX; one such question at a time."""
+    """These nodes of the state after a block, at most STATE_NODES_PER_MESSAGE_MAX; one such question at a time."""
 
-    names: tuple[bytes, ...]
+    at: Checkpoint
+    nodes: tuple[NodeAt, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -300,7 +301,8 @@ class CheckHistory:
 class LoadState:
     """Answer: StateLoaded."""
 
-    names: tuple[bytes, ...]
+    at: Checkpoint
+    nodes: tuple[NodeAt, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -603,15 +605,21 @@ class TalkMachine(Machine):
     def want_state(self, event: WantState, now_s: float) -> Outcome:
         if self._asks_state:
             return TalkState.OPEN, ()
-        assert 0 < len(event.names) <= STATE_NODES_PER_MESSAGE_MAX
+        assert 0 < len(event.nodes) <= STATE_NODES_PER_MESSAGE_MAX
         self._asks_state = True
         self._progress_at = now_s
-        return TalkState.OPEN, (Send(AskState(event.names)),)
+        return TalkState.OPEN, (Send(AskState(event.at, event.nodes)),)
 
     def ask_state(self, event: AskState, now_s: float) -> Outcome:
         self._heard_at = now_s
-        _check_ids(event.names, STATE_NODES_PER_MESSAGE_MAX)
-        return TalkState.OPEN, (LoadState(event.names),)
+        _check_ids((event.at.hash,), 1)
+        _check_ids([name for _, name in event.nodes], STATE_NODES_PER_MESSAGE_MAX)
+        try:
+            for place, _ in event.nodes:
+                check_place(place)
+        except InvalidObject as error:
+            raise RemoteError(error.reason, f"state: {error.message}") from error
+        return TalkState.OPEN, (LoadState(event.at, event.nodes),)
 
     def state_loaded(self, event: StateLoaded, now_s: float) -> Outcome:
         return TalkState.OPEN, (Send(GiveState(event.nodes, event.lacking)),)

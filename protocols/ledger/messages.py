@@ -7,7 +7,7 @@ from ..types import BlockHash, ChainId
 from .alive import Witness
 from .block import Block
 from .envelope import Transaction
-from .snapshot import StateNode
+from .snapshot import NodeAt, StateNode
 from .sync import HeaderRow
 from .votes import Checkpoint, Vote
 
@@ -97,9 +97,10 @@ class Pruned(Record, frozen=True):
 
 
 class AskState(Record, frozen=True):
-    """Nodes of a state tree, by hash."""
+    """Nodes of the tree of the state after a block, by place and hash."""
 
-    names: tuple[bytes, ...]
+    at: Checkpoint
+    nodes: tuple[NodeAt, ...]
 
 
 class GiveState(Record, frozen=True):
@@ -135,8 +136,8 @@ MESSAGES: tuple[tuple[int, type], ...] = (
     (11, Given),
     (12, NewBlock),
     (13, Pruned),
-    (14, AskState),
     (15, GiveState),
     (16, AskHistory),
     (17, History),
+    (18, AskState),
 )

@@ -15,7 +15,8 @@ from ..codec import Record, decode, encode
 from ..crypto import sha256
 from ..errors import InvalidObject, Reason
 from ..types import Digest
-from .tree import EMPTY, TreeChange, TreeProof, check_proof, prove, state_key, update_tree
+from .rows import RowsChange
+from .tree import EMPTY, TreeChange, TreeProof, check_proof, place_of, prove, state_key, update_tree
 
 Key = tuple[str, bytes]
 """(space, key)."""
@@ -40,8 +41,15 @@ class StateView(Protocol):
         """At most ``limit`` (key, value) of the space from key ``start`` on, by rising key."""
         ...
 
-    def node(self, name: bytes) -> bytes:
-        """65 bytes of a node of the tree. A name that is not there is the store's damage."""
+    def change_tree(self, hashes: Mapping[bytes, Digest | None], places: Mapping[bytes, bytes]) -> TreeChange | RowsChange:
+        """The tree after these changes, in the view's own form.
+
+        hashes: K to SHA-256 of the value, None where the key goes. places: what each K is the hash of.
+        """
+        ...
+
+    def prove(self, key: bytes) -> TreeProof:
+        """Proof of what stands at K, or that nothing does."""
         ...
 
 
@@ -57,7 +65,7 @@ class StateChange:
     """All that one block does to the state."""
 
     values: Mapping[Key, bytes | None]
-    tree: TreeChange
+    tree: TreeChange | RowsChange
     undo: UndoRecord
 
     @property
@@ -173,8 +181,19 @@ class Overlay:
 
 
 def _change(view: StateView, values: Mapping[Key, bytes | None], before: tuple[tuple[str, bytes, bytes | None], ...]) -> StateChange:
-    hashes: dict[bytes, Digest | None] = {state_key(*at): None if value is None else sha256(value) for at, value in values.items()}
-    return StateChange(values, update_tree(view.root, hashes, view.node), UndoRecord(view.root, before))
+    hashes: dict[bytes, Digest | None] = {}
+    places: dict[bytes, bytes] = {}
+    for (space, key), value in values.items():
+        place = place_of(space, key)
+        name = sha256(place)
+        places[name] = place
+        hashes[name] = None if value is None else sha256(value)
+    return StateChange(values, view.change_tree(hashes, places), UndoRecord(view.root, before))
+
+
+def made_on(view: StateView, change: StateChange) -> StateChange:
+    """The same change of a state that is the same, as another view keeps its tree."""
+    return _change(view, change.values, change.undo.before)
 
 
 def undo(view: StateView, record: UndoRecord) -> StateChange:
@@ -189,7 +208,7 @@ def undo(view: StateView, record: UndoRecord) -> StateChange:
 
 def prove_value(view: StateView, space: str, key: bytes) -> TreeProof:
     """Proof of what stands, or does not stand, at (space, key)."""
-    return prove(view.root, state_key(space, key), view.node)
+    return view.prove(state_key(space, key))
 
 
 def check_value(root: bytes, space: str, key: bytes, value: bytes | None, proof: TreeProof) -> None:
@@ -216,11 +235,15 @@ class MemoryState:
         at = bisect_left(order, start)
         return [(key, self._values[space][key]) for key in order[at : at + limit]]
 
-    def node(self, name: bytes) -> bytes:
-        return self.nodes[name]
+    def change_tree(self, hashes: Mapping[bytes, Digest | None], places: Mapping[bytes, bytes]) -> TreeChange:
+        return update_tree(self.root, hashes, self.nodes.__getitem__)
+
+    def prove(self, key: bytes) -> TreeProof:
+        return prove(self.root, key, self.nodes.__getitem__)
 
     def commit(self, change: StateChange) -> None:
         """Applies a change made on this very state."""
+        assert isinstance(change.tree, TreeChange)
         for (space, key), value in change.values.items():
             values, order = self._values.setdefault(space, {}), self._order.setdefault(space, [])
             if value is None:

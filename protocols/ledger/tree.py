@@ -2,7 +2,8 @@
 
 Leaf H(0x00 | K | H(value)), inner H(0x01 | left | right), empty = 32 zero bytes, a subtree with one leaf *is* that leaf.
 Nodes are 65 bytes and named by their hash; since a leaf carries its whole key no node stands at two places of one tree, so a
-change is a set of nodes that come and a set of nodes that go.
+change is a set of nodes that come and a set of nodes that go. A store keeps the same tree in rows of four levels (`rows.py`); this form,
+node by node, is what that one is measured against, and what states in memory use.
 """
 
 from __future__ import annotations
@@ -29,12 +30,17 @@ Item = tuple[bytes, Digest | None]
 
 def state_key(space: str, key: bytes) -> Digest:
     """K = SHA-256(length of the space's name, 1 byte | name | key). 32 bytes."""
-    return sha256(_prefix(space) + key)
+    return sha256(prefix_of(space) + key)
+
+
+def place_of(space: str, key: bytes) -> bytes:
+    """What K is the hash of."""
+    return prefix_of(space) + key
 
 
 @cache
-def _prefix(space: str) -> bytes:
-    """Spaces are a few dozen names of this program."""
+def prefix_of(space: str) -> bytes:
+    """How places of a space begin: length of its name, name. Spaces are a few dozen names of this program."""
     name = space.encode("ascii")
     return bytes([len(name)]) + name
 

@@ -9,12 +9,13 @@ import trio
 
 from protocols.crypto import sha256
 from protocols.ledger.block import Block
-from protocols.ledger.snapshot import StateNode
+from protocols.ledger.checks import u64
+from protocols.ledger.snapshot import NodeAt, StateNode
 from protocols.ledger.sync import HeaderRow
 from protocols.ledger.votes import Checkpoint
 from protocols.types import BlockHash
 from storage import chain as store
-from storage.tables import CHAIN_BLOCKS, CHAIN_CROSSINGS, CHAIN_OLD_HEIGHTS, CHAIN_OLD_NODES
+from storage.tables import CHAIN_BLOCKS, CHAIN_CROSSINGS, CHAIN_TREES
 from tests.protocols.ledger import chains
 
 from .chain_world import ChainWorld, Seat
@@ -115,8 +116,8 @@ def test_snapshot_with_a_lie_in_it_costs_its_sender_and_the_others_give_the_rest
         liar = world.seats["b"]
         honest = liar.chain.state_nodes
 
-        async def lie(names: object) -> tuple[tuple[StateNode, ...], tuple[bytes, ...]]:
-            nodes, lacking = await honest(names)  # type: ignore[arg-type]
+        async def lie(at: Checkpoint, wanted: Sequence[NodeAt]) -> tuple[tuple[StateNode, ...], tuple[bytes, ...]]:
+            nodes, lacking = await honest(at, wanted)
             return tuple(StateNode(one.node, one.space, one.key, one.value + b"!") if one.is_leaf else one for one in nodes), lacking
 
         liar.chain.state_nodes = lie  # type: ignore[method-assign]
@@ -140,11 +141,10 @@ def test_anchor_that_nobody_has_a_state_for_falls_back_to_history_and_a_wrong_on
         with world.seats["a"].engine.snapshot() as snapshot:
             old = Checkpoint(1, store.blocks_at(snapshot, 1)[0])
         for seat in world.live():
-            for table in (CHAIN_OLD_NODES,):
-                with seat.engine.snapshot() as snapshot:
-                    keys = [key for key, _ in snapshot.scan(table)]
-                assert keys
-                seat.forget(table, keys)
+            with seat.engine.snapshot() as snapshot:
+                key = u64(old.height) + old.hash
+                assert snapshot.has(CHAIN_TREES, key)
+            seat.forget(CHAIN_TREES, [key])
         late = world.newcomer(NEW, old)
         wrong = world.newcomer("0wrong", Checkpoint(3, BlockHash(sha256(b"invented"))))
         await late.start()
@@ -181,8 +181,8 @@ def test_node_that_prunes_keeps_its_part_and_says_what_it_has_not(monkeypatch: p
         with world.seats["b"].engine.snapshot() as snapshot:
             crossings = snapshot.count(CHAIN_CROSSINGS)
             assert crossings == 2 + world.seats["b"].chain.checkpoints()[0].height - final + 1, "of kept states alone"
-            oldest = next(key for key, _ in snapshot.scan(CHAIN_OLD_HEIGHTS))
-            assert int.from_bytes(oldest[:8], "big") == final - 2
+            oldest = next(key for key, _ in snapshot.scan(CHAIN_TREES))
+            assert int.from_bytes(oldest[:8], "big") == final - 3, "what the third state needs, and no more"
         new = world.newcomer(NEW, None)
         others = [world.seats[name].peer for name in "acd"]
         world.network.partition([new.peer], others)

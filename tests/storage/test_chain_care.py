@@ -52,7 +52,9 @@ def test_rollback_forgets_what_is_above_and_the_same_blocks_lead_back() -> None:
     for height in (0, 3, BLOCKS - 1, BLOCKS):
         engine, short = empty(), empty()
         keep_all(engine, chain)
-        engine.write(store.settle(chain.blocks[BLOCKS - 2].hash, (), ()))
+        with engine.snapshot() as snapshot:
+            settled = store.settle(snapshot, chain.blocks[BLOCKS - 2].hash, (), ())
+        engine.write(settled)
         with engine.snapshot() as snapshot:
             target, writes = care.roll_back(snapshot, height)
         engine.write(writes)
@@ -82,7 +84,9 @@ def test_rollback_below_the_final_block_recalls_the_votes_that_were_counted() ->
         row = store.row(snapshot, chain.blocks[BLOCKS - 2].hash)
         assert row is not None
         counted = [vote for vote in store.votes(snapshot) if vote.target.height <= row.carried]
-    engine.write(store.settle(chain.blocks[BLOCKS - 2].hash, (), counted))
+    with engine.snapshot() as snapshot:
+        settled = store.settle(snapshot, chain.blocks[BLOCKS - 2].hash, (), counted)
+    engine.write(settled)
     back = BLOCKS - 5
     with engine.snapshot() as snapshot:
         _, writes = care.roll_back(snapshot, back)

@@ -13,6 +13,7 @@ from protocols.codec import replace
 from protocols.errors import InvalidBlock, Reason, StoreFull
 from protocols.ledger.block import Block
 from protocols.ledger.envelope import Transaction
+from protocols.ledger.votes import Vote
 from protocols.types import BlockHash
 from storage import chain as store
 from storage.engine import Engine, Env
@@ -83,8 +84,17 @@ def a_story() -> Story:
     story.steps += [walk(left[-1].hash), walk(right[-1].hash)]
     dead = [(BlockHash(block.hash), block.info.height) for block in left]
     final, counted = BlockHash(right[1].hash), right[1].votes
-    story.steps.append(lambda engine: engine.write([*store.settle(final, dead, counted), store.drop_own(own.id)]))
+    story.steps.append(settle(final, dead, counted, own.id))
     return story
+
+
+def settle(final: BlockHash, dead: list[tuple[BlockHash, int]], counted: tuple[Vote, ...], own: bytes) -> Step:
+    def step(engine: Engine) -> None:
+        with engine.snapshot() as snapshot:
+            settled = store.settle(snapshot, final, dead, counted)
+        engine.write([*settled, store.drop_own(own)])
+
+    return step
 
 
 def tell(engine: Engine, steps: list[Step]) -> None:

@@ -63,7 +63,7 @@ def recompute() -> dict[str, Any]:
             "given": frame(11, names[:1]),
             "new_block": frame(12, blocks[1]),
             "pruned": frame(13, 1000),
-            "ask_state": frame(14, names),
+            "ask_state": frame(18, [2, names[1]], [[b"\0\0", names[0]], [b"\0\x09\xa5\x80", names[1]]]),
             "give_state": frame(15, [[leaf, "folder", b"key", b"value"], [b"\x01" + leaf[1:], "", b"", b""]], names[:1]),
             "ask_history": frame(16, names[1]),
             "history": frame(17, [[header, blocks[0][1], leaf_path]]),

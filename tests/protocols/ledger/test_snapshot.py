@@ -11,7 +11,19 @@ from hypothesis import strategies as st
 from protocols.codec import encode
 from protocols.crypto import sha256
 from protocols.errors import InvalidObject, Reason
-from protocols.ledger.snapshot import Difference, Frontier, StateNode, check_state_node, first_difference
+from protocols.ledger.snapshot import (
+    ROOT_PLACE,
+    Difference,
+    Frontier,
+    NodeAt,
+    StateNode,
+    check_place,
+    check_state_node,
+    child_place,
+    children_of,
+    first_difference,
+    split_place,
+)
 from protocols.ledger.state import MemoryState, Overlay
 from protocols.ledger.tree import EMPTY, LEAF_TAG, leaves, state_key
 
@@ -45,18 +57,19 @@ def test_frontier_ends_with_the_whole_state_whatever_peers_do(values: dict[int, 
     all_nodes = nodes_of(view)
     kept: dict[bytes, StateNode] = {}
 
-    def missing() -> list[bytes]:
-        found, stack = [], [view.root] if view.root != EMPTY else []
+    def missing() -> list[NodeAt]:
+        found: list[NodeAt] = []
+        stack: list[NodeAt] = [(ROOT_PLACE, view.root)] if view.root != EMPTY else []
         while stack:
-            name = stack.pop()
+            place, name = stack.pop()
             if name not in kept:
-                found.append(name)
-            elif not kept[name].is_leaf:
-                stack += [one for one in (kept[name].node[1:33], kept[name].node[33:]) if one != EMPTY]
+                found.append((place, name))
+            else:
+                stack += children_of(place, kept[name].node)
         return found
 
     frontier = Frontier(missing())
-    asked: dict[bytes, tuple[bytes, ...]] = {}
+    asked: dict[bytes, tuple[NodeAt, ...]] = {}
     for _ in range(3000):
         if frontier.is_done:
             break
@@ -77,7 +90,7 @@ def test_frontier_ends_with_the_whole_state_whatever_peers_do(values: dict[int, 
             frontier, asked = Frontier(missing()), {}
         else:
             given = rng.sample(asked[peer], rng.randint(0, len(asked[peer])))
-            for one in frontier.take(peer, [all_nodes[name] for name in given]):
+            for one in frontier.take(peer, [all_nodes[name] for _, name in given]):
                 assert one.name not in kept, "fetched twice"
                 kept[one.name] = one
             del asked[peer]
@@ -110,9 +123,9 @@ def test_node_that_is_not_what_it_is_called_is_refused() -> None:
 def test_first_difference_is_that_of_the_sorted_leaves(one: dict[int, int], other: dict[int, int]) -> None:
     """Goal: the lowest K that differs, on whichever side. Method: against the plain comparison of all leaves."""
     ours, theirs = state_of(one), state_of(other)
-    a, b = dict(leaves(ours.root, ours.node)), dict(leaves(theirs.root, theirs.node))
+    a, b = dict(leaves(ours.root, ours.nodes.__getitem__)), dict(leaves(theirs.root, theirs.nodes.__getitem__))
     different = sorted(key for key in a.keys() | b.keys() if a.get(key) != b.get(key))
-    found = first_difference(ours.root, theirs.root, ours.node, theirs.node)
+    found = first_difference(ours.root, theirs.root, lambda _, name: ours.nodes[name], lambda _, name: theirs.nodes[name])
     if not different:
         assert found is None
         return
@@ -129,5 +142,26 @@ def test_tree_that_never_ends_is_refused() -> None:
     ours = state_of({1: 1})
     endless = b"\1" + b"e" * 32 + b"e" * 32
     with pytest.raises(InvalidObject) as refused:
-        first_difference(ours.root, b"e" * 32, ours.node, lambda _: endless)
+        first_difference(ours.root, b"e" * 32, lambda _, name: ours.nodes[name], lambda *_: endless)
     assert refused.value.reason is Reason.INTEGRITY
+
+
+def test_place_has_one_form_and_leads_where_its_bits_say() -> None:
+    """Goal: what a peer calls a place is one, or is refused. Method: down along random keys; each malformed form; below the last bit."""
+    rng = random.Random(3)
+    for _ in range(20):
+        key, place = rng.randbytes(32), ROOT_PLACE
+        for depth in range(256):
+            check_place(place)
+            at, bits = split_place(place)
+            assert at == depth
+            assert int.from_bytes(bits, "big") >> (256 - depth) == int.from_bytes(key, "big") >> (256 - depth)
+            place = child_place(place, key[depth >> 3] >> (7 - (depth & 7)) & 1)
+        check_place(place)
+        assert split_place(place) == (256, key)
+        with pytest.raises(InvalidObject):
+            child_place(place, 0)
+    for malformed in (b"", b"\0", b"\0\0\0", b"\0\1", b"\0\1\x40", b"\0\7\1", b"\1\1" + bytes(33), b"\0\x09\0\x40"):
+        with pytest.raises(InvalidObject) as refused:
+            check_place(malformed)
+        assert refused.value.reason is Reason.MALFORMED

@@ -17,7 +17,7 @@ from protocols.ledger import messages as say
 from protocols.ledger.alive import check_alive, sign_alive
 from protocols.ledger.block import decode_header
 from protocols.ledger.seals.table import SEALS
-from protocols.ledger.snapshot import StateNode, check_state_node
+from protocols.ledger.snapshot import ROOT_PLACE, StateNode, check_state_node
 from protocols.ledger.sync import check_rows, header_row, locator_heights
 from protocols.ledger.votes import Checkpoint
 from protocols.limits import (
@@ -205,14 +205,18 @@ def test_what_nobody_asked_for_ends_the_stream_or_is_ignored() -> None:
     assert refusal(opened(), say.Alive(1, (witness,) * (WITNESSES_MAX + 1))) is Reason.FLOOD
     assert refusal(opened(), say.Pruned(5)) is Reason.OUT_OF_ORDER
     assert refusal(opened(), say.GiveState((), ())) is Reason.OUT_OF_ORDER
-    assert refusal(opened(), say.AskState(ids[: STATE_NODES_PER_MESSAGE_MAX + 1])) is Reason.FLOOD
+    places = tuple((ROOT_PLACE, name) for name in ids[: STATE_NODES_PER_MESSAGE_MAX + 1])
+    assert refusal(opened(), say.AskState(HEAD, places)) is Reason.FLOOD
+    assert refusal(opened(), say.AskState(HEAD, ((b"\0\1", ids[0]),))) is Reason.MALFORMED
+    assert refusal(opened(), say.AskState(HEAD, ((ROOT_PLACE, b"short"),))) is Reason.MALFORMED
+    assert refusal(opened(), say.AskState(Checkpoint(1, BlockHash(b"short")), places[:1])) is Reason.MALFORMED
     assert refusal(opened(), say.AskHistory(BlockHash(b"short"))) is Reason.MALFORMED
     assert refusal(opened(), say.History(())) is Reason.OUT_OF_ORDER
     machine = opened()
     machine.step(m.HistoryWanted(HEAD.hash), 1.0)
     assert refusal(machine, say.History((header_row(block),) * (BLOCKS_PER_PAGE_MAX + 1))) is Reason.FLOOD
     machine = opened()
-    machine.step(m.WantState(ids[:1]), 1.0)
+    machine.step(m.WantState(HEAD, places[:1]), 1.0)
     assert refusal(machine, say.GiveState((StateNode(b"", "", b"", b""),) * (STATE_NODES_PER_MESSAGE_MAX + 1), ())) is Reason.FLOOD
     assert opened().step(say.Bodies((transaction,), ()), 1.0) == ()
     machine = opened()
@@ -256,7 +260,7 @@ def test_silence_and_stalling_close_the_stream() -> None:
 
 def test_state_and_history_are_waited_for_no_longer_than_blocks() -> None:
     """Goal: nobody holds a snapshot for ever. Method: signs of life, but no answer to a question for a state, history, one block."""
-    for event in (m.WantState((HEAD.hash,)), m.HistoryWanted(HEAD.hash), m.WantBlock(HEAD.hash)):
+    for event in (m.WantState(HEAD, ((ROOT_PLACE, HEAD.hash),)), m.HistoryWanted(HEAD.hash), m.WantBlock(HEAD.hash)):
         machine = opened()
         assert len(sends(machine.step(event, 1.0))) == 1
         for counter, now_s in enumerate(range(5, 21, 5), 1):
@@ -306,7 +310,7 @@ def test_every_short_sequence_ends_in_a_listed_state_or_a_remote_error() -> None
         say.Given((name,)),
         m.Located((name,)),
         m.Missing((name,)),
-        m.WantState((name,)),
+        m.WantState(HEAD, ((ROOT_PLACE, name),)),
         say.GiveState((), (name,)),
         m.HistoryWanted(name),
         say.History((header_row(block),)),
