@@ -191,6 +191,13 @@ class Files:
         sent = self._clock.monotonic()
         holders = await self._wait_ack(put.facts, put.statement, options.ack, progress, resumed=put.already_stored)
         ended = self._clock.monotonic()
+        asked_again = False
+        if put.already_stored and options.intent is not None and self._anchoring is not None:
+            asked_again = await self._anchoring.ask_again(put.facts.key, options.intent)
+        confirmed: float | None = None
+        if options.wait_final and self._anchoring is not None:
+            await self._anchoring.wait_final(put.facts.key, progress)
+            confirmed = round((self._clock.monotonic() - began) * 1000, 1)
         data = self.describe_put(put.facts, put.statement, holders, put.entry_count, put.content_bytes)
         data |= {
             "chunks_new": put.chunks_new,
@@ -201,11 +208,13 @@ class Files:
                 "ack": round((ended - began) * 1000, 1),
                 "local": round((put.local_at - began) * 1000, 1),
                 "replicated": round((sent - began) * 1000, 1),
-                "confirmed": None,
+                "confirmed": confirmed,
             },
         }
         warnings = list(put.warnings)
-        if put.already_stored and options.intent is not None:
+        if asked_again:
+            warnings.append("its other owners are asked again")
+        elif put.already_stored and options.intent is not None:
             warnings.append(f"it exists as it is: nothing says that it is a {options.intent.change} of another")
         if data["survives"] == 0 and options.ack != "local":
             warnings.append("survives 0: the loss of one node loses the record; add nodes or ask for more --replicas")
@@ -574,19 +583,28 @@ class Files:
             entries = [
                 {"path": entry.path, "kind": entry.kind, "size": entry.size, "digest": entry.digest.hex()} for entry in manifest.entries
             ]
+        ledger = None if self._anchoring is None else await self._anchoring.report(facts.key)
         return {
             "record": statement.hash_id.hex(),
             "owner": self.knowledge.owner_name(statement.owner),
             "owner_key": statement.owner.hex(),
+            "validity": _validity(statement, self._now()) if ledger is None else ledger["validity"],
             "class": statement.record_class.value,
             "seq": statement.seq,
             "sealed_bytes": statement.sealed_bytes,
             "entries": entries,
             "here": names,
             "opens_without_owner": [member.hex() for member in facts.grantees()],
-            **({} if self._anchoring is None else {"ledger": await self._anchoring.report(facts.key)}),
+            **({} if ledger is None else {"ledger": ledger}),
             **report,
         }
+
+    def validity(self, facts: RecordFacts) -> str:
+        """Whether a record is in effect: by the chain, where there is one."""
+        if self._anchoring is not None:
+            return str(self._anchoring.standing(facts.key)["validity"])
+        verdict = self.knowledge.verdict(facts)
+        return "invalid" if verdict.statement is None else _validity(facts.statement(verdict.statement)[1], self._now())
 
     def ls(self, *, everything: bool) -> dict[str, object]:
         """Own records and those shared with us; with ``everything`` all that this node knows."""
@@ -602,6 +620,7 @@ class Files:
                             "entries": None,
                             "bytes": None,
                             "state": "deleted",
+                            "validity": "invalid",
                             "survives": None,
                             "time": 0,
                         }
@@ -619,6 +638,7 @@ class Files:
                     "entries": self._facts.entries_of(signed.object_hash),
                     "bytes": statement.sealed_bytes,
                     "state": "conflict" if verdict.conflict else "local",
+                    "validity": _validity(statement, self._now()),
                     "survives": self._replication.survives(facts, statement),
                     "time": statement.time_s,
                 }
@@ -794,6 +814,11 @@ class Files:
 def _sequence(index: int, sequence: SequenceDescriptor, path: tuple[bytes, ...]) -> HeldSequence:
     names = tuple(ChunkName(name) for name in sequence.names)
     return HeldSequence(index, sequence.root, names, sequence.sizes, path)
+
+
+def _validity(statement: Statement, now: int) -> str:
+    """Where no chain says more: by its statement and this node's clock."""
+    return "expired" if 0 < statement.valid_until_s <= now else "valid"
 
 
 def _plan(manifest: Manifest, files: frozenset[int]) -> dict[int, list[PlannedChunk]]:
