@@ -68,6 +68,7 @@ class NodeApi:
             "file.pin": self._file_pin,
             "file.unpin": self._file_unpin,
             "file.reaffirm": self._file_reaffirm,
+            "file.copies": self._file_copies,
             "folder": self._folder,
             "what-if": self._what_if,
             "share": self._share,
@@ -144,7 +145,7 @@ class NodeApi:
                     "path": session.connection.path.value if session is not None else None,
                     "rtt_ms": round(session.rtt_s * 1000, 2) if session is not None and session.rtt_s is not None else None,
                     "since": iso(node.clock.now() - (now - session.since)) if session is not None else None,
-                    "revoked": node.knowledge.revocations.is_revoked(entry.identity.path),
+                    "revoked": node.knowledge.is_out(entry.identity),
                     "last_error": "" if session is not None else node.peers.dial_error(peer),
                 }
             )
@@ -463,6 +464,10 @@ class NodeApi:
 
     async def _file_reaffirm(self, args: Args, **_: object) -> Answer:
         return Answer(await self.node.files.reaffirm(str(args["record"])))
+
+    async def _file_copies(self, args: Args, **_: object) -> Answer:
+        copies = cast(int, args["copies"])
+        return Answer(await self.node.files.restate(str(args["record"]), copies, dry_run=bool(args.get("dry_run"))))
 
     async def _what_if(self, args: Args, **_: object) -> Answer:
         killed = frozenset(self._node(name) for name in cast(Sequence[str], args["kill"]))

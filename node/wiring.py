@@ -29,6 +29,7 @@ from .actors.membership import Membership
 from .actors.peers import Peers
 from .actors.registrar import Registrar
 from .actors.replication import Replication
+from .actors.rulings import Rulings
 from .actors.scope import GossipScope
 from .actors.sealer import Sealer
 from .actors.storage import StorageActor, StorageHandle
@@ -161,6 +162,9 @@ class Node:
             self.talks = Talks(own.peer_id, self.chain, self.peers, clock, entropy, self.bus)
             self.anchoring = Anchoring(own, self.chain, self.facts, self.ledger_store, clock, self.bus)
             self.files.attach(self.anchoring)
+            self.rulings = Rulings(self.chain, self.facts, self.bus)
+            self.rulings.on_denied = self._follow_denied
+            self.rulings.on_erased = self.replication.look_again
             self.acts = Acts(self.chain, lambda: self.own)
             self.registrar = Registrar(self.acts, self.knowledge, lambda: self.own, config.country, self.bus)
         self.anchor: ChainAnchor | None = None
@@ -215,6 +219,7 @@ class Node:
             Child("sealer", self.sealer.run, again, owns="this node's slots", asks=("chain",)),
             Child("talks", self._run_talks, again, owns="ledger streams", asks=("chain", "peers")),
             Child("registrar", self.registrar.run, again, owns="accounts of those who were let in", asks=("chain", "facts")),
+            Child("rulings", self._run_rulings, again, owns="what the chain denies and has erased", asks=("chain", "facts", "membership")),
             Child("anchoring", self._run_anchoring, again, owns="what of ours is to be anchored", asks=("chain", "facts")),
         )
 
@@ -246,6 +251,15 @@ class Node:
     async def _run_talks(self) -> None:
         await self.ready.wait()
         await self.talks.run()
+
+    async def _run_rulings(self) -> None:
+        await self.ready.wait()
+        await self.rulings.run()
+
+    async def _follow_denied(self) -> None:
+        """Whom the chain has put out loses its connections; who is back is dialled again."""
+        await self.membership.drop_revoked()
+        self.peers.wake()
 
     async def _run_anchoring(self) -> None:
         assert self.anchoring is not None

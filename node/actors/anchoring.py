@@ -262,7 +262,7 @@ class Anchoring:
             except InvalidObject as error:
                 log.error("a record's log is not what was anchored record=%s error=%s", key[1].hex()[:16], error)
         slot = (record.block_ms - facts.genesis_ms) // facts.profile.slot_ms
-        height = await self._ledger.read(lambda snapshot: _height_of(snapshot, slot))
+        height = await self._ledger.read(lambda snapshot: height_of(snapshot, slot))
         return data | {
             "height": height,
             "status": record.status,
@@ -1091,7 +1091,7 @@ def _read_folder(snapshot: Snapshot, owner: OwnerKey, root: bytes | None) -> tup
     return account.id, state, filing.find_folder(filed, state.root if root is None else root)
 
 
-def _height_of(snapshot: Snapshot, slot: int) -> int | None:
+def height_of(snapshot: Snapshot, slot: int) -> int | None:
     """Height of the block of a slot, on the branch at which the state stands; None when the state has moved away from it."""
     at, final = chain.state_at(snapshot), chain.final_block(snapshot)
     row = None if at is None else chain.row(snapshot, at)

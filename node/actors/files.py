@@ -9,7 +9,7 @@ from pathlib import Path
 
 import trio
 
-from protocols.codec import encode
+from protocols.codec import encode, replace
 from protocols.crypto import FORMAT, SUITE
 from protocols.errors import InvalidObject, LadingError, Partial, Reason, Refused, RemoteError, UsageError, Verdict
 from protocols.files.hashid import cid_text
@@ -22,6 +22,7 @@ from protocols.files.objects import (
     make_wrap,
     sign_pin,
     sign_reaffirm,
+    sign_statement,
     sign_tombstone,
     sign_wrap,
     unwrap_key,
@@ -170,7 +171,15 @@ class Files:
             return facts.statement(verdict.statement)
         if verdict.tombstone is not None:
             raise LadingError(Reason.DELETED, f"record {facts.key[1].hex()[:16]} was deleted by its owner")
+        if facts.key in self.knowledge.erased:
+            raise LadingError(Reason.DELETED, f"record {facts.key[1].hex()[:16]} was erased, says the ledger", hint="lading file status")
         raise LadingError(Reason.NOT_FOUND, f"nothing in force is known of record {facts.key[1].hex()[:16]}")
+
+    def _check_given_out(self, facts: RecordFacts) -> None:
+        """Raises Refused while an erasure of it is under way: what takes away works at once."""
+        if facts.key in self.knowledge.withheld:
+            text = f"an erasure of record {facts.key[1].hex()[:16]} is under way on the ledger"
+            raise Refused(Reason.DELETED, text, hint="lading file status")
 
     # --- put --------------------------------------------------------------------------------------------------------
 
@@ -321,6 +330,7 @@ class Files:
         member = self._member()
         facts = self.find(text)
         _, statement = self.statement_of(facts)
+        self._check_given_out(facts)
         if statement.owner != self._own.owner:
             raise Refused(Reason.WRONG_OWNER, "only the owner shares a record", hint=f"ask {self.knowledge.owner_name(statement.owner)}")
         identity = self.knowledge.members().get(to)
@@ -478,6 +488,7 @@ class Files:
         began = self._clock.monotonic()
         facts = self.find(text)
         _, statement = self.statement_of(facts)
+        self._check_given_out(facts)
         progress({"phase": "opening the manifest"})
         patience = _Patience(self._clock, wait_s, progress)
         manifest = await self.manifest_of(facts, patience)
@@ -571,6 +582,9 @@ class Files:
     async def status(self, text: str) -> dict[str, object]:
         """Want, have and verified of every sequence, side by side."""
         facts = self.find(text)
+        ledger = None if self._anchoring is None else await self._anchoring.report(facts.key)
+        if ledger is not None and ledger.get("status") == "erased" and self.knowledge.verdict(facts).statement is None:
+            return self._erased(facts, ledger)
         _, statement = self.statement_of(facts)
         report = self._replication.report(facts, statement)
         names: list[dict[str, object]] = []
@@ -583,7 +597,6 @@ class Files:
             entries = [
                 {"path": entry.path, "kind": entry.kind, "size": entry.size, "digest": entry.digest.hex()} for entry in manifest.entries
             ]
-        ledger = None if self._anchoring is None else await self._anchoring.report(facts.key)
         return {
             "record": statement.hash_id.hex(),
             "owner": self.knowledge.owner_name(statement.owner),
@@ -597,6 +610,18 @@ class Files:
             "opens_without_owner": [member.hex() for member in facts.grantees()],
             **({} if ledger is None else {"ledger": ledger}),
             **report,
+        }
+
+    def _erased(self, facts: RecordFacts, ledger: Mapping[str, object]) -> dict[str, object]:
+        """What is left to say of a record that is erased: hashes and history stay, and who has signed that its copy is gone."""
+        return {
+            "record": facts.key[1].hex(),
+            "owner": self.knowledge.owner_name(facts.key[0]),
+            "owner_key": facts.key[0].hex(),
+            "validity": "invalid",
+            "erased_by": sorted(self.knowledge.peer_name(peer) for peer in map(PeerId, facts.erasures)),
+            "holders": [],
+            "ledger": ledger,
         }
 
     def validity(self, facts: RecordFacts) -> str:
@@ -711,6 +736,24 @@ class Files:
             return {peer for peer in holders if peer not in facts.erasures}
         promised = {receipt.holder for receipt in facts.receipts.values()}
         return {peer for peer in holders if peer in promised}
+
+    async def restate(self, text: str, copies: int, *, dry_run: bool) -> dict[str, object]:
+        """Another number of copies for a record of ours: a statement of the same content. Raises Refused(WRONG_OWNER)."""
+        member = self._member()
+        facts = self.find(text)
+        _, statement = self.statement_of(facts)
+        if statement.owner != self._own.owner:
+            raise Refused(Reason.WRONG_OWNER, "only the owner says how many copies there shall be", hint="lading file pin")
+        data: dict[str, object] = {"record": statement.hash_id.hex(), "copies": copies, "before": statement.copies_wanted}
+        if dry_run or copies == statement.copies_wanted:
+            return data | {"changed": False}
+        following = self.knowledge.next_after(facts)
+        again = replace(
+            statement, seq=following.seq, follows=following.follows, copies_wanted=copies, time_s=max(self._now(), statement.time_s)
+        )
+        await self._facts.submit_own((FactKind.STATEMENT, encode(sign_statement(again, member.signing))))
+        self._replication.look_again(facts.key)
+        return data | {"changed": True}
 
     async def reaffirm(self, text: str) -> dict[str, object]:
         """What is held back of a record of ours is meant as it stands. Raises Refused(WRONG_OWNER), LadingError(NOT_FOUND)."""

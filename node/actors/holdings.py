@@ -946,6 +946,23 @@ class Holdings(Actor[Take]):
         )
         await self._facts.submit_own((FactKind.ERASURE, encode(sign_erasure(erasure, self._own.node))))
 
+    async def bury_by_ledger(self, key: RecordKey) -> bool:
+        """The ledger has erased a record: withdraw, then erase, what came with statements up to the erased one. True when there was any.
+
+        Without the owner's tombstone, which an erasure receipt would name, the withdrawal is all that is signed."""
+        knowledge = self._facts.knowledge
+        held = await self._store.read(lambda snapshot: list(chunks.sequences(snapshot, owner=key[0], hash_id=key[1])))
+        dead = [one for one in held if one.object_hash not in self._arriving and knowledge.is_erased(key, one.object_hash)]
+        if not dead:
+            return False
+        came_with = {one.object_hash for one in dead}
+        live = [one.sequence_root for one in dead if one.trash_until is None]
+        await self.withdraw(key, live, still=lambda: all(knowledge.is_erased(key, one) for one in came_with))
+        if all(knowledge.is_erased(key, one) for one in came_with):
+            while await self._store.transact(lambda snapshot: _counted(chunks.erase(snapshot, *key, came_with=came_with))):
+                pass
+        return True
+
     async def restore(self, key: RecordKey) -> bool:
         """Takes a record's sequences out of trash. True when there were any."""
         some = False

@@ -143,6 +143,11 @@ def _extend_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--until", metavar="T", type=time_or_never, required=True, help="its new end, like 2027-12-31, or never")
 
 
+def _copies_flags(parser: argparse.ArgumentParser) -> None:
+    remote.add_act_flags(parser)
+    parser.add_argument("copies", metavar="N", type=whole, help="copies wanted from now on; 0: as the profile says")
+
+
 def _approve_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("id", metavar="ID", help="of what waits, or of its record; a unique beginning is enough (lading inbox)")
     parser.add_argument("--refuse", action="store_true", help="say no, which ends it")
@@ -522,6 +527,17 @@ COMMANDS: tuple[Command, ...] = (
         (0, 1, 2, 4, 5, 7, 8, 130),
         remote.plain_call("file.unpin", "record", "on", "dry_run"),
         _pin_flags,
+    ),
+    Command(
+        _RECORDS,
+        ("file", "copies"),
+        "want more or fewer copies",
+        "Says anew how many copies of a record there shall be. The statement goes onto the ledger, and every node that has the chain acts "
+        "on it: missing copies are made, surplus ones go when the others are sure.",
+        ("lading file copies 7f3a9c 5", "lading file copies 7f3a9c 0", "lading file copies 7f3a9c 5 --dry-run"),
+        (0, 1, 2, 4, 5, 7, 8, 130),
+        remote.plain_call("file.copies", "record", "copies", "dry_run"),
+        _copies_flags,
     ),
     Command(
         _RECORDS,

@@ -150,6 +150,8 @@ OPERATIONS: Mapping[str, Operation] = {
     "file.pin": Operation({**_ACT, "on": "text"}, frozenset({"record", "on"})),
     "file.unpin": Operation({**_ACT, "on": "text"}, frozenset({"record", "on"})),
     "file.reaffirm": _operation("record", record="text"),
+    # copies: wanted from now on; 0: as the profile says.
+    "file.copies": Operation({**_ACT, "copies": "whole"}, frozenset({"record", "copies"})),
     # until: ISO-8601 UTC, or "never".
     "file.extend": Operation({**_ACT, "until": "text"}, frozenset({"record", "until"})),
     "inbox": Operation(),

@@ -79,6 +79,7 @@ ASKED: list[tuple[str, str, dict[str, object]]] = [
             "wait": "final",
         },
     ),
+    ("file copies 7f3a 5 --dry-run", "file.copies", {"record": "7f3a", "copies": 5, "dry_run": True}),
     ("inbox", "inbox", {}),
     ("approve 7f3a9c", "approve", {"id": "7f3a9c"}),
     ("approve 7f3a9c --refuse --note heavy --dry-run", "approve", {"id": "7f3a9c", "refuse": True, "note": "heavy", "dry_run": True}),
