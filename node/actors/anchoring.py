@@ -23,6 +23,7 @@ from protocols.files.holdings import Receipt
 from protocols.files.journal import Step
 from protocols.files.objects import Statement, Tombstone
 from protocols.gossip.facts import FactKind
+from protocols.identity.certificates import NodeIdentity
 from protocols.ledger import filing
 from protocols.ledger.context import ACCOUNT, CHAIN, KEY, Account, KeyUse
 from protocols.ledger.envelope import Content, Transaction, sign_transaction
@@ -38,11 +39,12 @@ from protocols.limits import (
     ANCHORS_WAITING_MAX,
     FOLDER_LIFE_MS,
     FOLDER_PAUSE_S,
+    RECEIPT_BYTES_MAX,
     RECEIPTS_PAUSE_S,
 )
 from protocols.merkle import merkle_root
 from protocols.signed import Signed
-from protocols.types import AccountId, Digest, HashId, MemberId, OwnerKey, RecordKey, TxId, UnixMillis
+from protocols.types import AccountId, Digest, HashId, MemberId, OwnerKey, PeerId, RecordKey, TxId, UnixMillis
 from storage import anchors, chain
 from storage.engine import Snapshot, Write
 from storage.tables import FACTS
@@ -413,7 +415,9 @@ class Anchoring:
 
     async def _anchor_always(self) -> None:
         def wanted(fact: object) -> bool:
-            if not isinstance(fact, FactsAccepted) or (fact.source is None and FactKind.RECEIPT in fact.kinds):
+            if not isinstance(fact, FactsAccepted):
+                return True
+            if FactKind.RECEIPT in fact.kinds and (fact.source is None or len(self._recorded_for()) > 1):
                 return True
             return any(owner == self._own.owner for owner, _ in fact.records)
 
@@ -450,8 +454,33 @@ class Anchoring:
             if fact.source is not None:
                 now = self._clock.monotonic()
                 self._later.update((hash_id, now + OTHERS_S) for hash_id in mine if hash_id not in self._open)
-        if FactKind.RECEIPT in fact.kinds and fact.source is None:
+        if FactKind.RECEIPT not in fact.kinds:
+            return
+        if fact.source is None:
             self._note_receipts(fact.ids)
+        elif len(holders := self._recorded_for()) > 1:
+            ids = frozenset(fact.ids)
+            for key in sorted(fact.records):
+                facts = self._facts.knowledge.records.get(key)
+                if facts is not None:
+                    self._note_receipts(one for one in ids & facts.receipts.keys() if facts.receipts[one].holder in holders)
+
+    def _recorded_for(self) -> frozenset[PeerId]:
+        """Whose receipts this node brings onto the chain: its own, and those of its member's nodes that have no keys to do so."""
+        mine = self._own_nodes()
+        return frozenset({self._own.peer_id, *(PeerId(one.peer_id) for one in mine if one.holder_only)})
+
+    def _own_nodes(self) -> list[NodeIdentity]:
+        """Those of our member that hold a certificate now, by rising peer id."""
+        certified = self._facts.knowledge.certified(int(self._clock.now()))
+        mine = [entry.identity for entry in certified.values() if entry.identity.member_id == self._own.member_id]
+        return sorted(mine, key=lambda one: one.peer_id)
+
+    def _turn_s(self) -> float:
+        """How long this node leaves the receipts of others to the full nodes of its member before it: one of them does, the rest find
+        them on the chain."""
+        full = [PeerId(one.peer_id) for one in self._own_nodes() if not one.holder_only]
+        return 2 * RECEIPTS_PAUSE_S * (full.index(self._own.peer_id) if self._own.peer_id in full else len(full))
 
     def _final_ms(self) -> int:
         """Block time of the latest final block; -1 before there is a chain."""
@@ -874,9 +903,10 @@ class Anchoring:
                 del self._receipts[next(iter(self._receipts))]
 
     async def _find_receipts(self) -> None:
-        """Those of our own store among all facts."""
+        """Those of our own store, and of nodes that this one speaks for, among all facts."""
+        holders = self._recorded_for()
         for number, facts in enumerate(tuple(self._facts.knowledge.records.values())):
-            self._note_receipts(one for one, receipt in facts.receipts.items() if receipt.holder == self._own.peer_id)
+            self._note_receipts(one for one, receipt in facts.receipts.items() if receipt.holder in holders)
             if number % RECORDS_PER_SLICE == 0:
                 await trio.lowlevel.checkpoint()
 
@@ -893,10 +923,12 @@ class Anchoring:
                 log.debug("receipts not recorded now error=%s", error)
 
     async def _record_receipts(self) -> None:
-        """One transaction for what this node's store promised and the chain does not know yet."""
+        """One transaction for what a store promised and the chain does not know yet: ours, or one that we speak for."""
         names = tuple(self._receipts)[:RECEIPTS_PER_LOOK_MAX]
-        now_ms, final_ms = self._chain.now_ms(), self._final_ms()
-        dropped, made = await self._ledger.read(lambda snapshot: self._plan_receipts(snapshot, names, now_ms, final_ms))
+        now_ms, final_ms, holders = self._chain.now_ms(), self._final_ms(), self._recorded_for()
+        before = self._clock.monotonic() - self._turn_s()
+        ripe = frozenset(one for one in names if self._receipts[one] <= before)
+        dropped, made = await self._ledger.read(lambda snapshot: self._plan_receipts(snapshot, names, ripe, holders, now_ms, final_ms))
         now = self._clock.monotonic()
         for one in names:
             since = self._receipts.get(one)
@@ -909,19 +941,34 @@ class Anchoring:
             await self._chain.submit(made)
 
     def _plan_receipts(
-        self, snapshot: Snapshot, names: Collection[bytes], now_ms: int, final_ms: int
+        self,
+        snapshot: Snapshot,
+        names: Collection[bytes],
+        ripe: Container[bytes],
+        holders: Container[PeerId],
+        now_ms: int,
+        final_ms: int,
     ) -> tuple[frozenset[bytes], Transaction | None]:
-        """In a pool thread. Result: facts that need no looking at any more, and a transaction, if there is something to record."""
+        """In a pool thread. ripe: of those the ones that others of our member have had their turn with.
+
+        Result: facts that need no looking at any more, and a transaction, if there is something to record.
+        """
         account = _account(snapshot, self._own.owner)
         if account is None:
             return frozenset(), None
         dropped: set[bytes] = set()
-        chosen: list[tuple[Signed, Receipt]] = []
+        chosen: dict[PeerId, list[tuple[Signed, Receipt]]] = {}
         for one in names:
             signed = _receipt_fact(snapshot, one)
             receipt = None if signed is None else decode(signed.body, Receipt)
-            if signed is None or receipt is None or receipt.holder != self._own.peer_id:
+            if signed is None or receipt is None or receipt.holder not in holders:
                 dropped.add(one)
+                continue
+            if len(signed.body) > RECEIPT_BYTES_MAX:
+                log.warning("a receipt is larger than any transaction: not recorded receipt=%s bytes=%d", one.hex()[:8], len(signed.body))
+                dropped.add(one)
+                continue
+            if receipt.holder != self._own.peer_id and one not in ripe:
                 continue
             records: dict[RecordKey, tuple[RecordState, bool]] = {}
             holdings: dict[RecordKey, Holding] = {}
@@ -934,12 +981,13 @@ class Anchoring:
                     holdings[key] = holding
             match filing.fate_of(receipt, now_ms=now_ms, records=records, holdings=holdings):
                 case Fate.RECORD:
-                    chosen.append((signed, receipt))
+                    chosen.setdefault(receipt.holder, []).append((signed, receipt))
                 case Fate.DROP:
                     dropped.add(one)
                 case Fate.WAIT:
                     pass
-        picked = filing.choose_receipts(chosen)
+        # One store at a time: of what is noted first, the rest with the next transaction.
+        picked = filing.choose_receipts(next(iter(chosen.values()), ()))
         if not picked:
             return frozenset(dropped), None
         life_ms = self._life_ms(ANCHOR_LIFE_MS)

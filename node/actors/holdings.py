@@ -35,7 +35,7 @@ from protocols.files.holdings import (
 from protocols.files.objects import Offer, Statement, Tombstone, check_offer_time, open_offer, open_statement, wraps_digest
 from protocols.files.sequences import MANIFEST_SEQUENCE, check_sequence, sequence_count, sequence_root
 from protocols.gossip.facts import FactKind
-from protocols.limits import RECEIPT_ITEMS_MAX, RECEIPT_LIFETIME_S
+from protocols.limits import RECEIPT_BYTES_MAX, RECEIPT_ITEMS_MAX, RECEIPT_LIFETIME_S
 from protocols.merkle import check_merkle_path
 from protocols.signed import Signed
 from protocols.types import ChunkName, Digest, HashId, OwnerKey, PeerId, RecordKey, SequenceRoot, StoreId, UnixSeconds
@@ -54,6 +54,8 @@ from .storage import COMMIT_BYTES, StorageHandle
 log = logging.getLogger(__name__)
 
 TAKES_PER_BATCH_MAX = 256
+# Of an encoded receipt, at most: all but its items, one item without its roots, one root.
+RECEIPT_HEAD_BYTES, RECEIPT_ITEM_BYTES, RECEIPT_ROOT_BYTES = 256, 160, 34
 COLLECT_STEP = 256
 COLLECT_PAUSE_S = 0.05
 COLLECT_INTERVAL_S = 30.0
@@ -1140,13 +1142,15 @@ def _all_held(snapshot: Snapshot, key: RecordKey) -> list[HeldSequence]:
 
 
 def _groups(sizes: Sequence[int]) -> list[list[int]]:
-    """Positions of records with so many sequences, in groups of at most RECEIPT_ITEMS_MAX sequences: one receipt each."""
+    """Positions of records with so many sequences, in groups that one receipt holds: RECEIPT_ITEMS_MAX sequences, RECEIPT_BYTES_MAX."""
     groups: list[list[int]] = []
-    room = 0
+    room = bytes_left = 0
     for position, size in enumerate(sizes):
-        if not groups or size > room:
+        cost = RECEIPT_ITEM_BYTES + size * RECEIPT_ROOT_BYTES
+        if not groups or size > room or cost > bytes_left:
             groups.append([])
-            room = RECEIPT_ITEMS_MAX
+            room, bytes_left = RECEIPT_ITEMS_MAX, RECEIPT_BYTES_MAX - RECEIPT_HEAD_BYTES
         groups[-1].append(position)
         room -= size
+        bytes_left -= cost
     return groups

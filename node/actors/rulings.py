@@ -33,6 +33,7 @@ from ..pendings import scan_space
 from .anchoring import height_of
 from .chain import BlockFinal, ChainActor, ChainItems, HeadMovedTo
 from .facts import FactsHandle
+from .knowledge import RecordFacts
 
 log = logging.getLogger(__name__)
 
@@ -152,7 +153,7 @@ class Rulings:
         for signed in statements:
             statement = decode(signed.body, Statement)
             facts = self._facts.knowledge.records.get((statement.owner, statement.hash_id))
-            if facts is not None and signed.object_hash in facts.objects:
+            if facts is not None and (signed.object_hash in facts.objects or self._is_past(facts, statement)):
                 continue
             try:
                 await self._facts.submit_own((FactKind.STATEMENT, encode(signed)))
@@ -160,6 +161,11 @@ class Rulings:
                 log.info("statement of an anchor not taken statement=%s error=%s", signed.object_hash.hex()[:8], error)
             else:
                 log.info("record learned from the ledger record=%s", statement.hash_id.hex()[:8])
+
+    def _is_past(self, facts: RecordFacts, statement: Statement) -> bool:
+        """Whether the owner's tombstone, which is known here, ended it."""
+        tombstone = self._facts.knowledge.verdict(facts).tombstone
+        return tombstone is not None and tombstone.value.seq > statement.seq
 
 
 # --- reading, in a pool thread ------------------------------------------------------------------------------------------

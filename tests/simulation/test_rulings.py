@@ -3,28 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import cast
 
 import pytest
 import trio
 
+from node.actors.anchoring import Anchoring
 from node.actors.facts import FactsHandle
 from node.actors.holdings import Holdings
 from node.actors.puts import PutOptions
 from protocols.codec import Record, decode
-from protocols.crypto import sha256
+from protocols.crypto import SigningKey, sha256
 from protocols.errors import LadingError, Reason
 from protocols.gossip.facts import FactKind
+from protocols.identity.certificates import make_node, verify_chain
 from protocols.ledger.context import ACCOUNT, Account
 from protocols.ledger.transactions import cert_status, erase
+from protocols.limits import RECEIPTS_PAUSE_S
 from protocols.types import PeerId, RecordKey, UnixMillis
 from storage import chain as store
 from storage.engine import Delete, Env
 from storage.tables import FACTS, tables_of
 
 from .anchor_world import AnchorWorld
-from .test_anchors import life
+from .scheduler import run_world
+from .test_anchors import FOUR, WORLD_S_MAX, life
 from .test_shared import node_of
-from .world import Machine
+from .trace import Trace
+from .world import EPOCH, Machine, Options, tell
 
 
 def deaf_to(monkeypatch: pytest.MonkeyPatch, *kinds: FactKind) -> None:
@@ -165,3 +173,44 @@ def test_nodes_that_hear_of_no_statement_learn_from_the_chain_what_to_hold(monke
         assert await held(two, key) == 2
 
     life(23, story)
+
+
+class HolderWorld(AnchorWorld):
+    """The last machine is holder-only: a further node of its member, without the member's keys."""
+
+    def __init__(self, seed: int, trace: Trace, folder: Path, options: Options) -> None:
+        super().__init__(seed, trace, folder, options)
+        last, member = self.machines[-1], self._last
+        card = make_node(
+            SigningKey(member.seed),
+            member.chain[0],
+            peer_id=last.own.peer_id,
+            node_public=last.own.node.public,
+            host_label=last.own.identity.host,
+            weight=last.own.identity.weight,
+            holder_only=True,
+            serial=bytes(16),
+            not_before=last.own.identity.not_before,
+            not_after=last.own.identity.not_after,
+        )
+        chain = (card, *member.chain)
+        identity = verify_chain(chain, last.own.roots, now=int(EPOCH), revocations=None)
+        last.own = replace(last.own, node_chain=chain, identity=identity, member=None)
+
+    async def story(self) -> None:
+        one, two = self.machines[:2]
+        keys = [self.key_of(machine, await self.put(machine, ack="full")) for machine in (one, two, one)]
+        await self.until_final()
+        await trio.sleep(5 * RECEIPTS_PAUSE_S)
+        for key in keys:
+            assert (await cast(Anchoring, (await node_of(one)).anchoring).report(key))["recorded_holders"] == len(self.machines)
+        assert len(self.receipts_recorded()) <= 3 * len(self.machines)
+
+
+def test_receipts_of_a_holder_only_node_are_recorded_by_its_member() -> None:
+    """Goal: the ledger knows every holder. Method: four nodes, the last one holder-only; three records on all; each has four holders."""
+
+    async def world(number: int, trace: Trace) -> None:
+        await tell(number, trace, FOUR, HolderWorld)
+
+    run_world(world, 24, virtual_seconds_max=WORLD_S_MAX)
