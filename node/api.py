@@ -111,7 +111,8 @@ class NodeApi:
     def _alerts(self) -> list[str]:
         node = self.node
         alerts = [*node.replication.alerts.values(), *node.membership.alerts.values(), *self.ledger.alerts()]
-        alerts += node.anchoring.alerts.values() if node.anchoring is not None else ()
+        if node.anchoring is not None:
+            alerts += [*node.anchoring.alerts.values(), *node.rulings.alerts.values()]
         held = [facts.key[1].hex()[:16] for facts in node.knowledge.held_records()]
         if held:
             names = ", ".join(held[:HELD_NAMED_MAX]) + (" and others" if len(held) > HELD_NAMED_MAX else "")
@@ -467,6 +468,7 @@ class NodeApi:
 
     async def _file_copies(self, args: Args, **_: object) -> Answer:
         copies = cast(int, args["copies"])
+        await self.records.check_restated(str(args["record"]))
         return Answer(await self.node.files.restate(str(args["record"]), copies, dry_run=bool(args.get("dry_run"))))
 
     async def _what_if(self, args: Args, **_: object) -> Answer:

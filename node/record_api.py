@@ -186,6 +186,19 @@ class RecordApi:
         data = await self._ask_owners(erase.KIND, erase.Body(*key, "chunks", ""), key)
         return Answer(data | {"act": act}, ["it is erased at all holders when its other owners have approved: lading inbox at theirs"])
 
+    async def check_restated(self, text: str) -> None:
+        """A statement of the same content is a *restore* on the chain, which names no parents. Raises Refused where there are some."""
+        if self._node.anchoring is None:
+            return
+        key = self._node.files.find(text).key
+        record = await self._node.acts.chain.plan(lambda snapshot: read_record(snapshot, key))
+        if record is not None and record.parents:
+            raise Refused(
+                Reason.REFUSED,
+                f"this record is a {record.change} of another, which the ledger would forget if it were stated anew",
+                hint=f"lading file pin {key[1].hex()[:16]} --on NODE",
+            )
+
     async def _ask_owners(self, kind: Kind[_Body], body: _Body, key: RecordKey) -> dict[str, object]:
         """Submits an act of this member that needs all owners; once, however often it is asked for. Raises Refused, InvalidTransaction."""
         acts = self._acts()

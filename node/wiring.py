@@ -14,7 +14,7 @@ from protocols.identity.certificates import NodeIdentity, chain_validity, read_r
 from protocols.identity.clockfloor import ClockFloor
 from protocols.identity.peers import peer_id_from_text
 from protocols.join.messages import ChainAnchor
-from protocols.types import PeerId, StoreId, UnixSeconds
+from protocols.types import AccountId, PeerId, StoreId, UnixSeconds
 from storage import keys
 from storage.engine import Engine, Env
 from storage.keys import clock_floor, identify_store, raise_clock_floor
@@ -162,7 +162,7 @@ class Node:
             self.talks = Talks(own.peer_id, self.chain, self.peers, clock, entropy, self.bus)
             self.anchoring = Anchoring(own, self.chain, self.facts, self.ledger_store, clock, self.bus)
             self.files.attach(self.anchoring)
-            self.rulings = Rulings(self.chain, self.facts, self.bus)
+            self.rulings = Rulings(self.chain, self.facts, self.bus, member=AccountId(own.member_id) if own.member is not None else None)
             self.rulings.on_denied = self._follow_denied
             self.rulings.on_erased = self.replication.look_again
             self.acts = Acts(self.chain, lambda: self.own)

@@ -24,12 +24,12 @@ from protocols.ledger.state import Overlay
 from protocols.ledger.transactions import approve, erase, record_anchor
 from protocols.ledger.transactions.records import RECORD, RecordState
 from protocols.signed import Signed
-from protocols.types import BlockHash, Digest, HashId, MemberId, OwnerKey, RecordKey, TxId
+from protocols.types import AccountId, BlockHash, Digest, HashId, MemberId, OwnerKey, RecordKey, TxId
 from storage import chain as store
 from storage.engine import Snapshot
 
 from ..bus import Bus
-from ..pendings import scan_space
+from ..pendings import find_waits, scan_space
 from .anchoring import height_of
 from .chain import BlockFinal, ChainActor, ChainItems, HeadMovedTo
 from .facts import FactsHandle
@@ -56,11 +56,13 @@ class _Wanted:
 
 @dataclass(frozen=True, slots=True)
 class _Glance:
-    """statements: of anchors in blocks that became final. may_have_erased: so may a transaction in them."""
+    """statements: of anchors in blocks that became final. may_have_erased: so may a transaction in them. waiting: how many transactions
+    lack our member's word."""
 
     statements: tuple[Signed, ...]
     may_have_erased: bool
     denied: frozenset[MemberId]
+    waiting: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +78,9 @@ class _Seen:
 class Rulings:
     """See the module."""
 
-    def __init__(self, chain: ChainActor, facts: FactsHandle, bus: Bus) -> None:
+    def __init__(self, chain: ChainActor, facts: FactsHandle, bus: Bus, *, member: AccountId | None) -> None:
+        """member: whose answers this node can give; None gives none."""
+        self.alerts: dict[str, str] = {}
         self.on_denied: Callable[[], Awaitable[None]] | None = None
         """Told when other members are out than before."""
         self.on_erased: Callable[[RecordKey], None] | None = None
@@ -84,6 +88,7 @@ class Rulings:
         self._chain = chain
         self._facts = facts
         self._bus = bus
+        self._member = member
         self._erased: dict[RecordKey, int] = {}
         """Erased for good, and up to which number."""
         self._is_all_due = True
@@ -119,7 +124,10 @@ class Rulings:
             return
         is_all_due, self._is_all_due = self._is_all_due, False
         denials = self._chain.denied.denials()
-        glance = await self._chain.plan(lambda snapshot: _glance(snapshot, final, denials))
+        glance = await self._chain.plan(lambda snapshot: _glance(snapshot, final, denials, self._member))
+        self.alerts = {}
+        if glance.waiting:
+            self.alerts["inbox"] = f"{glance.waiting} wait for this member's yes or no: lading inbox"
         await self._learn(glance.statements)
         if is_all_due or glance.may_have_erased:
             known = self._known() if is_all_due else None
@@ -171,8 +179,8 @@ class Rulings:
 # --- reading, in a pool thread ------------------------------------------------------------------------------------------
 
 
-def _glance(snapshot: Snapshot, blocks: Iterable[BlockHash], denials: Iterable[Denial]) -> _Glance:
-    """blocks: that became final. denials: of transactions that are not final."""
+def _glance(snapshot: Snapshot, blocks: Iterable[BlockHash], denials: Iterable[Denial], member: AccountId | None) -> _Glance:
+    """blocks: that became final. denials: of transactions that are not final. member: whose word may be lacking."""
     statements: list[Signed] = []
     may_have_erased = False
     for name in blocks:
@@ -182,7 +190,8 @@ def _glance(snapshot: Snapshot, blocks: Iterable[BlockHash], denials: Iterable[D
             may_have_erased |= kind in ERASING
             if kind == record_anchor.KIND.number:
                 statements.append(decode(transaction.content.body, record_anchor.Body).statement)
-    return _Glance(tuple(statements), may_have_erased, _denied(snapshot, denials))
+    waiting = 0 if member is None else sum(member in one.lacking for one in find_waits(snapshot, member))
+    return _Glance(tuple(statements), may_have_erased, _denied(snapshot, denials), waiting)
 
 
 def _denied(snapshot: Snapshot, denials: Iterable[Denial]) -> frozenset[MemberId]:
@@ -223,12 +232,15 @@ def _see(snapshot: Snapshot, known: Mapping[RecordKey, Container[Digest]] | None
 def _is_final(snapshot: Snapshot) -> bool:
     """Whether no block between the state's and the final one says something by which a record may be erased."""
     at, final = store.state_at(snapshot), store.final_block(snapshot)
-    while at is not None and at != final:
-        block, row = store.block(snapshot, at), store.row(snapshot, at)
-        if block is None or row is None or any(one.content.kind in ERASING for one in block.transactions):
+    row = None if at is None else store.row(snapshot, at)
+    low = None if final is None else store.row(snapshot, final)
+    while at is not None and row is not None and low is not None and row.height > low.height:
+        block = store.block(snapshot, at)
+        if block is None or any(one.content.kind in ERASING for one in block.transactions):
             return False
-        at = row.parent if row.height else None
-    return True
+        at = row.parent
+        row = store.row(snapshot, at)
+    return row is not None and low is not None
 
 
 def _statements(snapshot: Snapshot, wanted: Iterable[_Wanted]) -> tuple[Signed, ...]:

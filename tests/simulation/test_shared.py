@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import cast
 
@@ -13,12 +14,13 @@ from node.actors.anchoring import Anchoring
 from node.http.contract import iso
 from node.record_api import RecordApi
 from node.wiring import Node
-from protocols.errors import Refused
+from protocols.errors import LadingError, Refused
 from protocols.ledger.filing import Intent
 from protocols.ledger.transactions.records import Parent
 from protocols.types import AccountId, RecordKey
 
 from .anchor_world import AnchorWorld
+from .scheduler import chance, seeds
 from .test_anchors import life
 from .world import Machine
 
@@ -87,6 +89,8 @@ def test_record_of_three_owners_is_there_when_the_last_has_approved_though_all_w
 
         await until(asked, "nobody was asked")
         (row,) = await inbox(two)
+        assert "inbox" in (await node_of(two)).rulings.alerts
+        assert "inbox" not in (await node_of(one)).rulings.alerts
         assert (row["kind"], row["record"], row["change"], row["needed"]) == ("RecordAnchor", key[1].hex(), "create", 2)
         assert names(row, "lacking") == {account(two).hex(), account(three).hex()}
         for machine in (one, two, three, four):
@@ -119,6 +123,66 @@ def test_record_of_three_owners_is_there_when_the_last_has_approved_though_all_w
         assert world.anchors()[key] == 1
 
     life(11, story)
+
+
+@pytest.mark.parametrize("seed", seeds((5, 6)))
+def test_each_shared_record_is_carried_out_once_or_ended_after_faults(seed: int) -> None:
+    """Goal: the same whatever strikes. Method: two minutes of shared puts, of yes and no, of kills and cuts from one seed, then peace; what
+    nobody refused is final by one anchor on every node, what somebody refused is on none, and nobody is asked any more."""
+
+    async def story(world: AnchorWorld) -> None:
+        rng = chance(seed, "people")
+        refused: set[str] = set()
+        end = trio.current_time() + 120
+
+        async def answer(machine: Machine, *, yes: bool) -> None:
+            if not machine.is_up or machine.node is None or not machine.node.ready.is_set():
+                return
+            with contextlib.suppress(LadingError):  # killed meanwhile, or said already
+                rows = await inbox(machine)
+                if rows:
+                    row = rng.choice(rows)
+                    await ask(machine, "approve", id=row["id"], refuse=not yes)
+                    if not yes:
+                        refused.add(str(row["record"]))
+
+        while trio.current_time() < end:
+            await trio.sleep(rng.uniform(0.2, 3.0))
+            machine = rng.choice(world.machines[:3])
+            match rng.randrange(8):
+                case 0 if machine.node is not None:
+                    machine.kill()
+                    await machine.wait_down()
+                case 1:
+                    machine.switch_on()
+                case 2:
+                    world.network.partition([machine.peer], [one.peer for one in world.machines if one is not machine])
+                case 3:
+                    world.network.heal_all()
+                case 4 | 5 if machine.is_up:
+                    others = [one for one in world.machines[:3] if one is not machine]
+                    await world.put(machine, intent=shared(*rng.sample(others, rng.randrange(1, 3))))
+                case _:
+                    await answer(machine, yes=rng.random() < 0.8)
+        await world.everybody_up()
+        for _ in range(120):
+            await trio.sleep(1)
+            for machine in world.machines[:3]:
+                await answer(machine, yes=True)
+        await trio.sleep(60)
+        assert [await inbox(machine) for machine in world.machines] == [[]] * 4
+        for key in list(world.published):
+            found = {str((await report(machine, key))["validity"]) for machine in world.machines if machine.name == world.published[key]}
+            record = world.record(key)
+            if record is None:
+                assert key[1].hex() in refused
+                assert found == {"invalid"}
+                del world.published[key]
+            assert world.anchors()[key] == 1
+        assert world.published
+        await world.until_final()
+
+    life(seed, story)
 
 
 def test_refused_and_lapsed_are_not_asked_again_before_a_person_puts_it_again(monkeypatch: pytest.MonkeyPatch) -> None:
