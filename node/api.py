@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import datetime
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import cast
 
 import trio
 
-from protocols.errors import InvalidTransaction, LadingError, Partial, Reason, Refused, UsageError
+from protocols.errors import LadingError, Partial, Reason, Refused, UsageError
 from protocols.files.keys import RecordClass
 from protocols.identity.announce import CheckedAnnouncement
 from protocols.identity.peers import peer_id_text
-from protocols.ledger.filing import Intent, check_intent
-from protocols.ledger.transactions.records import CHANGES, Change, Parent
 from protocols.limits import TICKET_LIFETIME_S
 from protocols.types import HashId, OwnerKey, PeerId
 
@@ -23,8 +20,9 @@ from .actors.facts import FactsAccepted
 from .actors.peers import PeerConnected, PeerLost
 from .actors.puts import PutOptions
 from .clock import CLOCK_HINT, clock_trouble
-from .http.contract import Answer, error_to_json, iso
+from .http.contract import Answer, error_to_json, iso, seconds_of
 from .ledger_api import LedgerApi
+from .record_api import RecordApi
 from .wiring import Node, OfChain
 
 Progress = Callable[[Mapping[str, object]], None]
@@ -41,23 +39,13 @@ EACH_AT_ONCE_MAX = 96
 PATIENT = frozenset({"put", "get", "check"})
 
 
-def seconds_of(text: str) -> int:
-    """Unix seconds of an ISO-8601 time. Raises UsageError."""
-    try:
-        found = datetime.datetime.fromisoformat(text)
-    except ValueError as error:
-        raise UsageError(f"{text!r} is no ISO-8601 time", hint="like 2027-01-31T00:00:00Z") from error
-    if found.tzinfo is None:
-        found = found.replace(tzinfo=datetime.UTC)
-    return int(found.timestamp())
-
-
 class NodeApi:
     """Implements http.contract.Dispatcher over one Node."""
 
     def __init__(self, node: Node) -> None:
         self.node = node
         self.ledger = LedgerApi(node)
+        self.records = RecordApi(node)
         self._operations: Mapping[str, Callable[..., Awaitable[Answer]]] = {
             "status": self._status,
             "ledger.diff": self._ledger_diff,
@@ -80,6 +68,7 @@ class NodeApi:
             "file.pin": self._file_pin,
             "file.unpin": self._file_unpin,
             "file.reaffirm": self._file_reaffirm,
+            "file.copies": self._file_copies,
             "folder": self._folder,
             "what-if": self._what_if,
             "share": self._share,
@@ -87,6 +76,7 @@ class NodeApi:
             "clock": self._tell_clock,
             "watch": self._watch,
             **self.ledger.operations,
+            **self.records.operations,
         }
 
     async def call(
@@ -121,7 +111,8 @@ class NodeApi:
     def _alerts(self) -> list[str]:
         node = self.node
         alerts = [*node.replication.alerts.values(), *node.membership.alerts.values(), *self.ledger.alerts()]
-        alerts += node.anchoring.alerts.values() if node.anchoring is not None else ()
+        if node.anchoring is not None:
+            alerts += [*node.anchoring.alerts.values(), *node.rulings.alerts.values()]
         held = [facts.key[1].hex()[:16] for facts in node.knowledge.held_records()]
         if held:
             names = ", ".join(held[:HELD_NAMED_MAX]) + (" and others" if len(held) > HELD_NAMED_MAX else "")
@@ -155,7 +146,7 @@ class NodeApi:
                     "path": session.connection.path.value if session is not None else None,
                     "rtt_ms": round(session.rtt_s * 1000, 2) if session is not None and session.rtt_s is not None else None,
                     "since": iso(node.clock.now() - (now - session.since)) if session is not None else None,
-                    "revoked": node.knowledge.revocations.is_revoked(entry.identity.path),
+                    "revoked": node.knowledge.is_out(entry.identity),
                     "last_error": "" if session is not None else node.peers.dial_error(peer),
                 }
             )
@@ -325,7 +316,8 @@ class NodeApi:
             record_class=RecordClass(record_class),
             tags=tuple(sorted(cast(Mapping[str, str], args.get("tag") or {}).items())),
             valid_until_s=seconds_of(str(valid_until)) if valid_until else 0,
-            intent=self._intent(args),
+            intent=self.records.intent(args),
+            wait_final=self._waits_final(args),
         )
         if args.get("each"):
             if stdin:
@@ -336,26 +328,13 @@ class NodeApi:
         )
         return Answer(data, warnings)
 
-    def _intent(self, args: Args) -> Intent | None:
-        """What the anchor shall say of the records that this one comes from. Raises UsageError, LadingError(NOT_FOUND)."""
-        parents, change, note = cast(Sequence[str], args.get("parent") or ()), str(args.get("change") or ""), str(args.get("reason") or "")
-        if not (parents or change or note):
-            return None
-        if self.node.anchoring is None:
-            raise Refused(Reason.REFUSED, "this node follows no chain: there is nothing that would say what became of a record")
-        if change not in (*CHANGES, ""):
-            raise UsageError(f"--change {change!r}: {', '.join(sorted(CHANGES.keys() - {'restore'}))} wanted")
-        found = sorted(self.node.files.find(text).key for text in parents)
-        intent = Intent(
-            cast(Change, change or ("modify" if parents else "create")),
-            tuple(Parent(*key) for key in found),
-            (("reason", note),) if note else (),
-        )
-        try:
-            check_intent(intent)
-        except InvalidTransaction as error:
-            raise UsageError(error.message, hint="name the records that it comes from with --parent") from error
-        return intent
+    def _waits_final(self, args: Args) -> bool:
+        wait = str(args.get("wait") or "")
+        if wait not in ("", "final"):
+            raise UsageError(f"--wait {wait!r}: final wanted")
+        if wait and self.node.anchoring is None:
+            raise Refused(Reason.REFUSED, "this node follows no chain: nothing becomes final")
+        return bool(wait)
 
     async def _put_each(self, paths: Sequence[Path], options: PutOptions, progress: Progress) -> Answer:
         """A record of its own for every path, all at once. Raises Partial naming what was published and what was not."""
@@ -420,7 +399,9 @@ class NodeApi:
             progress=progress,
             wait_s=float(cast(float, args["wait_s"])) if args.get("wait_s") else None,
         )
-        return Answer(data, await self._newer(str(data["record"])))
+        validity = self.node.files.validity(self.node.files.find(str(data["record"])))
+        warnings = [f"this record is {validity}: it is no longer in effect"] if validity in ("expired", "invalid") else []
+        return Answer(data | {"validity": validity}, warnings + await self._newer(str(data["record"])))
 
     async def _newer(self, record: str) -> list[str]:
         """A warning for whoever reads a record that was corrected or replaced."""
@@ -463,11 +444,17 @@ class NodeApi:
         return Answer(await self.node.files.forget(str(args["record"]), dry_run=bool(args.get("dry_run"))))
 
     async def _file_delete(self, args: Args, **_: object) -> Answer:
-        data, warnings = await self.node.files.remove(str(args["record"]), "delete", dry_run=bool(args.get("dry_run")))
-        return Answer(data, warnings)
+        return await self._remove(args, "delete")
 
     async def _file_erase(self, args: Args, *, progress: Progress, **_: object) -> Answer:
-        data, warnings = await self.node.files.remove(str(args["record"]), "erase", dry_run=bool(args.get("dry_run")))
+        return await self._remove(args, "erase")
+
+    async def _remove(self, args: Args, act: str) -> Answer:
+        record, dry_run = str(args["record"]), bool(args.get("dry_run"))
+        shared = await self.records.erase_shared(record, act, dry_run=dry_run)
+        if shared is not None:
+            return shared
+        data, warnings = await self.node.files.remove(record, act, dry_run=dry_run)
         return Answer(data, warnings)
 
     async def _file_pin(self, args: Args, **_: object) -> Answer:
@@ -478,6 +465,11 @@ class NodeApi:
 
     async def _file_reaffirm(self, args: Args, **_: object) -> Answer:
         return Answer(await self.node.files.reaffirm(str(args["record"])))
+
+    async def _file_copies(self, args: Args, **_: object) -> Answer:
+        copies = cast(int, args["copies"])
+        await self.records.check_restated(str(args["record"]))
+        return Answer(await self.node.files.restate(str(args["record"]), copies, dry_run=bool(args.get("dry_run"))))
 
     async def _what_if(self, args: Args, **_: object) -> Answer:
         killed = frozenset(self._node(name) for name in cast(Sequence[str], args["kill"]))
@@ -556,10 +548,11 @@ def _chain_event(chain: bytes, fact: HeadMovedTo | BlockFinal) -> dict[str, obje
 
 def _with_times(ledger: Mapping[str, object]) -> dict[str, object]:
     """Times of a record on the ledger as text."""
-    times = ("block_time", "sender_time", "upload_time", "valid_until", "time")
+    times = ("block_time", "sender_time", "upload_time", "valid_from", "valid_until", "deadline", "time")
     shown = {key: iso(cast(float, value)) if key in times else value for key, value in ledger.items()}
-    if "log" in shown:
-        shown["log"] = [_with_times(step) for step in cast(Sequence[Mapping[str, object]], shown["log"])]
+    for rows in ("log", "pending"):
+        if rows in shown:
+            shown[rows] = [_with_times(row) for row in cast(Sequence[Mapping[str, object]], shown[rows])]
     return shown
 
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import TypeVar
 
-from protocols.codec import Record, encode
+from protocols.codec import Record, encode, replace
 from protocols.crypto import SigningKey
 from protocols.errors import LadingError, Reason, Refused
 from protocols.ledger.context import ACCOUNT, Account, Kind
@@ -40,8 +40,8 @@ class Acts:
         account = self.account
         return await self.chain.plan(lambda snapshot: load_account(snapshot, account))
 
-    async def by_member(self, kind: Kind[T], body: T) -> TxId:
-        """The member says it. Raises Refused, InvalidTransaction."""
+    async def by_member(self, kind: Kind[T], body: T, *, until_ms: int | None = None) -> TxId:
+        """The member says it. until_ms: it is of no use later than that. Raises Refused, InvalidTransaction."""
         keys = self._member_keys()
         account = await self.own_account()
         if account is None:
@@ -50,7 +50,10 @@ class Acts:
                 "the chain does not know this member yet",
                 hint="a node that lets others in must be running; its word comes with the next block",
             )
-        return await self._submit(kind, body, account.serial, [keys.signing])
+        content = self._content(kind, body, account.serial)
+        if until_ms is not None:
+            content = replace(content, until_ms=UnixMillis(max(content.ts_ms, min(content.until_ms, until_ms))))
+        return await self.chain.submit(sign_transaction(content, [keys.signing]))
 
     async def by_council(self, kind: Kind[T], body: T) -> tuple[Transaction, int]:
         """An act of the council under this member's key, and how many more keys it needs; with 0 it was submitted.
@@ -95,9 +98,6 @@ class Acts:
         if keys is None:
             raise Refused(Reason.REFUSED, "this node has no keys of its member", hint="run it on the member's full node")
         return keys
-
-    async def _submit(self, kind: Kind[T], body: T, serial: bytes, keys: Iterable[SigningKey]) -> TxId:
-        return await self.chain.submit(sign_transaction(self._content(kind, body, serial), keys))
 
     def _content(self, kind: Kind[T], body: T, serial: bytes) -> Content:
         facts = self.chain.facts

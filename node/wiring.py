@@ -23,7 +23,7 @@ from protocols.limits import (
     FURTHER_POOL_PER_PEER_MAX,
     FURTHER_POOL_TRANSACTIONS_MAX,
 )
-from protocols.types import ChainId, PeerId, StoreId, UnixSeconds
+from protocols.types import AccountId, ChainId, PeerId, StoreId, UnixSeconds
 from storage import keys
 from storage.engine import Engine, Env
 from storage.keys import clock_floor, identify_store, raise_clock_floor
@@ -39,6 +39,7 @@ from .actors.membership import Membership
 from .actors.peers import Peers
 from .actors.registrar import Registrar
 from .actors.replication import Replication
+from .actors.rulings import Rulings
 from .actors.scope import GossipScope
 from .actors.storage import StorageActor, StorageHandle
 from .bus import Bus
@@ -206,6 +207,9 @@ class Node:
             self._registrars = [
                 Registrar(self.acts[one.id], self.knowledge, lambda: self.own, config.country, one.bus) for one in self.followed
             ]
+            self.rulings = Rulings(self.chain, self.facts, self.bus, member=AccountId(own.member_id) if own.member is not None else None)
+            self.rulings.on_denied = self._follow_denied
+            self.rulings.on_erased = self.replication.look_again
         self.anchor: ChainAnchor | None = None
         self.membership.chain_anchor = self._chain_anchor
         self.membership.attach(self.peers)
@@ -258,6 +262,7 @@ class Node:
             Child("sealer", self.followed[0].sealer.run, again, owns="this node's slots", asks=("chain",)),
             Child("talks", partial(self._run_talks, self.followed[0]), again, owns="ledger streams", asks=("chain", "peers")),
             Child("registrar", self._registrars[0].run, again, owns="accounts of those who were let in", asks=("chain", "facts")),
+            Child("rulings", self._run_rulings, again, owns="what the chain denies and has erased", asks=("chain", "facts", "membership")),
             Child("anchoring", self._run_anchoring, again, owns="what of ours is to be anchored", asks=("chain", "facts")),
             *(child for index in range(1, len(self.followed)) for child in self._further_children(index, told)),
         )
@@ -318,6 +323,15 @@ class Node:
     async def _run_talks(self, one: Followed) -> None:
         await self.ready.wait()
         await one.talks.run()
+
+    async def _run_rulings(self) -> None:
+        await self.ready.wait()
+        await self.rulings.run()
+
+    async def _follow_denied(self) -> None:
+        """Whom the chain has put out loses its connections; who is back is dialled again."""
+        await self.membership.drop_revoked()
+        self.peers.wake()
 
     async def _run_anchoring(self) -> None:
         assert self.anchoring is not None

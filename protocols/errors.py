@@ -94,6 +94,7 @@ class Reason(enum.Enum):
     UNKNOWN_LINK = ("E-UNKNOWN-LINK", 4)
     PRUNED = ("E-PRUNED", 4)
     BAD_BODY = ("E-BAD-BODY", 6)
+    NOT_FINAL = ("E-NOT-FINAL", 10)
     # ledger: blocks
     UNKNOWN_PARENT = ("E-UNKNOWN-PARENT", 7)
     TOO_EARLY = ("E-TOO-EARLY", 13)

@@ -71,6 +71,9 @@ PAD_BYTES_MIN = 1024
 OFFER_LIFETIME_S = 24 * 3600
 WRAPS_PER_RECORD_MAX = 4096
 RECEIPT_ITEMS_MAX = 1024
+# What a holder puts into one receipt: it goes onto the ledger as it was signed, in a transaction of at most 64 KiB. One record with
+# RECEIPT_ITEMS_MAX sequences fits.
+RECEIPT_BYTES_MAX = 48 * 1024
 # Head of a manifest: at most ENTRIES_MAX / ENTRIES_PER_PAGE page references, each with a path.
 MANIFEST_HEAD_BYTES_MAX = 8 * 1024 * 1024
 # One page: ENTRIES_PER_PAGE entries, each with a path and a link target.
@@ -196,6 +199,7 @@ ANCHOR_LIFE_MS = 3_600_000
 FOLDER_LIFE_MS = 120_000
 # Receipts of one transaction: well below TX_BYTES_MAX; and the least time between two such transactions of one node.
 RECEIPTS_BYTES_PER_BATCH_MAX = 32 * 1024
+assert RECEIPT_BYTES_MAX + 1024 <= TX_BYTES_MAX
 RECEIPTS_PAUSE_S = 60.0
 FOLDER_PAUSE_S = 30.0
 # Chains that one node follows: its domain's, which records are anchored on, and others beside it. Each has a database, a pool, a search

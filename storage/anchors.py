@@ -1,4 +1,4 @@
-"""What this node knows of its member's records on their way to the chain: what their anchors shall say, and their logs.
+"""What this node knows of its member's records on their way to the chain: what their anchors shall say, whom they asked, and their logs.
 
 What was already submitted stands in the chain's own table of transactions that were made here.
 """
@@ -8,15 +8,25 @@ from __future__ import annotations
 from protocols.codec import encode
 from protocols.files.journal import Step
 from protocols.ledger.filing import CREATE, Intent
-from protocols.types import HashId
+from protocols.types import Digest, HashId, TxId, UnixMillis
 
 from .engine import Delete, Put, Snapshot, Write
-from .tables import ANCHOR_INTENTS, JOURNALS
+from .tables import ANCHOR_ASKS, ANCHOR_INTENTS, JOURNALS
 from .values import FORMAT, SUITE, Stored, load
 
 
 class _Kept(Stored, frozen=True):
     intent: Intent
+
+
+class Ask(Stored, frozen=True):
+    """A transaction about a record of ours that waited for the word of others in a final block, or is over. statement: the one that an
+    anchor is of, zeros for other kinds. until_ms: of the transaction; so long the chain remembers its id."""
+
+    kind: int
+    transaction: TxId
+    statement: Digest
+    until_ms: UnixMillis
 
 
 class _Journal(Stored, frozen=True):
@@ -37,6 +47,28 @@ def intent(snapshot: Snapshot, hash_id: HashId) -> Intent:
     """What was asked for, a plain create if nothing."""
     data = snapshot.get(ANCHOR_INTENTS, hash_id)
     return CREATE if data is None else load(ANCHOR_INTENTS, data, _Kept).intent
+
+
+def put_ask(hash_id: HashId, ask: Ask) -> Write:
+    """The chain forgets what was refused or lapsed; who asked remembers it, so as not to ask again by itself."""
+    return Put(ANCHOR_ASKS, bytes([ask.kind]) + hash_id, encode(ask))
+
+
+def make_ask(kind: int, transaction: TxId, statement: Digest, until_ms: UnixMillis) -> Ask:
+    """In the form that is stored."""
+    return Ask(FORMAT, SUITE, kind, transaction, statement, until_ms)
+
+
+def drop_ask(kind: int, hash_id: HashId) -> Write:
+    """It was carried out, or a person asks once more."""
+    return Delete(ANCHOR_ASKS, bytes([kind]) + hash_id)
+
+
+def ask(snapshot: Snapshot, kind: int, hash_id: HashId, statement: Digest) -> Ask | None:
+    """What was asked about this statement, None for nothing."""
+    data = snapshot.get(ANCHOR_ASKS, bytes([kind]) + hash_id)
+    found = None if data is None else load(ANCHOR_ASKS, data, Ask)
+    return found if found is not None and found.statement == statement else None
 
 
 def put_journal(hash_id: HashId, steps: tuple[Step, ...]) -> Write:

@@ -66,7 +66,10 @@ CHAIN_VOTES = Table("chain-votes/1", Env.LEDGER, key_form="target height (8) | t
 CHAIN_META = Table("chain-meta/1", Env.LEDGER, key_form="name, ASCII")
 
 # The member's own records on their way to the chain.
-ANCHOR_INTENTS = Table("anchor-intents/1", Env.LEDGER, key_form="HashID of our own record: what its anchor shall say besides its statement")
+ANCHOR_INTENTS = Table("anchor-intents/2", Env.LEDGER, key_form="HashID of our own record: what its anchor shall say besides its statement")
+ANCHOR_ASKS = Table(
+    "anchor-asks/1", Env.LEDGER, key_form="kind of transaction (1) | HashID of our own record: which one asked its other owners"
+)
 JOURNALS = Table("journals/1", Env.LEDGER, key_form="HashID of our own record: its log")
 
 ALL: tuple[Table, ...] = tuple(value for value in list(globals().values()) if isinstance(value, Table))

@@ -16,6 +16,7 @@ holdings      what this node holds for others: offers, holds, receipts, collecti
 files         get, and what people ask about records
 chain         the chain: judges blocks, follows the head, keeps the pool, votes
 anchoring     this member's records on their way onto the chain
+rulings       whom the chain has put out, what it has erased, which statements it carries: heeded without their facts
 sealer        seals when it is this node's slot
 duties        hand-overs and evidence, posted by itself
 joining       a state fetched node by node from several peers

@@ -9,7 +9,7 @@ The rules are `protocols/ledger/filing.py`. An ack never waits for it.
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Container, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -17,20 +17,21 @@ import trio
 
 from protocols.codec import decode
 from protocols.crypto import SigningKey
-from protocols.errors import DecodeError, InvalidObject, InvalidTransaction, LadingError, LocalError, Reason, Refused
+from protocols.errors import DecodeError, InvalidObject, InvalidTransaction, LadingError, LocalError, Partial, Reason, Refused
 from protocols.files import journal
 from protocols.files.holdings import Receipt
 from protocols.files.journal import Step
 from protocols.files.objects import Statement, Tombstone
 from protocols.gossip.facts import FactKind
+from protocols.identity.certificates import NodeIdentity
 from protocols.ledger import filing
 from protocols.ledger.context import ACCOUNT, CHAIN, KEY, Account, KeyUse
 from protocols.ledger.envelope import Content, Transaction, sign_transaction
-from protocols.ledger.filing import Fate, Filed, Intent, Next, Waiting
+from protocols.ledger.filing import Asked, Fate, Filed, Intent, Next, Waiting
 from protocols.ledger.profile import Policy
-from protocols.ledger.transactions import erase, folder_update, record_anchor, storage_receipt
+from protocols.ledger.transactions import erase, expiry_extend, folder_update, record_anchor, storage_receipt
 from protocols.ledger.transactions.folder_update import FolderState
-from protocols.ledger.transactions.records import PENDING, RECORD, Parent, RecordState, record_key
+from protocols.ledger.transactions.records import PENDING, RECORD, Owners, Parent, RecordState, record_key
 from protocols.ledger.transactions.storage_receipt import HOLDING, Holding
 from protocols.ledger.transition import slot_start_ms
 from protocols.limits import (
@@ -38,11 +39,12 @@ from protocols.limits import (
     ANCHORS_WAITING_MAX,
     FOLDER_LIFE_MS,
     FOLDER_PAUSE_S,
+    RECEIPT_BYTES_MAX,
     RECEIPTS_PAUSE_S,
 )
 from protocols.merkle import merkle_root
 from protocols.signed import Signed
-from protocols.types import AccountId, Digest, HashId, OwnerKey, RecordKey, TxId, UnixMillis
+from protocols.types import AccountId, Digest, HashId, MemberId, OwnerKey, PeerId, RecordKey, TxId, UnixMillis
 from storage import anchors, chain
 from storage.engine import Snapshot, Write
 from storage.tables import FACTS
@@ -50,6 +52,7 @@ from storage.tables import FACTS
 from ..bus import Bus
 from ..clock import Clock
 from ..own import OwnKeys
+from ..pendings import NO_STATEMENT, Waits, find_waits, is_seen, scan_space
 from .chain import BlockFinal, ChainActor, HeadMovedTo
 from .facts import FactsAccepted, FactsHandle
 from .storage import StorageHandle
@@ -68,6 +71,8 @@ OTHERS_S = 20.0
 RETRY_S_MIN, RETRY_S_MAX = 1.0, 60.0
 ALERT_AFTER_S = 60.0
 AUDIT_AFTER_S = 60
+# Of a put that waits for the ledger, since the record last came further: a heartbeat is longer, a chain that moves much quicker.
+FINAL_PATIENCE_S = 60.0
 # Read, judged and signed in one turn of a pool thread.
 RECORDS_PER_LOOK_MAX = 256
 # Own receipts that the chain may still have to hear of. Those of a store that is refilled at once come back with their renewal.
@@ -102,24 +107,26 @@ class _Made:
 
 @dataclass(slots=True)
 class _Trouble:
-    """Why a record cannot be anchored now."""
+    """Why a record cannot be anchored now. is_answer: others were asked and did not say yes, so nothing is tried again."""
 
     text: str
     since: float
     again_at: float
     pause_s: float
+    is_answer: bool = False
 
 
 @dataclass(slots=True)
 class _Plan:
-    """What one look found. moves: per record; writes: logs and intents; submits, erases: transactions made or made again, by record;
-    erased: those that the chain has as erased."""
+    """What one look found. moves: per record; writes: logs, intents, whom was asked; submits, erases: transactions made or made again, by
+    record; erased: those that the chain has as erased; unanswered: those whose other owners did not say yes."""
 
     moves: dict[HashId, Next] = field(default_factory=dict)
     writes: list[Write] = field(default_factory=list)
     submits: dict[HashId, _Made] = field(default_factory=dict)
     erases: dict[HashId, _Made] = field(default_factory=dict)
     erased: set[HashId] = field(default_factory=set)
+    unanswered: set[HashId] = field(default_factory=set)
     folder: Transaction | None = None
     has_account: bool = True
 
@@ -155,19 +162,72 @@ class Anchoring:
         """What the anchors of records that are about to exist shall say. Durable when this returns."""
         await self._ledger.write([anchors.put_intent(hash_id, intent) for hash_id, intent in intents])
 
-    def standing(self, key: RecordKey) -> dict[str, object]:
-        """`tx` and `state` of a record, here and now: a few small reads."""
-        record = self._ledger.peek(lambda snapshot: _record(snapshot, key))
-        return self._standing(key, record)
+    async def ask_again(self, key: RecordKey, intent: Intent) -> bool:
+        """A person puts a record again whose other owners refused or did not answer: its anchor asks them anew. False: it is not so."""
+        own = self._own_statement(key[1]) if key[0] == self._own.owner else None
+        if own is None:
+            return False
+        kind, statement = record_anchor.KIND.number, own.signed.object_hash
 
-    def _standing(self, key: RecordKey, record: RecordState | None) -> dict[str, object]:
-        made = self._made.get(key[1]) if key[0] == self._own.owner else None
+        def look(snapshot: Snapshot) -> bool:
+            is_waiting = any(one.statement == statement for one in find_waits(snapshot, key[1]))
+            return read_record(snapshot, key) is None and anchors.ask(snapshot, kind, key[1], statement) is not None and not is_waiting
+
+        if not await self._ledger.read(look):
+            return False
+        await self._ledger.write([anchors.put_intent(key[1], intent), anchors.drop_ask(kind, key[1])])
+        self._made.pop(key[1], None)
+        self._troubles.pop(key[1], None)
+        self._open[key[1]] = None
+        self._bus.publish(FactsAccepted((), frozenset({int(FactKind.STATEMENT)}), None, frozenset({key})))
+        return True
+
+    async def wait_final(self, key: RecordKey, progress: Callable[[Mapping[str, object]], None]) -> None:
+        """Until a record is final. Raises Partial(NOT_FINAL) when others have to approve it, or nothing moves for FINAL_PATIENCE_S."""
+        with self._bus.subscribe(HeadMovedTo, BlockFinal, FactsAccepted, name="final") as news:
+            patience_at, before = self._clock.monotonic() + FINAL_PATIENCE_S, ""
+            while (state := str(self.standing(key)["state"])) != "final":
+                if state != before:
+                    before, patience_at = state, self._clock.monotonic() + FINAL_PATIENCE_S
+                    progress({"phase": "waiting for the ledger", "waiting_for": [f"the record is {state}"]})
+                trouble = self._troubles.get(key[1])
+                left = patience_at - self._clock.monotonic()
+                if left <= 0 or state == "pending" or (trouble is not None and trouble.is_answer):
+                    why = trouble.text if trouble is not None else f"it is {state}"
+                    raise Partial(
+                        Reason.NOT_FINAL,
+                        f"record {key[1].hex()[:16]} is stored as asked, and not final on the ledger: {why}",
+                        hint=f"lading file status {key[1].hex()[:16]} shows what it waits for",
+                        record=key[1].hex(),
+                        state=state,
+                    )
+                with trio.move_on_after(min(left, LOOK_S)):
+                    await news.__anext__()
+                    news.take_nowait()
+
+    def standing(self, key: RecordKey) -> dict[str, object]:
+        """`tx`, `state` and `validity` of a record, here and now: a few small reads."""
+        made = self._made_for(key)
+        return self._standing(key, self._ledger.peek(lambda snapshot: _stand(snapshot, key, *made)))
+
+    def _made_for(self, key: RecordKey) -> tuple[Digest | None, TxId | None]:
+        """The statement in force of a record of ours, and the newest anchor of it that is known."""
+        own = self._own_statement(key[1]) if key[0] == self._own.owner else None
+        if own is None:
+            return None, None
+        made = self._made.get(key[1])
+        return own.signed.object_hash, None if made is None else made.transaction.id
+
+    def _standing(self, key: RecordKey, stand: _Stand) -> dict[str, object]:
+        record = stand.record
+        validity = filing.validity_of(record, is_ended=stand.is_ended, time_ms=self._head_ms()).value
         if record is not None and record.seq >= self._seq(key):
-            return {"tx": record.anchor.hex(), "state": "final" if record.block_ms <= self._final_ms() else "in_block"}
-        if made is not None:
-            name = made.transaction.id
-            return {"tx": name.hex(), "state": "pooled" if name in self._chain.pool else "local"}
-        return {"tx": None, "state": "local"}
+            state = "final" if record.block_ms <= self._final_ms() else "in_block"
+            return {"tx": record.anchor.hex(), "state": state, "validity": validity}
+        if stand.transaction is None:
+            return {"tx": None, "state": "local", "validity": validity}
+        pooled = "pooled" if stand.transaction in self._chain.pool else "local"
+        return {"tx": stand.transaction.hex(), "state": "pending" if stand.is_pending else pooled, "validity": validity}
 
     def _seq(self, key: RecordKey) -> int:
         """Number of the statement in force; 0 for none."""
@@ -178,20 +238,22 @@ class Anchoring:
 
     async def standings(self, keys: Sequence[RecordKey]) -> list[dict[str, object]]:
         """The same of many."""
-        records = await self._ledger.read(lambda snapshot: [_record(snapshot, key) for key in keys])
-        return [self._standing(key, record) for key, record in zip(keys, records, strict=True)]
+        made = [self._made_for(key) for key in keys]
+        found = await self._ledger.read(lambda snapshot: [_stand(snapshot, key, *one) for key, one in zip(keys, made, strict=True)])
+        return [self._standing(key, stand) for key, stand in zip(keys, found, strict=True)]
 
     async def report(self, key: RecordKey) -> dict[str, object]:
         """All that the chain says of a record, for `file status`. Times in Unix seconds, 0 for no end."""
         final_ms, facts = self._final_ms(), self._chain.facts
         found = await self._ledger.read(lambda snapshot: _read_report(snapshot, key))
-        data = self._standing(key, found.record)
+        data = self.standing(key)
         if (trouble := self._troubles.get(key[1])) is not None and key[0] == self._own.owner:
             data["waiting_for"] = trouble.text
         if found.journal:
             data["log"] = [_step_row(step) for step in found.journal]
-        if found.pending:
-            data["waiting_for"] = "the approval of other owners"
+        if found.waits:
+            data["waiting_for"] = "the approval of others"
+            data["pending"] = [self.wait_row(one) for one in found.waits]
         if found.record is None or facts is None:
             return data
         record = found.record
@@ -202,7 +264,7 @@ class Anchoring:
             except InvalidObject as error:
                 log.error("a record's log is not what was anchored record=%s error=%s", key[1].hex()[:16], error)
         slot = (record.block_ms - facts.genesis_ms) // facts.profile.slot_ms
-        height = await self._ledger.read(lambda snapshot: _height_of(snapshot, slot))
+        height = await self._ledger.read(lambda snapshot: height_of(snapshot, slot))
         return data | {
             "height": height,
             "status": record.status,
@@ -212,7 +274,11 @@ class Anchoring:
             "block_time": record.block_ms / 1000,
             "sender_time": record.sender_ms / 1000,
             "upload_time": record.upload_ms / 1000,
+            "valid_from": record.valid_from_ms / 1000,
             "valid_until": record.valid_until_ms / 1000,
+            "level": record.level,
+            "schema": record.schema,
+            **self._owners_row(record.owners),
             "is_this_statement": self._is_in_force(key, record.statement),
             "changes": [
                 {
@@ -227,6 +293,48 @@ class Anchoring:
             "recorded_holders": len(found.holdings),
             "log_steps_anchored": steps,
         }
+
+    def wait_row(self, waits: Waits) -> dict[str, object]:
+        """A transaction that waits for approvals, for people: who has said what, who lacks, until when. Times in Unix seconds."""
+        pending, body = waits.pending, waits.body
+        row: dict[str, object] = {
+            "id": waits.id.hex(),
+            "kind": waits.kind_name,
+            "record": waits.key[1].hex(),
+            "asked_by": self._member_row(pending.sender),
+            "approved": [self._member_row(name) for name in pending.yes],
+            "refused": [self._member_row(name) for name in pending.no],
+            "lacking": [self._member_row(name) for name in waits.lacking],
+            "needed": pending.needed,
+            "deadline": pending.deadline_ms / 1000,
+            "state": "final" if waits.since_ms is not None and waits.since_ms <= self._final_ms() else "in_block",
+        }
+        match body:
+            case record_anchor.Body():
+                row |= {
+                    "change": body.change,
+                    "parents": [parent.hash_id.hex() for parent in body.parents],
+                    "tags": dict(body.tags),
+                    "level": body.level,
+                    "schema": body.schema,
+                    **self._owners_row(body.owners),
+                }
+            case expiry_extend.Body():
+                row["valid_until"] = body.valid_until_ms / 1000
+            case erase.Body():
+                row["scope"] = body.scope
+        return row
+
+    def _owners_row(self, owners: Owners) -> dict[str, object]:
+        return {
+            "owners": [self._member_row(name) for name in owners.owners],
+            "approvers": [self._member_row(name) for name in owners.approvers],
+            "approvers_needed": owners.access_threshold,
+        }
+
+    def _member_row(self, account: AccountId) -> dict[str, object]:
+        identity = self._facts.knowledge.members().get(MemberId(account))
+        return {"name": identity.member if identity is not None else account.hex()[:8], "member": account.hex()}
 
     def _is_in_force(self, key: RecordKey, statement: Digest) -> bool:
         facts = self._facts.knowledge.records.get(key)
@@ -307,7 +415,9 @@ class Anchoring:
 
     async def _anchor_always(self) -> None:
         def wanted(fact: object) -> bool:
-            if not isinstance(fact, FactsAccepted) or (fact.source is None and FactKind.RECEIPT in fact.kinds):
+            if not isinstance(fact, FactsAccepted):
+                return True
+            if FactKind.RECEIPT in fact.kinds and (fact.source is None or len(self._recorded_for()) > 1):
                 return True
             return any(owner == self._own.owner for owner, _ in fact.records)
 
@@ -344,8 +454,33 @@ class Anchoring:
             if fact.source is not None:
                 now = self._clock.monotonic()
                 self._later.update((hash_id, now + OTHERS_S) for hash_id in mine if hash_id not in self._open)
-        if FactKind.RECEIPT in fact.kinds and fact.source is None:
+        if FactKind.RECEIPT not in fact.kinds:
+            return
+        if fact.source is None:
             self._note_receipts(fact.ids)
+        elif len(holders := self._recorded_for()) > 1:
+            ids = frozenset(fact.ids)
+            for key in sorted(fact.records):
+                facts = self._facts.knowledge.records.get(key)
+                if facts is not None:
+                    self._note_receipts(one for one in ids & facts.receipts.keys() if facts.receipts[one].holder in holders)
+
+    def _recorded_for(self) -> frozenset[PeerId]:
+        """Whose receipts this node brings onto the chain: its own, and those of its member's nodes that have no keys to do so."""
+        mine = self._own_nodes()
+        return frozenset({self._own.peer_id, *(PeerId(one.peer_id) for one in mine if one.holder_only)})
+
+    def _own_nodes(self) -> list[NodeIdentity]:
+        """Those of our member that hold a certificate now, by rising peer id."""
+        certified = self._facts.knowledge.certified(int(self._clock.now()))
+        mine = [entry.identity for entry in certified.values() if entry.identity.member_id == self._own.member_id]
+        return sorted(mine, key=lambda one: one.peer_id)
+
+    def _turn_s(self) -> float:
+        """How long this node leaves the receipts of others to the full nodes of its member before it: one of them does, the rest find
+        them on the chain."""
+        full = [PeerId(one.peer_id) for one in self._own_nodes() if not one.holder_only]
+        return 2 * RECEIPTS_PAUSE_S * (full.index(self._own.peer_id) if self._own.peer_id in full else len(full))
 
     def _final_ms(self) -> int:
         """Block time of the latest final block; -1 before there is a chain."""
@@ -353,6 +488,11 @@ class Anchoring:
         if tree is None or facts is None:
             return -1
         return slot_start_ms(tree.final.slot, genesis_ms=facts.genesis_ms, slot_ms=facts.profile.slot_ms)
+
+    def _head_ms(self) -> int:
+        """Block time of the head; -1 before there is a chain."""
+        facts = self._chain.facts
+        return -1 if facts is None else slot_start_ms(facts.slot, genesis_ms=facts.genesis_ms, slot_ms=facts.profile.slot_ms)
 
     def _signing(self) -> SigningKey:
         assert self._own.member is not None
@@ -468,6 +608,9 @@ class Anchoring:
             if move is Next.NOTHING:
                 self._forget(hash_id)
                 self._is_folder_due = True
+            elif move is Next.HELD and hash_id in plan.unanswered:
+                text = "its other owners did not all say yes in time, or it is not valid any more; put it again to ask again"
+                self._note_trouble(hash_id, text, is_answer=True)
             elif move is Next.HELD:
                 self._note_trouble(hash_id, "the chain would not take it: disputed, invalid, or past its validity")
             elif move is Next.WAIT:
@@ -476,9 +619,7 @@ class Anchoring:
 
     def _note_erased(self, looked_at: Iterable[HashId], erased: Collection[HashId]) -> None:
         """When the chain was first seen to have them erased; a block that is taken back takes that back too."""
-        facts = self._chain.facts
-        assert facts is not None
-        head_ms = slot_start_ms(facts.slot, genesis_ms=facts.genesis_ms, slot_ms=facts.profile.slot_ms)
+        head_ms = self._head_ms()
         for hash_id in looked_at:
             if hash_id in erased:
                 self._erased_ms.setdefault(hash_id, head_ms)
@@ -503,10 +644,14 @@ class Anchoring:
         """In a pool thread: what is to be done about each record, and the transactions for it, signed."""
         plan = _Plan()
         account = _account(snapshot, self._own.owner)
+        waits = [] if account is None else find_waits(snapshot, account.id)
         for own in wanted:
-            record = _record(snapshot, (self._own.owner, own.hash_id))
+            record = read_record(snapshot, (self._own.owner, own.hash_id))
             made = waiting.get(own.hash_id)
             is_final = record is not None and record.block_ms <= final_ms
+            asked = self._asked(
+                snapshot, plan, own.hash_id, own.signed.object_hash, record_anchor.KIND.number, waits, made, now_ms, final_ms
+            )
             move = filing.next_of(
                 record,
                 made,
@@ -514,7 +659,7 @@ class Anchoring:
                 seq=own.statement.seq,
                 valid_until_ms=own.statement.valid_until_s * 1000,
                 is_final=is_final,
-                is_pending=made is not None and chain.ChainState(snapshot).get(PENDING, made.id) is not None,
+                asked=asked,
                 now_ms=now_ms,
             )
             if move is Next.SUBMIT and room <= 0:
@@ -533,10 +678,52 @@ class Anchoring:
                 plan.submits[own.hash_id] = self._made[own.hash_id]
             elif move is Next.NOTHING:
                 plan.writes.append(anchors.drop_intent(own.hash_id))
+                if asked is not Asked.NOT:
+                    plan.writes.append(anchors.drop_ask(record_anchor.KIND.number, own.hash_id))
             if told != steps:
                 plan.writes.append(anchors.put_journal(own.hash_id, told))
             plan.moves[own.hash_id] = move
         return plan
+
+    def _asked(
+        self,
+        snapshot: Snapshot,
+        plan: _Plan,
+        hash_id: HashId,
+        statement: Digest,
+        kind: int,
+        waits: Iterable[Waits],
+        made: Waiting | None,
+        now_ms: int,
+        final_ms: int,
+    ) -> Asked:
+        """How our newest transaction of a kind about a record stands with others; what the chain will not say again is written down."""
+        wait = next((one for one in waits if (one.kind, one.key[1], one.statement) == (kind, hash_id, statement)), None)
+        kept = anchors.ask(snapshot, kind, hash_id, statement)
+        if wait is not None:
+            is_final = wait.since_ms is not None and wait.since_ms <= final_ms
+            if is_final and (kept is None or kept.transaction != wait.id):
+                # Its until is not in the state, and of no use while it waits.
+                until_ms = made.until_ms if made is not None and made.id == wait.id else UnixMillis(now_ms + self._life_ms(ANCHOR_LIFE_MS))
+                plan.writes.append(anchors.put_ask(hash_id, anchors.make_ask(kind, wait.id, statement, until_ms)))
+            return Asked.PENDING
+        name, until_ms = None, UnixMillis(0)
+        if kept is not None:
+            name, until_ms = kept.transaction, kept.until_ms
+        elif made is not None and made.statement == statement:
+            name, until_ms = made.id, made.until_ms
+        asked = filing.asked_of(
+            name,
+            is_pending=False,
+            is_seen=name is not None and is_seen(snapshot, name),
+            was_pending=kept is not None,
+            is_over=until_ms < now_ms,
+        )
+        if asked is Asked.ENDED:
+            plan.unanswered.add(hash_id)
+            if kept is None and name is not None:
+                plan.writes.append(anchors.put_ask(hash_id, anchors.make_ask(kind, name, statement, until_ms)))
+        return asked
 
     def _plan_erased(
         self,
@@ -550,16 +737,21 @@ class Anchoring:
     ) -> None:
         """In a pool thread: what is to be done about records of ours that were erased."""
         account = _account(snapshot, self._own.owner) if erased else None
+        waits = [] if account is None else find_waits(snapshot, account.id)
         for hash_id in erased:
-            record = _record(snapshot, (self._own.owner, hash_id))
+            record = read_record(snapshot, (self._own.owner, hash_id))
             if record is not None and record.status == "erased":
                 plan.erased.add(hash_id)
             since_ms = self._erased_ms.get(hash_id)
             is_final = since_ms is not None and since_ms <= final_ms
-            move = filing.next_of_erased(record, waiting.get(hash_id), erasing.get(hash_id), is_final=is_final, now_ms=now_ms)
+            made, kind = erasing.get(hash_id), erase.KIND.number
+            asked = Asked.NOT
+            if record is not None and record.status != "erased" and len(record.owners.owners) > 1:
+                asked = self._asked(snapshot, plan, hash_id, NO_STATEMENT, kind, waits, made, now_ms, final_ms)
+            move = filing.next_of_erased(record, waiting.get(hash_id), made, is_final=is_final, asked=asked, now_ms=now_ms)
             plan.moves[hash_id] = move
             if move is Next.NOTHING:
-                plan.writes.append(anchors.drop_intent(hash_id))
+                plan.writes += [anchors.drop_intent(hash_id), anchors.drop_ask(kind, hash_id)]
             elif move is Next.REPEAT:
                 plan.erases[hash_id] = self._erasing[hash_id]
             elif move is Next.SUBMIT and account is not None:
@@ -584,7 +776,7 @@ class Anchoring:
         self, snapshot: Snapshot, own: _Own, account: Account, before: RecordState | None, log_head: Digest, now_ms: int
     ) -> Content:
         intent = anchors.intent(snapshot, own.hash_id)
-        parents = [found for one in intent.parents if (found := _record(snapshot, (one.owner, one.hash_id))) is not None]
+        parents = [found for one in intent.parents if (found := read_record(snapshot, (one.owner, one.hash_id))) is not None]
         policy = _load(snapshot, CHAIN, b"policy", Policy)
         assert policy is not None
         body = filing.anchor_body(
@@ -631,11 +823,11 @@ class Anchoring:
             kept[hash_id] = made
             self._troubles.pop(hash_id, None)
 
-    def _note_trouble(self, hash_id: HashId, text: str) -> None:
+    def _note_trouble(self, hash_id: HashId, text: str, *, is_answer: bool = False) -> None:
         now = self._clock.monotonic()
         before = self._troubles.get(hash_id)
         pause = RETRY_S_MIN if before is None else min(RETRY_S_MAX, 2 * before.pause_s)
-        self._troubles[hash_id] = _Trouble(text, now if before is None else before.since, now + pause, pause)
+        self._troubles[hash_id] = _Trouble(text, now if before is None else before.since, now + pause, pause, is_answer)
         if before is None:
             log.info("record waits for the chain record=%s why=%s", hash_id.hex()[:16], text)
 
@@ -650,7 +842,7 @@ class Anchoring:
 
     def _tell_alerts(self) -> None:
         now = self._clock.monotonic()
-        old = [trouble for trouble in self._troubles.values() if now - trouble.since > ALERT_AFTER_S]
+        old = [trouble for trouble in self._troubles.values() if now - trouble.since > ALERT_AFTER_S and not trouble.is_answer]
         if old:
             self.alerts["anchoring"] = f"{len(old)} records are not on the ledger yet: {old[0].text}; it is tried again by itself"
         else:
@@ -711,9 +903,10 @@ class Anchoring:
                 del self._receipts[next(iter(self._receipts))]
 
     async def _find_receipts(self) -> None:
-        """Those of our own store among all facts."""
+        """Those of our own store, and of nodes that this one speaks for, among all facts."""
+        holders = self._recorded_for()
         for number, facts in enumerate(tuple(self._facts.knowledge.records.values())):
-            self._note_receipts(one for one, receipt in facts.receipts.items() if receipt.holder == self._own.peer_id)
+            self._note_receipts(one for one, receipt in facts.receipts.items() if receipt.holder in holders)
             if number % RECORDS_PER_SLICE == 0:
                 await trio.lowlevel.checkpoint()
 
@@ -730,10 +923,12 @@ class Anchoring:
                 log.debug("receipts not recorded now error=%s", error)
 
     async def _record_receipts(self) -> None:
-        """One transaction for what this node's store promised and the chain does not know yet."""
+        """One transaction for what a store promised and the chain does not know yet: ours, or one that we speak for."""
         names = tuple(self._receipts)[:RECEIPTS_PER_LOOK_MAX]
-        now_ms, final_ms = self._chain.now_ms(), self._final_ms()
-        dropped, made = await self._ledger.read(lambda snapshot: self._plan_receipts(snapshot, names, now_ms, final_ms))
+        now_ms, final_ms, holders = self._chain.now_ms(), self._final_ms(), self._recorded_for()
+        before = self._clock.monotonic() - self._turn_s()
+        ripe = frozenset(one for one in names if self._receipts[one] <= before)
+        dropped, made = await self._ledger.read(lambda snapshot: self._plan_receipts(snapshot, names, ripe, holders, now_ms, final_ms))
         now = self._clock.monotonic()
         for one in names:
             since = self._receipts.get(one)
@@ -746,37 +941,53 @@ class Anchoring:
             await self._chain.submit(made)
 
     def _plan_receipts(
-        self, snapshot: Snapshot, names: Collection[bytes], now_ms: int, final_ms: int
+        self,
+        snapshot: Snapshot,
+        names: Collection[bytes],
+        ripe: Container[bytes],
+        holders: Container[PeerId],
+        now_ms: int,
+        final_ms: int,
     ) -> tuple[frozenset[bytes], Transaction | None]:
-        """In a pool thread. Result: facts that need no looking at any more, and a transaction, if there is something to record."""
+        """In a pool thread. ripe: of those the ones that others of our member have had their turn with.
+
+        Result: facts that need no looking at any more, and a transaction, if there is something to record.
+        """
         account = _account(snapshot, self._own.owner)
         if account is None:
             return frozenset(), None
         dropped: set[bytes] = set()
-        chosen: list[tuple[Signed, Receipt]] = []
+        chosen: dict[PeerId, list[tuple[Signed, Receipt]]] = {}
         for one in names:
             signed = _receipt_fact(snapshot, one)
             receipt = None if signed is None else decode(signed.body, Receipt)
-            if signed is None or receipt is None or receipt.holder != self._own.peer_id:
+            if signed is None or receipt is None or receipt.holder not in holders:
                 dropped.add(one)
+                continue
+            if len(signed.body) > RECEIPT_BYTES_MAX:
+                log.warning("a receipt is larger than any transaction: not recorded receipt=%s bytes=%d", one.hex()[:8], len(signed.body))
+                dropped.add(one)
+                continue
+            if receipt.holder != self._own.peer_id and one not in ripe:
                 continue
             records: dict[RecordKey, tuple[RecordState, bool]] = {}
             holdings: dict[RecordKey, Holding] = {}
             for item in receipt.items:
                 key = (item.owner, item.hash_id)
-                if (record := _record(snapshot, key)) is not None:
+                if (record := read_record(snapshot, key)) is not None:
                     records[key] = (record, record.block_ms <= final_ms)
                 holding = _load(snapshot, HOLDING, record_key(*key) + receipt.holder, Holding)
                 if holding is not None:
                     holdings[key] = holding
             match filing.fate_of(receipt, now_ms=now_ms, records=records, holdings=holdings):
                 case Fate.RECORD:
-                    chosen.append((signed, receipt))
+                    chosen.setdefault(receipt.holder, []).append((signed, receipt))
                 case Fate.DROP:
                     dropped.add(one)
                 case Fate.WAIT:
                     pass
-        picked = filing.choose_receipts(chosen)
+        # One store at a time: of what is noted first, the rest with the next transaction.
+        picked = filing.choose_receipts(next(iter(chosen.values()), ()))
         if not picked:
             return frozenset(dropped), None
         life_ms = self._life_ms(ANCHOR_LIFE_MS)
@@ -793,7 +1004,8 @@ def _load(snapshot: Snapshot, space: str, key: bytes, kind: type[T]) -> T | None
     return None if data is None else decode(data, kind)
 
 
-def _record(snapshot: Snapshot, key: RecordKey) -> RecordState | None:
+def read_record(snapshot: Snapshot, key: RecordKey) -> RecordState | None:
+    """A record as the state at the head has it."""
     return _load(snapshot, RECORD, record_key(*key), RecordState)
 
 
@@ -826,9 +1038,27 @@ def _receipt_fact(snapshot: Snapshot, one: bytes) -> Signed | None:
 
 
 @dataclass(frozen=True, slots=True)
+class _Stand:
+    """A record as the state has it; the transaction of ours that would bring it, and how that stands with those whose word it needs."""
+
+    record: RecordState | None
+    transaction: TxId | None
+    is_pending: bool
+    is_ended: bool
+
+
+def _stand(snapshot: Snapshot, key: RecordKey, statement: Digest | None, made: TxId | None) -> _Stand:
+    """statement, made: as of ``Anchoring._made_for``."""
+    asked = None if statement is None else anchors.ask(snapshot, record_anchor.KIND.number, key[1], statement)
+    name = made if asked is None else asked.transaction
+    is_pending = name is not None and chain.ChainState(snapshot).get(PENDING, name) is not None
+    return _Stand(read_record(snapshot, key), name, is_pending, asked is not None and not is_pending)
+
+
+@dataclass(frozen=True, slots=True)
 class _Report:
     record: RecordState | None
-    pending: bool
+    waits: tuple[Waits, ...]
     children: tuple[tuple[Parent, RecordState], ...]
     newest: tuple[HashId, ...]
     holdings: tuple[bytes, ...]
@@ -837,35 +1067,22 @@ class _Report:
 
 def _read_report(snapshot: Snapshot, key: RecordKey) -> _Report:
     view = chain.ChainState(snapshot)
-    record = _record(snapshot, key)
+    record = read_record(snapshot, key)
     children = _children(view, key)
     newest: tuple[HashId, ...] = ()
     if record is not None and record.status == "superseded":
         newest = tuple(one.hash_id for one in _newest(view, key))
-    held = tuple(name for name, _ in _scan(view, HOLDING, record_key(*key)))
+    held = tuple(name for name, _ in scan_space(view, HOLDING, record_key(*key)))
     steps = anchors.journal(snapshot, key[1])
-    pending = any(bytes(key[1]) in value for _, value in _scan(view, PENDING)) if record is None else False
-    return _Report(record, pending, children, newest, held, steps)
-
-
-def _scan(view: chain.ChainState, space: str, prefix: bytes = b"") -> Iterable[tuple[bytes, bytes]]:
-    start = prefix
-    while True:
-        page = view.scan(space, start, RECORDS_PER_SLICE)
-        for key, value in page:
-            if not key.startswith(prefix):
-                return
-            yield key, value
-        if len(page) < RECORDS_PER_SLICE:
-            return
-        start = page[-1][0] + b"\0"
+    waits = tuple(one for one in find_waits(snapshot, key[1]) if one.key == key)
+    return _Report(record, waits, children, newest, held, steps)
 
 
 def _children(view: chain.ChainState, key: RecordKey) -> tuple[tuple[Parent, RecordState], ...]:
     """Records that name this one as a parent, oldest first. What does not contain its id is not decoded."""
     found: list[tuple[Parent, RecordState]] = []
     name = bytes(key[1])
-    for at, value in _scan(view, RECORD):
+    for at, value in scan_space(view, RECORD):
         if name in value:
             state = decode(value, RecordState)
             if Parent(*key) in state.parents:
@@ -894,7 +1111,7 @@ def _newest(view: chain.ChainState, key: RecordKey) -> list[Parent]:
 def _anchored(snapshot: Snapshot, until_ms: int) -> dict[RecordKey, Digest]:
     """Every final record that is not erased, and the statement that is anchored."""
     found: dict[RecordKey, Digest] = {}
-    for at, value in _scan(chain.ChainState(snapshot), RECORD):
+    for at, value in scan_space(chain.ChainState(snapshot), RECORD):
         state = decode(value, RecordState)
         if state.block_ms <= until_ms and state.status != "erased":
             found[OwnerKey(at[:32]), HashId(at[32:])] = state.statement
@@ -904,7 +1121,7 @@ def _anchored(snapshot: Snapshot, until_ms: int) -> dict[RecordKey, Digest]:
 def _filed(snapshot: Snapshot, owner: OwnerKey, *, until_ms: int | None = None) -> list[tuple[Filed, Digest]]:
     """An owner's records on the chain, with the heads of their logs, in a folder's order."""
     found: list[tuple[Filed, Digest]] = []
-    for at, value in _scan(chain.ChainState(snapshot), RECORD, owner):
+    for at, value in scan_space(chain.ChainState(snapshot), RECORD, owner):
         state = decode(value, RecordState)
         if until_ms is None or state.block_ms <= until_ms:
             found.append((Filed(owner, HashId(at[32:]), state.statement, state.block_ms), Digest(state.log_head)))
@@ -922,7 +1139,7 @@ def _read_folder(snapshot: Snapshot, owner: OwnerKey, root: bytes | None) -> tup
     return account.id, state, filing.find_folder(filed, state.root if root is None else root)
 
 
-def _height_of(snapshot: Snapshot, slot: int) -> int | None:
+def height_of(snapshot: Snapshot, slot: int) -> int | None:
     """Height of the block of a slot, on the branch at which the state stands; None when the state has moved away from it."""
     at, final = chain.state_at(snapshot), chain.final_block(snapshot)
     row = None if at is None else chain.row(snapshot, at)

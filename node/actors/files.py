@@ -9,7 +9,7 @@ from pathlib import Path
 
 import trio
 
-from protocols.codec import encode
+from protocols.codec import encode, replace
 from protocols.crypto import FORMAT, SUITE
 from protocols.errors import InvalidObject, LadingError, Partial, Reason, Refused, RemoteError, UsageError, Verdict
 from protocols.files.hashid import cid_text
@@ -22,6 +22,7 @@ from protocols.files.objects import (
     make_wrap,
     sign_pin,
     sign_reaffirm,
+    sign_statement,
     sign_tombstone,
     sign_wrap,
     unwrap_key,
@@ -170,7 +171,15 @@ class Files:
             return facts.statement(verdict.statement)
         if verdict.tombstone is not None:
             raise LadingError(Reason.DELETED, f"record {facts.key[1].hex()[:16]} was deleted by its owner")
+        if facts.key in self.knowledge.erased:
+            raise LadingError(Reason.DELETED, f"record {facts.key[1].hex()[:16]} was erased, says the ledger", hint="lading file status")
         raise LadingError(Reason.NOT_FOUND, f"nothing in force is known of record {facts.key[1].hex()[:16]}")
+
+    def _check_given_out(self, facts: RecordFacts) -> None:
+        """Raises Refused while an erasure of it is under way: what takes away works at once."""
+        if facts.key in self.knowledge.withheld:
+            text = f"an erasure of record {facts.key[1].hex()[:16]} is under way on the ledger"
+            raise Refused(Reason.DELETED, text, hint="lading file status")
 
     # --- put --------------------------------------------------------------------------------------------------------
 
@@ -191,6 +200,13 @@ class Files:
         sent = self._clock.monotonic()
         holders = await self._wait_ack(put.facts, put.statement, options.ack, progress, resumed=put.already_stored)
         ended = self._clock.monotonic()
+        asked_again = False
+        if put.already_stored and options.intent is not None and self._anchoring is not None:
+            asked_again = await self._anchoring.ask_again(put.facts.key, options.intent)
+        confirmed: float | None = None
+        if options.wait_final and self._anchoring is not None:
+            await self._anchoring.wait_final(put.facts.key, progress)
+            confirmed = round((self._clock.monotonic() - began) * 1000, 1)
         data = self.describe_put(put.facts, put.statement, holders, put.entry_count, put.content_bytes)
         data |= {
             "chunks_new": put.chunks_new,
@@ -201,11 +217,13 @@ class Files:
                 "ack": round((ended - began) * 1000, 1),
                 "local": round((put.local_at - began) * 1000, 1),
                 "replicated": round((sent - began) * 1000, 1),
-                "confirmed": None,
+                "confirmed": confirmed,
             },
         }
         warnings = list(put.warnings)
-        if put.already_stored and options.intent is not None:
+        if asked_again:
+            warnings.append("its other owners are asked again")
+        elif put.already_stored and options.intent is not None:
             warnings.append(f"it exists as it is: nothing says that it is a {options.intent.change} of another")
         if data["survives"] == 0 and options.ack != "local":
             warnings.append("survives 0: the loss of one node loses the record; add nodes or ask for more --replicas")
@@ -312,6 +330,7 @@ class Files:
         member = self._member()
         facts = self.find(text)
         _, statement = self.statement_of(facts)
+        self._check_given_out(facts)
         if statement.owner != self._own.owner:
             raise Refused(Reason.WRONG_OWNER, "only the owner shares a record", hint=f"ask {self.knowledge.owner_name(statement.owner)}")
         identity = self.knowledge.members().get(to)
@@ -469,6 +488,7 @@ class Files:
         began = self._clock.monotonic()
         facts = self.find(text)
         _, statement = self.statement_of(facts)
+        self._check_given_out(facts)
         progress({"phase": "opening the manifest"})
         patience = _Patience(self._clock, wait_s, progress)
         manifest = await self.manifest_of(facts, patience)
@@ -562,6 +582,9 @@ class Files:
     async def status(self, text: str) -> dict[str, object]:
         """Want, have and verified of every sequence, side by side."""
         facts = self.find(text)
+        ledger = None if self._anchoring is None else await self._anchoring.report(facts.key)
+        if ledger is not None and ledger.get("status") == "erased" and self.knowledge.verdict(facts).statement is None:
+            return self._erased(facts, ledger)
         _, statement = self.statement_of(facts)
         report = self._replication.report(facts, statement)
         names: list[dict[str, object]] = []
@@ -578,15 +601,35 @@ class Files:
             "record": statement.hash_id.hex(),
             "owner": self.knowledge.owner_name(statement.owner),
             "owner_key": statement.owner.hex(),
+            "validity": _validity(statement, self._now()) if ledger is None else ledger["validity"],
             "class": statement.record_class.value,
             "seq": statement.seq,
             "sealed_bytes": statement.sealed_bytes,
             "entries": entries,
             "here": names,
             "opens_without_owner": [member.hex() for member in facts.grantees()],
-            **({} if self._anchoring is None else {"ledger": await self._anchoring.report(facts.key)}),
+            **({} if ledger is None else {"ledger": ledger}),
             **report,
         }
+
+    def _erased(self, facts: RecordFacts, ledger: Mapping[str, object]) -> dict[str, object]:
+        """What is left to say of a record that is erased: hashes and history stay, and who has signed that its copy is gone."""
+        return {
+            "record": facts.key[1].hex(),
+            "owner": self.knowledge.owner_name(facts.key[0]),
+            "owner_key": facts.key[0].hex(),
+            "validity": "invalid",
+            "erased_by": sorted(self.knowledge.peer_name(peer) for peer in map(PeerId, facts.erasures)),
+            "holders": [],
+            "ledger": ledger,
+        }
+
+    def validity(self, facts: RecordFacts) -> str:
+        """Whether a record is in effect: by the chain, where there is one."""
+        if self._anchoring is not None:
+            return str(self._anchoring.standing(facts.key)["validity"])
+        verdict = self.knowledge.verdict(facts)
+        return "invalid" if verdict.statement is None else _validity(facts.statement(verdict.statement)[1], self._now())
 
     def ls(self, *, everything: bool) -> dict[str, object]:
         """Own records and those shared with us; with ``everything`` all that this node knows."""
@@ -602,6 +645,7 @@ class Files:
                             "entries": None,
                             "bytes": None,
                             "state": "deleted",
+                            "validity": "invalid",
                             "survives": None,
                             "time": 0,
                         }
@@ -619,6 +663,7 @@ class Files:
                     "entries": self._facts.entries_of(signed.object_hash),
                     "bytes": statement.sealed_bytes,
                     "state": "conflict" if verdict.conflict else "local",
+                    "validity": _validity(statement, self._now()),
                     "survives": self._replication.survives(facts, statement),
                     "time": statement.time_s,
                 }
@@ -691,6 +736,24 @@ class Files:
             return {peer for peer in holders if peer not in facts.erasures}
         promised = {receipt.holder for receipt in facts.receipts.values()}
         return {peer for peer in holders if peer in promised}
+
+    async def restate(self, text: str, copies: int, *, dry_run: bool) -> dict[str, object]:
+        """Another number of copies for a record of ours: a statement of the same content. Raises Refused(WRONG_OWNER)."""
+        member = self._member()
+        facts = self.find(text)
+        _, statement = self.statement_of(facts)
+        if statement.owner != self._own.owner:
+            raise Refused(Reason.WRONG_OWNER, "only the owner says how many copies there shall be", hint="lading file pin")
+        data: dict[str, object] = {"record": statement.hash_id.hex(), "copies": copies, "before": statement.copies_wanted}
+        if dry_run or copies == statement.copies_wanted:
+            return data | {"changed": False}
+        following = self.knowledge.next_after(facts)
+        again = replace(
+            statement, seq=following.seq, follows=following.follows, copies_wanted=copies, time_s=max(self._now(), statement.time_s)
+        )
+        await self._facts.submit_own((FactKind.STATEMENT, encode(sign_statement(again, member.signing))))
+        self._replication.look_again(facts.key)
+        return data | {"changed": True}
 
     async def reaffirm(self, text: str) -> dict[str, object]:
         """What is held back of a record of ours is meant as it stands. Raises Refused(WRONG_OWNER), LadingError(NOT_FOUND)."""
@@ -794,6 +857,11 @@ class Files:
 def _sequence(index: int, sequence: SequenceDescriptor, path: tuple[bytes, ...]) -> HeldSequence:
     names = tuple(ChunkName(name) for name in sequence.names)
     return HeldSequence(index, sequence.root, names, sequence.sizes, path)
+
+
+def _validity(statement: Statement, now: int) -> str:
+    """Where no chain says more: by its statement and this node's clock."""
+    return "expired" if 0 < statement.valid_until_s <= now else "valid"
 
 
 def _plan(manifest: Manifest, files: frozenset[int]) -> dict[int, list[PlannedChunk]]:

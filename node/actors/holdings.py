@@ -35,7 +35,7 @@ from protocols.files.holdings import (
 from protocols.files.objects import Offer, Statement, Tombstone, check_offer_time, open_offer, open_statement, wraps_digest
 from protocols.files.sequences import MANIFEST_SEQUENCE, check_sequence, sequence_count, sequence_root
 from protocols.gossip.facts import FactKind
-from protocols.limits import RECEIPT_ITEMS_MAX, RECEIPT_LIFETIME_S
+from protocols.limits import RECEIPT_BYTES_MAX, RECEIPT_ITEMS_MAX, RECEIPT_LIFETIME_S
 from protocols.merkle import check_merkle_path
 from protocols.signed import Signed
 from protocols.types import ChunkName, Digest, HashId, OwnerKey, PeerId, RecordKey, SequenceRoot, StoreId, UnixSeconds
@@ -54,6 +54,8 @@ from .storage import COMMIT_BYTES, StorageHandle
 log = logging.getLogger(__name__)
 
 TAKES_PER_BATCH_MAX = 256
+# Of an encoded receipt, at most: all but its items, one item without its roots, one root.
+RECEIPT_HEAD_BYTES, RECEIPT_ITEM_BYTES, RECEIPT_ROOT_BYTES = 256, 160, 34
 COLLECT_STEP = 256
 COLLECT_PAUSE_S = 0.05
 COLLECT_INTERVAL_S = 30.0
@@ -946,6 +948,23 @@ class Holdings(Actor[Take]):
         )
         await self._facts.submit_own((FactKind.ERASURE, encode(sign_erasure(erasure, self._own.node))))
 
+    async def bury_by_ledger(self, key: RecordKey) -> bool:
+        """The ledger has erased a record: withdraw, then erase, what came with statements up to the erased one. True when there was any.
+
+        Without the owner's tombstone, which an erasure receipt would name, the withdrawal is all that is signed."""
+        knowledge = self._facts.knowledge
+        held = await self._store.read(lambda snapshot: list(chunks.sequences(snapshot, owner=key[0], hash_id=key[1])))
+        dead = [one for one in held if one.object_hash not in self._arriving and knowledge.is_erased(key, one.object_hash)]
+        if not dead:
+            return False
+        came_with = {one.object_hash for one in dead}
+        live = [one.sequence_root for one in dead if one.trash_until is None]
+        await self.withdraw(key, live, still=lambda: all(knowledge.is_erased(key, one) for one in came_with))
+        if all(knowledge.is_erased(key, one) for one in came_with):
+            while await self._store.transact(lambda snapshot: _counted(chunks.erase(snapshot, *key, came_with=came_with))):
+                pass
+        return True
+
     async def restore(self, key: RecordKey) -> bool:
         """Takes a record's sequences out of trash. True when there were any."""
         some = False
@@ -1123,13 +1142,15 @@ def _all_held(snapshot: Snapshot, key: RecordKey) -> list[HeldSequence]:
 
 
 def _groups(sizes: Sequence[int]) -> list[list[int]]:
-    """Positions of records with so many sequences, in groups of at most RECEIPT_ITEMS_MAX sequences: one receipt each."""
+    """Positions of records with so many sequences, in groups that one receipt holds: RECEIPT_ITEMS_MAX sequences, RECEIPT_BYTES_MAX."""
     groups: list[list[int]] = []
-    room = 0
+    room = bytes_left = 0
     for position, size in enumerate(sizes):
-        if not groups or size > room:
+        cost = RECEIPT_ITEM_BYTES + size * RECEIPT_ROOT_BYTES
+        if not groups or size > room or cost > bytes_left:
             groups.append([])
-            room = RECEIPT_ITEMS_MAX
+            room, bytes_left = RECEIPT_ITEMS_MAX, RECEIPT_BYTES_MAX - RECEIPT_HEAD_BYTES
         groups[-1].append(position)
         room -= size
+        bytes_left -= cost
     return groups

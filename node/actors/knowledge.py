@@ -182,6 +182,12 @@ class Knowledge:
         self.domain_id = domain_id
         self._anchors = dict(roots)
         self._founder = next(iter(roots.values()))
+        self.denied: frozenset[MemberId] = frozenset()
+        """Members of our domain that the ledger has put out, or is about to: no fact of ours, so reading facts back leaves it."""
+        self.erased: Mapping[RecordKey, int] = {}
+        """Records that the ledger has erased for good: statements up to this number are nothing any more."""
+        self.withheld: frozenset[RecordKey] = frozenset()
+        """Records of which an erasure is under way on the ledger."""
         self.clear()
 
     def clear(self) -> None:
@@ -212,7 +218,7 @@ class Knowledge:
         self._uses: dict[bytes, int] = {}
         """Fact id of a receipt or withdrawal -> number of records that it still speaks of."""
         self.own_counter = 0
-        self._certified_stamp: tuple[int, AddressBook, RevocationSet] | None = None
+        self._certified_stamp: tuple[int, AddressBook, RevocationSet, frozenset[MemberId]] | None = None
         self._certified: dict[PeerId, CheckedAnnouncement] = {}
         self._candidates: tuple[Candidate, ...] | None = None
 
@@ -300,7 +306,7 @@ class Knowledge:
         if identity is None:
             raise InvalidObject(Reason.WRONG_DOMAIN, f"{owner.hex()[:8]} is no member of {domain.hex()[:8]} that is known here")
         self._check_ours(kind, domain)
-        if self._is_out(identity) and not may_be_out:
+        if (self._is_out(identity) or self.is_denied(identity)) and not may_be_out:
             raise InvalidObject(Reason.REVOKED, f"member {identity.member} is out")
 
     def _is_out(self, identity: NodeIdentity) -> bool:
@@ -308,6 +314,14 @@ class Knowledge:
         path = identity.path
         member = CertifiedPath(domain_id=path.domain_id, member_id=path.member_id, serials=path.serials[1:], issued=path.issued[1:])
         return self.revocations.is_revoked(member)
+
+    def is_denied(self, identity: NodeIdentity) -> bool:
+        """Whether the ledger has put this member of our domain out. It says nothing of members of others."""
+        return identity.domain_id == self.domain_id and identity.member_id in self.denied
+
+    def is_out(self, identity: NodeIdentity) -> bool:
+        """Whether a node is out: by a revocation that is a fact here, or by the ledger."""
+        return self.revocations.is_revoked(identity.path) or self.is_denied(identity)
 
     def _check_operator(self, pin: Pin, chain: tuple[bytes, ...], trusted: bool) -> None:
         """A domain's issuing key may pin on any of its nodes, a member on its own nodes."""
@@ -630,12 +644,12 @@ class Knowledge:
         return {
             PeerId(entry.value.peer_id): entry.value.addresses
             for entry in self.book.entries
-            if of in (None, entry.identity.domain_id) and not self.revocations.is_revoked(entry.identity.path)
+            if of in (None, entry.identity.domain_id) and not self.is_out(entry.identity)
         }
 
     def certified(self, now: int) -> dict[PeerId, CheckedAnnouncement]:
         """Nodes of our domain whose certificates hold now. The same mapping until the second or the book changes."""
-        stamp = (now, self.book, self.revocations)
+        stamp = (now, self.book, self.revocations, self.denied)
         if self._certified_stamp != stamp:
             self._certified_stamp, self._certified = stamp, self._find_certified(now)
             self._candidates = None
@@ -647,7 +661,7 @@ class Knowledge:
             for entry in self.book.entries
             if entry.identity.domain_id == self.domain_id
             and entry.identity.not_before - CLOCK_SKEW_MAX_S <= now < entry.identity.not_after
-            and not self.revocations.is_revoked(entry.identity.path)
+            and not self.is_out(entry.identity)
         }
 
     def candidates(self, now: int) -> tuple[Candidate, ...]:
@@ -671,14 +685,14 @@ class Knowledge:
 
     def members(self) -> dict[MemberId, NodeIdentity]:
         """One node's identity of every member, of whichever domain, that is not out."""
-        known = [entry.identity for entry in self.book.entries if not self.revocations.is_revoked(entry.identity.path)]
+        known = [entry.identity for entry in self.book.entries if not self.is_out(entry.identity)]
         known.sort(key=lambda identity: identity.domain_id == self.domain_id)  # who belongs to several is shown as one of us
         return {identity.member_id: identity for identity in known}
 
     def is_known_owner(self, owner: OwnerKey) -> bool:
         """Whether this is a member of our domain that is not out."""
         identity = self._owners.get(owner, {}).get(self.domain_id)
-        return identity is not None and not self._is_out(identity)
+        return identity is not None and not self._is_out(identity) and not self.is_denied(identity)
 
     def peer_text(self, peer: PeerId) -> str:
         return peer_id_text(peer)
@@ -698,7 +712,8 @@ class Knowledge:
         """What holds of a record now."""
         found = facts.verdict
         if found is None:
-            objects = facts.known()
+            gone = self.erased.get(facts.key, 0)
+            objects = tuple(one for one in facts.known() if isinstance(one.value, Tombstone) or one.value.seq > gone)
             found = facts.verdict = verdict(objects, settled=self._settled(facts, objects), quarantined=self._quarantined(facts))
         return Verdict(
             statement=found.in_force.object_hash if found.in_force is not None else None,
@@ -708,29 +723,47 @@ class Knowledge:
             newest=found.newest,
         )
 
+    def rule(self, denied: frozenset[MemberId], erased: Mapping[RecordKey, int], withheld: frozenset[RecordKey]) -> frozenset[RecordKey]:
+        """What the ledger says of members and records, instead of what it said before. Result: records of which it says something else."""
+        changed = frozenset(key for key in {*erased, *self.erased} if erased.get(key) != self.erased.get(key))
+        self.denied, self.erased, self.withheld = denied, dict(erased), withheld
+        for key in changed & self.records.keys():
+            self.records[key].verdict = None
+        return changed
+
+    def is_erased(self, key: RecordKey, object_hash: Digest) -> bool:
+        """Whether the ledger has erased a record together with this statement, which is known here."""
+        facts = self.records.get(key)
+        known = None if facts is None else facts.objects.get(object_hash)
+        return known is not None and known[1].value.seq <= self.erased.get(key, 0)
+
     def _settled(self, facts: RecordFacts, objects: Iterable[Known]) -> frozenset[bytes]:
-        """Statements that have receipts of two nodes for as many sequences as they have. Only asked when several could be in force."""
+        """Statements that have receipts of two nodes for as many sequences as they have. Only asked when several could be in force.
+
+        What differs in other things than the sequences, such as the copies wanted, has the receipts of all that have these sequences."""
         statements = [known for known in objects if isinstance(known.value, Statement)]
         if len(statements) < 2:
             return frozenset()
         holders: dict[bytes, dict[bytes, set[bytes]]] = {}
         genuine: dict[bytes, set[bytes]] = {}
+        content = {known.object_hash: known.value.chunks_root for known in statements if isinstance(known.value, Statement)}
         for receipt in facts.receipts.values():
             entry = self.book.get(receipt.holder)
             if entry is None or self.revocations.is_revoked(entry.identity.path):
                 continue
             item = receipt.items[0]
-            by_root = holders.setdefault(item.object_hash, {})
+            chunks_root = content.get(item.object_hash, item.object_hash)
+            by_root = holders.setdefault(chunks_root, {})
             for root in item.sequence_roots:
                 by_root.setdefault(root, set()).add(receipt.holder)
             if entry.identity.owner == facts.key[0]:
-                genuine.setdefault(item.object_hash, set()).update(item.sequence_roots)
+                genuine.setdefault(chunks_root, set()).update(item.sequence_roots)
         settled: set[bytes] = set()
         for known in statements:
             assert isinstance(known.value, Statement)
-            by_root = holders.get(known.object_hash, {})
+            by_root = holders.get(known.value.chunks_root, {})
             # The owner's own nodes say which sequences there are: others may name what they like.
-            roots = genuine.get(known.object_hash) or by_root.keys()
+            roots = genuine.get(known.value.chunks_root) or by_root.keys()
             if sum(len(by_root[root]) >= 2 for root in roots) >= sequence_count(known.value):
                 settled.add(known.object_hash)
         return frozenset(settled)

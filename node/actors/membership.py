@@ -255,7 +255,7 @@ class Membership:
                     if fact.kinds & {FactKind.DOMAIN, FactKind.FENCE, FactKind.TICKET_STATE, FactKind.REVOCATION}:
                         self.refresh_keys()
                     if FactKind.REVOCATION in fact.kinds:
-                        await self._drop_revoked()
+                        await self.drop_revoked()
                     if fact.kinds & {FactKind.DOMAIN, FactKind.ANNOUNCEMENT, FactKind.FENCE}:
                         self.peers_now.wake()
 
@@ -264,7 +264,7 @@ class Membership:
         assert self._peers is not None
         return self._peers
 
-    async def _drop_revoked(self) -> None:
+    async def drop_revoked(self) -> None:
         """Ends the sessions of all who are out, or whose certificates have run out since they were shown: all at once, since a peer
         that takes nothing makes its own end last."""
         async with trio.open_nursery() as nursery:
@@ -282,18 +282,18 @@ class Membership:
         return max(identity.not_after, entry.identity.not_after if entry is not None else identity.not_after)
 
     def _is_out(self, identity: NodeIdentity) -> bool:
-        """Revoked, or of a domain that does not belong to the network any more."""
-        return identity.domain_id not in self.knowledge.roots or self.knowledge.revocations.is_revoked(identity.path)
+        """Revoked, put out by the ledger, or of a domain that does not belong to the network any more."""
+        return identity.domain_id not in self.knowledge.roots or self.knowledge.is_out(identity)
 
     async def _expire_sessions(self) -> None:
         while True:
             await trio.sleep(EXPIRY_LOOK_S)
             self.refresh_keys()
-            await self._drop_revoked()
+            await self.drop_revoked()
 
     async def check_again(self) -> None:
         """Another time is used than before: judges by it the certificates of all sessions, our own kept one, and tickets."""
-        await self._drop_revoked()
+        await self.drop_revoked()
         self.adopt_chain(self._kept_chain())
         self.refresh_keys()
         self._announce_now.set()
@@ -480,7 +480,7 @@ class Membership:
                     "domain_id": identity.domain_id.hex(),
                     "owner": identity.owner.hex(),
                     "nodes": [],
-                    "revoked": self.knowledge.revocations.is_revoked(identity.path),
+                    "revoked": self.knowledge.is_out(identity),
                     "not_before": not_before,
                     "not_after": not_after,
                     "nodes_not_after": {},
@@ -536,7 +536,7 @@ class Membership:
         )
         # First out, then the new secret: whoever is still connected would hear it.
         await self._facts.submit_own((FactKind.REVOCATION, encode(entry)))
-        await self._drop_revoked()
+        await self.drop_revoked()
         await self.rotate_fence()
         return {"member": member.hex(), "revoked": now, "fence": self._fences().next_number() - 1}
 

@@ -65,7 +65,7 @@ Progress = Callable[[Mapping[str, object]], None]
 @dataclass
 class PutOptions:
     """What `put` was asked for. replicas: copies wanted, 0 = as the profile says. valid_until_s: 0 = without end. intent: what its anchor
-    shall say, None for a new record of its own."""
+    shall say, None for a new record of its own. wait_final: the answer waits until it is final on the ledger."""
 
     replicas: int = 0
     ack: str = "quorum"
@@ -73,6 +73,7 @@ class PutOptions:
     tags: tuple[tuple[str, str], ...] = ()
     valid_until_s: int = 0
     intent: Intent | None = None
+    wait_final: bool = False
 
 
 @dataclass(frozen=True)

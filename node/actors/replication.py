@@ -611,6 +611,8 @@ class Replication:
             if verdict.statement is None:
                 if verdict.tombstone is not None and isinstance(verdict.tombstone.value, Tombstone):
                     await self._holdings.bury(key, verdict.tombstone.value, verdict.tombstone.object_hash)
+                elif key in self.knowledge.erased:
+                    await self._holdings.bury_by_ledger(key)
                 return False
             is_left_over = any(object_hash != verdict.statement for object_hash, _ in came_with)
             changed = is_left_over and await self._holdings.drop_replaced(key)

@@ -8,7 +8,7 @@ from protocols.limits import TICKET_LIFETIME_S
 
 from . import ledger, local, remote, show
 from .command import Command
-from .kinds import copies, point_in_time, seconds, share_of_all, tag
+from .kinds import copies, point_in_time, seconds, share_of_all, tag, time_or_never, whole
 from .passphrase import add_passphrase_flags
 
 _TRUST, _NODE, _RECORDS, _KEEPING = "Come together", "The node", "Records", "Keep it well"
@@ -106,6 +106,17 @@ def _put_flags(parser: argparse.ArgumentParser) -> None:
         "--change", metavar="KIND", help="how it comes from its parents: correct, merge, annotate…; default with one: modify"
     )
     parser.add_argument("--reason", metavar="TEXT", help="why it was changed; everybody can read it on the ledger")
+    parser.add_argument("--owner", metavar="MEMBER", action="append", help="owns it too: every change needs all owners; may be repeated")
+    parser.add_argument("--approver", metavar="MEMBER", action="append", help="may let others read it; may be repeated; default: any owner")
+    parser.add_argument("--threshold", metavar="M", type=copies, help="approvers who must agree; default: all of them")
+    parser.add_argument(
+        "--deadline", metavar="TIME", type=seconds, help="how long the other owners have, like 7d; default: the policy list's"
+    )
+    parser.add_argument(
+        "--level", metavar="N", type=whole, help="confidentiality level on the ledger; default: the highest of its parents'"
+    )
+    parser.add_argument("--schema", metavar="S", help="name of what it is, like invoice; the policy list may admit it or not")
+    parser.add_argument("--wait", choices=("final",), help="answer when it is final on the ledger, not before")
     parser.add_argument("--each", action="store_true", help="a record of its own for every PATH, instead of one of them all")
     parser.add_argument("--resume", metavar="RECORD", help="go on with a put that was interrupted or fell short")
     parser.add_argument("--name", metavar="N", help="name of the entry made from standard input; default: stdin")
@@ -125,6 +136,23 @@ def _ls_flags(parser: argparse.ArgumentParser) -> None:
 
 def _record_flag(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("record", metavar="RECORD", help="id or unique beginning of one")
+
+
+def _extend_flags(parser: argparse.ArgumentParser) -> None:
+    remote.add_act_flags(parser)
+    parser.add_argument("--until", metavar="T", type=time_or_never, required=True, help="its new end, like 2027-12-31, or never")
+
+
+def _copies_flags(parser: argparse.ArgumentParser) -> None:
+    remote.add_act_flags(parser)
+    parser.add_argument("copies", metavar="N", type=whole, help="copies wanted from now on; 0: as the profile says")
+
+
+def _approve_flags(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("id", metavar="ID", help="of what waits, or of its record; a unique beginning is enough (lading inbox)")
+    parser.add_argument("--refuse", action="store_true", help="say no, which ends it")
+    parser.add_argument("--note", metavar="TEXT", help="why; everybody can read it on the ledger")
+    parser.add_argument("--dry-run", action="store_true", help="say what it is about, sign nothing")
 
 
 def _folder_flags(parser: argparse.ArgumentParser) -> None:
@@ -336,13 +364,14 @@ COMMANDS: tuple[Command, ...] = (
         "Seals the given files into a record, gives its parts to holders, and returns when as many have it on disk as "
         "--ack asks. The record's "
         "id is what others get it by. Falling short is exit 3: the work goes on in the background, and --resume waits for it. "
-        "With --parent and --change the ledger says of which records it is a new version, a correction or a merge.",
+        "With --parent and --change the ledger says of which records it is a new version, a correction or a merge; with --owner, who else "
+        "has to approve it, now and at each change.",
         (
             "lading put scans/ --replicas 4 --ack full --tag case=17",
-            "lading put --each inbox/*.pdf",
+            "lading put contract.pdf --owner carrier-b --deadline 2d --wait final",
             "tar c /etc | lading put - --name etc.tar",
         ),
-        (0, 1, 2, 3, 4, 5, 7, 8, 12, 13, 130),
+        (0, 1, 2, 3, 4, 5, 7, 8, 10, 12, 13, 130),
         remote.put,
         _put_flags,
         show.show_put,
@@ -387,12 +416,52 @@ COMMANDS: tuple[Command, ...] = (
         ("file", "status"),
         "who holds a record, and what it survives",
         "Shows intent and fact side by side: copies wanted, there and verified; how many arbitrary losses it survives; the smallest set of "
-        "holders whose loss would kill it; and whether the ledger has it: pooled, in a block, final, of which records it is a version.",
+        "holders whose loss would kill it; and whether the ledger has it: pooled, in a block, final, of which records it is a version, who "
+        "owns it, who has approved what waits and who lacks, and whether it is in effect.",
         ("lading file status 7f3a9c", "lading file status 7f3a9c --json", "lading file status 7f3a9c --verbose"),
         (0, 1, 2, 4, 7, 8, 130),
         remote.plain_call("file.status", "record"),
         _record_flag,
         show.show_file,
+    ),
+    Command(
+        _RECORDS,
+        ("inbox",),
+        "what waits for this member's word",
+        "Lists what other owners have asked this member to approve, and what it has asked of them, as the ledger has it: new records, "
+        "changes, later ends, erasures; who has said yes, who lacks, and when it lapses by itself.",
+        ("lading inbox", "lading inbox --json | jq -r '.data.waiting[].id'", "watch lading inbox"),
+        (0, 1, 2, 5, 7, 8, 130),
+        remote.plain_call("inbox"),
+        show=show.show_inbox,
+    ),
+    Command(
+        _RECORDS,
+        ("approve",),
+        "say yes or no to what waits",
+        "Says this member's word on the ledger, once, about something in `lading inbox`. When the last one says yes it takes effect in "
+        "that block; one no ends it. Nobody has to do anything more.",
+        ("lading approve 7f3a9c", "lading approve 7f3a9c --refuse --note 'wrong weight'", "lading approve 7f3a9c --dry-run"),
+        (0, 1, 2, 4, 5, 7, 8, 10, 130),
+        remote.approve,
+        _approve_flags,
+        quiet_key="transaction",
+    ),
+    Command(
+        _RECORDS,
+        ("file", "extend"),
+        "a record is in effect for longer",
+        "Moves the end of a record's validity to a later time, or takes it away. All its owners have to agree; an expired record is in "
+        "effect again when they have.",
+        (
+            "lading file extend 7f3a9c --until 2027-12-31",
+            "lading file extend 7f3a9c --until never",
+            "lading file extend 7f3a9c --until 2027-12-31T12:00Z --dry-run",
+        ),
+        (0, 1, 2, 4, 5, 6, 7, 8, 10, 130),
+        remote.plain_call("file.extend", "record", "until", "dry_run"),
+        _extend_flags,
+        quiet_key="transaction",
     ),
     Command(
         _RECORDS,
@@ -432,8 +501,8 @@ COMMANDS: tuple[Command, ...] = (
         ("file", "erase"),
         "delete at once, with signed receipts",
         "Deletes without a trash window and asks each holder for a signed erasure receipt. It claims the holders that "
-        "confirmed and names those "
-        "that did not. A reader may have kept what he read, and you could always derive your own keys again.",
+        "confirmed and names those that did not. What several own is erased when all of them have approved. A reader may have kept what he "
+        "read, and you could always derive your own keys again.",
         ("lading file erase 7f3a9c", "lading file erase 7f3a9c --dry-run", "lading file erase 7f3a9c --yes --json"),
         (0, 1, 2, 3, 4, 5, 7, 8, 10, 130),
         remote.act_on_file("file.erase"),
@@ -458,6 +527,17 @@ COMMANDS: tuple[Command, ...] = (
         (0, 1, 2, 4, 5, 7, 8, 130),
         remote.plain_call("file.unpin", "record", "on", "dry_run"),
         _pin_flags,
+    ),
+    Command(
+        _RECORDS,
+        ("file", "copies"),
+        "want more or fewer copies",
+        "Says anew how many copies of a record there shall be. The statement goes onto the ledger, and every node that has the chain acts "
+        "on it: missing copies are made, surplus ones go when the others are sure.",
+        ("lading file copies 7f3a9c 5", "lading file copies 7f3a9c 0", "lading file copies 7f3a9c 5 --dry-run"),
+        (0, 1, 2, 4, 5, 7, 8, 130),
+        remote.plain_call("file.copies", "record", "copies", "dry_run"),
+        _copies_flags,
     ),
     Command(
         _RECORDS,

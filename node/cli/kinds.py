@@ -33,6 +33,18 @@ def copies(text: str) -> int:
     return int(text)
 
 
+def whole(text: str) -> int:
+    """A whole number from 0. Raises argparse.ArgumentTypeError."""
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"got {text!r}, wanted a whole number")
+    return int(text)
+
+
+def time_or_never(text: str) -> str:
+    """A point in time, or `never`. Raises argparse.ArgumentTypeError."""
+    return text if text == "never" else point_in_time(text)
+
+
 def tag(text: str) -> tuple[str, str]:
     """`KEY=VALUE`. Raises argparse.ArgumentTypeError."""
     key, mark, value = text.partition("=")

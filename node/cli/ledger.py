@@ -13,6 +13,7 @@ from protocols.errors import LadingError, Reason, UsageError
 
 from . import remote
 from .command import Command, Invocation
+from .kinds import whole
 from .local import kit_text
 from .passphrase import add_passphrase_flags, passphrase_source
 from .text import Style, pairs, table
@@ -49,8 +50,8 @@ def _show_flags(parser: argparse.ArgumentParser) -> None:
 
 def _history_flags(parser: argparse.ArgumentParser) -> None:
     _chain_flag(parser)
-    parser.add_argument("--limit", metavar="N", type=_whole, help="blocks to show; default 20")
-    parser.add_argument("--before", metavar="HEIGHT", type=_whole, help="only blocks below this height")
+    parser.add_argument("--limit", metavar="N", type=whole, help="blocks to show; default 20")
+    parser.add_argument("--before", metavar="HEIGHT", type=whole, help="only blocks below this height")
 
 
 def _diff_flags(parser: argparse.ArgumentParser) -> None:
@@ -63,7 +64,7 @@ def _file_flag(parser: argparse.ArgumentParser) -> None:
 
 
 def _rollback_flags(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("height", metavar="HEIGHT", type=_whole, help="of the block that is the tip afterwards")
+    parser.add_argument("height", metavar="HEIGHT", type=whole, help="of the block that is the tip afterwards")
     parser.add_argument("--dry-run", action="store_true", help="say what would happen, change nothing")
 
 
@@ -83,7 +84,7 @@ def _propose_flags(parser: argparse.ArgumentParser) -> None:
     _chain_flag(parser)
     parser.add_argument("--seat", metavar="OFFER", help="seat the member of this offer, or give it new keys; - reads the offer")
     parser.add_argument("--unseat", metavar="MEMBER", help="take this member's seat")
-    parser.add_argument("--threshold", metavar="M", type=_whole, help="members that act together; default: more than half")
+    parser.add_argument("--threshold", metavar="M", type=whole, help="members that act together; default: more than half")
 
 
 def _approve_flags(parser: argparse.ArgumentParser) -> None:
@@ -95,12 +96,6 @@ def _approve_flags(parser: argparse.ArgumentParser) -> None:
 def _recover_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("kit", metavar="KIT", help="file with the founder's recovery kit as it was printed, or - for standard input")
     add_passphrase_flags(parser, may_be_none=False)
-
-
-def _whole(text: str) -> int:
-    if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"got {text!r}, wanted a whole number")
-    return int(text)
 
 
 # --- on a home that stands still --------------------------------------------------------------------------------------

@@ -159,6 +159,13 @@ def put(invocation: Invocation) -> Answer:
         "parent": args.parent,
         "change": args.change,
         "reason": args.reason,
+        "owner": args.owner,
+        "approver": args.approver,
+        "threshold": args.threshold,
+        "level": args.level,
+        "schema": args.schema,
+        "deadline_s": args.deadline,
+        "wait": args.wait,
         "resume": args.resume,
         "each": args.each or None,
         "dry_run": args.dry_run or None,
@@ -206,6 +213,15 @@ def get(invocation: Invocation) -> Answer:
     answer = ask(invocation, "get", {**wanted, "inline": True}, output=write)
     sys.stdout.buffer.flush()
     return answer
+
+
+def approve(invocation: Invocation) -> Answer:
+    """This member's word about what waits for it, after asking."""
+    args = invocation.args
+    if args.refuse:
+        _confirm(invocation, f"Refuse {args.id}? One no ends it for all who were asked.")
+    wanted = {"id": args.id, "refuse": args.refuse or None, "note": args.note, "dry_run": args.dry_run or None}
+    return ask(invocation, "approve", wanted)
 
 
 _ACTS = {

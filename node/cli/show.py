@@ -144,11 +144,17 @@ def show_ls(data: Mapping[str, object], style: Style) -> Iterator[str]:
             _size(record),
             _survives(record.get("survives"), style, is_short=True),
             _text(record.get("state")),
+            _validity(record, style),
             _id(record, "owner", style),
         )
         for record in records
     ]
-    yield from table(("RECORD", "ENTRIES", "SIZE", "SURVIVES", "STATE", "OWNER"), rows, style, right=(1, 2))
+    yield from table(("RECORD", "ENTRIES", "SIZE", "SURVIVES", "STATE", "VALIDITY", "OWNER"), rows, style, right=(1, 2))
+
+
+def _validity(record: Mapping[str, object], style: Style) -> str:
+    text = _text(record.get("validity"))
+    return text if text in ("", "valid") else style.careful(text)
 
 
 def show_file(data: Mapping[str, object], style: Style) -> Iterator[str]:
@@ -159,6 +165,35 @@ def show_file(data: Mapping[str, object], style: Style) -> Iterator[str]:
         yield ""
         yield style.bold("ledger")
         yield from ("  " + line for line in show_any(ledger, style))
+
+
+def show_inbox(data: Mapping[str, object], style: Style) -> Iterator[str]:
+    """What waits for this member, and what it waits for itself: a line each."""
+    for key, title in (("waiting", "Waits for you"), ("asked", "Asked of others")):
+        found = _list_of(data.get(key))
+        if not found:
+            continue
+        yield style.bold(title)
+        rows = [
+            (
+                _id(one, "id", style),
+                _joined(_text(one.get("kind")), _text(one.get("change")), separator=" "),
+                _id(one, "record", style),
+                _text(_object(one.get("asked_by")).get("name")),
+                _names(one.get("approved")),
+                _names(one.get("lacking")),
+                _text(one.get("deadline")),
+                _text(one.get("said")),
+            )
+            for one in found
+        ]
+        yield from table(("ID", "WHAT", "RECORD", "ASKED BY", "APPROVED", "LACKING", "LAPSES", "SAID"), rows, style)
+    if not _list_of(data.get("waiting")):
+        yield "Nothing waits for you."
+
+
+def _names(members: object) -> str:
+    return ", ".join(_text(one.get("name")) for one in _list_of(members))
 
 
 def show_home(data: Mapping[str, object], style: Style) -> Iterator[str]:

@@ -104,8 +104,10 @@ OPERATIONS: Mapping[str, Operation] = {
     "member.renew": _operation(member="text"),
     "member.revoke": _operation("member", member="text", cause="text", dry_run="flag"),
     # paths: absolute; ["-"] takes the body as one entry called `name`. ack: local, quorum, full. class: dedup, confidential.
-    # valid_until: ISO-8601 UTC. parent, change, reason: of which records it is a version, says the ledger. resume: a record, paths then
-    # empty. each: a record of its own for every path; a line of progress with `path` and `record` or `error` when one is done.
+    # valid_until: ISO-8601 UTC. parent, change, reason: of which records it is a version, says the ledger. owner: members besides the
+    # caller's; approver, threshold: who lets it be read; level, schema; deadline_s: how long the other owners have. wait: "final" answers
+    # when it is final on the ledger. resume: a record, paths then empty. each: a record of its own for every path; a line of progress
+    # with `path` and `record` or `error` when one is done.
     "put": Operation(
         {
             "paths": "texts",
@@ -118,6 +120,13 @@ OPERATIONS: Mapping[str, Operation] = {
             "parent": "texts",
             "change": "text",
             "reason": "text",
+            "owner": "texts",
+            "approver": "texts",
+            "threshold": "whole",
+            "level": "whole",
+            "schema": "text",
+            "deadline_s": "number",
+            "wait": "text",
             "resume": "text",
             "each": "flag",
             "dry_run": "flag",
@@ -141,6 +150,13 @@ OPERATIONS: Mapping[str, Operation] = {
     "file.pin": Operation({**_ACT, "on": "text"}, frozenset({"record", "on"})),
     "file.unpin": Operation({**_ACT, "on": "text"}, frozenset({"record", "on"})),
     "file.reaffirm": _operation("record", record="text"),
+    # copies: wanted from now on; 0: as the profile says.
+    "file.copies": Operation({**_ACT, "copies": "whole"}, frozenset({"record", "copies"})),
+    # until: ISO-8601 UTC, or "never".
+    "file.extend": Operation({**_ACT, "until": "text"}, frozenset({"record", "until"})),
+    "inbox": Operation(),
+    # id: of a waiting transaction, or of its record; a unique beginning is enough. refuse: say no.
+    "approve": _operation("id", id="text", refuse="flag", note="text", dry_run="flag"),
     # member: whose; absent: the node's own. root: hash of an earlier version, hex.
     "folder": _operation(member="text", root="text"),
     # kill: nodes, ids or unique prefixes or names.
@@ -266,6 +282,17 @@ def error_from_json(value: object) -> CallFailed:
         details if isinstance(details, Mapping) else {},
         retryable=source.get("retryable") is True,
     )
+
+
+def seconds_of(text: str) -> int:
+    """Unix seconds of an ISO-8601 time. Raises UsageError."""
+    try:
+        found = datetime.datetime.fromisoformat(text)
+    except ValueError as error:
+        raise UsageError(f"{text!r} is no ISO-8601 time", hint="like 2027-01-31T00:00:00Z") from error
+    if found.tzinfo is None:
+        found = found.replace(tzinfo=datetime.UTC)
+    return int(found.timestamp())
 
 
 _PLAIN = frozenset({str, int, bool, float, type(None)})

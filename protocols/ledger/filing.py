@@ -16,11 +16,11 @@ from ..crypto import Label, hash_labelled, sha256
 from ..errors import InvalidTransaction, Reason
 from ..files.holdings import Receipt
 from ..files.objects import Statement
-from ..limits import PARENTS_MAX, RECEIPT_LIFETIME_S, RECEIPTS_BYTES_PER_BATCH_MAX
+from ..limits import OWNERS_MAX, PARENTS_MAX, RECEIPT_LIFETIME_S, RECEIPTS_BYTES_PER_BATCH_MAX
 from ..merkle import EMPTY_ROOT
 from ..signed import Signed
 from ..types import AccountId, ChainId, Digest, HashId, OwnerKey, RecordKey, TxId, UnixMillis
-from .checks import check_that, is_rising
+from .checks import check_texts, check_that, is_rising
 from .context import Account, KindPort
 from .envelope import ENVELOPE_VERSION, Content
 from .history import NO_PEAKS, Peaks
@@ -39,14 +39,25 @@ SUPERSEDING = frozenset(change for change, rule in CHANGES.items() if rule.super
 
 
 class Intent(Record, frozen=True):
-    """What an anchor says that no statement does. parents: by rising (owner, HashID). tags: public ones, by rising name."""
+    """What an anchor says that no statement does. parents: by rising (owner, HashID). tags: public ones, by rising name.
+
+    owners: those besides the sender, none: as ``owners_of`` says. approvers: who may let it be read, threshold of them (0: all); none: any
+    owner. level: None for the highest of the parents'. approve_ms: how long other owners have, 0: as the policy list says.
+    """
 
     change: Change
     parents: tuple[Parent, ...]
     tags: tuple[tuple[str, str], ...]
+    owners: tuple[AccountId, ...] = ()
+    approvers: tuple[AccountId, ...] = ()
+    threshold: int = 0
+    level: int | None = None
+    schema: str = ""
+    approve_ms: int = 0
 
 
 CREATE = Intent("create", (), ())
+APPROVE_MS_MAX = 1 << 40
 
 
 def check_intent(intent: Intent) -> None:
@@ -58,6 +69,11 @@ def check_intent(intent: Intent) -> None:
     check_that(rule.parents_min <= count <= most, f"{count} parents of a {intent.change}, {wanted} wanted")
     check_that(intent.change != "restore", "a record is restored by putting it again")
     check_that(is_rising([record_key(one.owner, one.hash_id) for one in intent.parents]), "one parent twice")
+    for group, what in ((intent.owners, "owners"), (intent.approvers, "approvers")):
+        check_that(len(group) < OWNERS_MAX and is_rising(group), f"{len(group)} {what}, each once and fewer than {OWNERS_MAX} wanted")
+    check_that(intent.threshold <= len(intent.approvers), f"{intent.threshold} of {len(intent.approvers)} approvers")
+    check_that(intent.approve_ms <= APPROVE_MS_MAX, "more time for the other owners than a record can give")
+    check_texts(schema=intent.schema)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +88,27 @@ class Waiting:
     until_ms: UnixMillis
     is_pooled: bool
     is_refused: bool
+
+
+class Asked(enum.Enum):
+    """How a transaction that needs the word of others stands with them."""
+
+    NOT = "not"  # it needs nobody's, or is in no block
+    PENDING = "pending"  # it waits for approvals on the chain
+    ENDED = "ended"  # it was in a block, waits no more, and was not carried out
+
+
+def asked_of(name: TxId | None, *, is_pending: bool, is_seen: bool, was_pending: bool, is_over: bool) -> Asked:
+    """How a transaction stands with those whose word it needs, if the record is not there as it wants.
+
+    name: the newest one for this statement that is known, None for none. is_seen: the chain remembers its id. was_pending: it waited in a
+    final block once. is_over: its until, so that the chain need not remember it any more.
+    """
+    if name is None:
+        return Asked.NOT
+    if is_pending:
+        return Asked.PENDING
+    return Asked.ENDED if is_seen or (was_pending and is_over) else Asked.NOT
 
 
 class Next(enum.Enum):
@@ -92,17 +129,22 @@ def next_of(
     seq: int,
     valid_until_ms: int,
     is_final: bool,
-    is_pending: bool,
+    asked: Asked,
     now_ms: int,
 ) -> Next:
     """What to do about a record of ours whose statement in force has this hash and number.
 
-    record: as the state at the head has it. is_final: that lies in a final block. is_pending: ``waiting`` waits for approvals on chain.
+    record: as the state at the head has it. is_final: that lies in a final block. asked: how an anchor of this statement stands with
+    those whose word it needs.
     """
     if record is not None and record.seq >= seq:
         return Next.NOTHING if is_final else Next.WAIT
+    if asked is Asked.PENDING:
+        return Next.WAIT
+    if asked is Asked.ENDED:
+        return Next.HELD  # they said no, or nothing in time: it is not for us to ask until they are weary
     if waiting is not None and waiting.statement == statement:
-        if waiting.is_pooled or is_pending:
+        if waiting.is_pooled:
             return Next.WAIT
         if not waiting.is_refused and now_ms <= waiting.until_ms:
             # Neither waiting nor included: evicted, or its block was taken back a moment ago. The same again can only count once.
@@ -114,16 +156,20 @@ def next_of(
     return Next.SUBMIT
 
 
-def next_of_erased(record: RecordState | None, anchor: Waiting | None, waiting: Waiting | None, *, is_final: bool, now_ms: int) -> Next:
+def next_of_erased(
+    record: RecordState | None, anchor: Waiting | None, waiting: Waiting | None, *, is_final: bool, asked: Asked, now_ms: int
+) -> Next:
     """What to do about a record of ours that its owner has erased. anchor: one that may still come into a block. waiting: our Erase.
 
-    is_final: that the record is erased lies in a final block.
+    is_final: that the record is erased lies in a final block. asked: how our Erase stands with other owners.
     """
     if record is not None and record.status == "erased":
         return Next.NOTHING if is_final else Next.WAIT
     if record is None:
         may_come = anchor is not None and not anchor.is_refused and now_ms <= anchor.until_ms
         return Next.WAIT if may_come else Next.NOTHING
+    if asked is not Asked.NOT:
+        return Next.WAIT if asked is Asked.PENDING else Next.HELD
     if waiting is not None and waiting.is_pooled:
         return Next.WAIT
     if waiting is not None and not waiting.is_refused and now_ms <= waiting.until_ms:
@@ -149,24 +195,63 @@ def anchor_body(
 ) -> record_anchor.Body:
     """The anchor of a statement. before: the record, when it is on the chain with an older statement. parents: as they stand.
 
-    Its level is the highest of the parents', its owner the account alone; a record that is there keeps its owners.
+    approve_ms: how long other owners have, where the intent does not say. A record that is there keeps owners, level and schema.
     """
     if before is not None:
-        intent = Intent("restore", (), intent.tags)
-    levels = [before.level] if before is not None else [one.level for one in parents]
-    owners = Owners((account,), (account,), 1, approve_ms) if before is None else before.owners
+        intent = Intent("restore", (), intent.tags, level=before.level, schema=before.schema)
+    level = max((one.level for one in parents), default=0) if intent.level is None else intent.level
+    owners = owners_of(intent, account, parents, approve_ms) if before is None else before.owners
     return record_anchor.Body(
         statement=signed,
         change=intent.change,
         parents=intent.parents,
         owners=owners,
         valid_from_ms=UnixMillis(0),
-        level=max(levels, default=0),
-        schema="" if before is None else before.schema,
+        level=level,
+        schema=intent.schema,
         size_class=size_class(statement.sealed_bytes),
         tags=intent.tags,
         log_head=log_head,
     )
+
+
+def owners_of(intent: Intent, account: AccountId, parents: Sequence[RecordState], approve_ms: int) -> Owners:
+    """The owners descriptor of a new record.
+
+    A version of what several own is owned by the same, whoever of them makes it, unless it names owners itself; a *transfer* is owned by
+    who makes it, and by nobody else that it does not name.
+    """
+    inherited: Sequence[RecordState] = ()
+    if CHANGES[intent.change].needs == "modify" and intent.change != "transfer" and not intent.owners:
+        inherited = parents
+    owners = {account, *intent.owners, *(name for one in inherited for name in one.owners.owners)}
+    approvers, threshold = set(intent.approvers), intent.threshold or len(intent.approvers)
+    if not approvers and inherited:
+        approvers = {name for one in inherited for name in one.owners.approvers}
+        threshold = max(one.owners.access_threshold for one in inherited)
+    if not approvers:
+        approvers, threshold = owners, 1
+    return Owners(tuple(sorted(owners)), tuple(sorted(approvers)), threshold, intent.approve_ms or approve_ms)
+
+
+class Validity(enum.Enum):
+    """Whether a record is in effect, as everybody computes it from the chain. Source: SPEC.md §Validity."""
+
+    WAITING = "waiting"  # not on the chain yet, or its time has not begun
+    VALID = "valid"
+    EXPIRED = "expired"
+    INVALID = "invalid"  # disputed, invalidated, erased, or never approved
+
+
+def validity_of(record: RecordState | None, *, is_ended: bool, time_ms: int) -> Validity:
+    """record: as a state has it. is_ended: its anchor was not approved. time_ms: block time of that state."""
+    if record is None:
+        return Validity.INVALID if is_ended else Validity.WAITING
+    if record.status in ("disputed", "invalid", "erased"):
+        return Validity.INVALID
+    if record.status == "expired" or 0 < record.valid_until_ms <= time_ms:
+        return Validity.EXPIRED
+    return Validity.VALID if record.valid_from_ms <= time_ms else Validity.WAITING
 
 
 def content_of(kind: KindPort, body: Record, account: Account, *, chain: ChainId, ts_ms: int, life_ms: int) -> Content:

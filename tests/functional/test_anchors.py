@@ -71,3 +71,38 @@ def test_record_of_a_node_that_was_killed_right_after_its_put_becomes_final(proc
         assert nodes[0].wait_ended() == -signal.SIGKILL
         nodes[0].start()
         wait_final(nodes, record)
+
+
+def test_record_of_two_owners_waits_for_the_other_one_and_is_refused_or_extended_by_both(processes: Processes, tmp_path: Path) -> None:
+    """Goal: approvals through the command line. Method: two nodes; a put that both own; yes at the other node; a later end; another put,
+    refused."""
+    nodes = processes.testnet(2)
+    one, two = nodes
+    flags = ("--owner", two.member, "--level", "2", "--schema", "invoice", "--valid-until", "2100-01-01")
+    record = str(one.run("put", str(file_of(tmp_path, "contract")), *flags).data["record"])
+
+    def inbox(node: HomeNode) -> Sequence[Mapping[str, Any]]:
+        found = node.run("inbox").data["waiting"]
+        assert isinstance(found, list)
+        return found
+
+    (row,) = wait_until(lambda: inbox(two), "the question", timeout_s=FINAL_S, poll_s=0.3)
+    assert (row["record"], row["level"], row["schema"]) == (record, 2, "invoice")
+    assert [one["member"] for one in row["lacking"]] == [two.member]
+    assert one.run("ls").data["records"][0]["validity"] == "waiting"
+    assert one.run("put", str(file_of(tmp_path, "contract")), "--wait", "final").error == "E-NOT-FINAL"
+    assert two.run("approve", row["id"][:12]).data["state"] == "pooled"
+    wait_final(nodes, record)
+    said = ledger_of(one, record)
+    assert (said["validity"], said["level"], {owner["member"] for owner in said["owners"]}) == ("valid", 2, {one.member, two.member})
+    assert one.run("approve", row["id"]).error == "E-NOT-FOUND"
+    assert two.run("file", "extend", record, "--until", "2200-01-01").data["needs"]
+    (row,) = wait_until(lambda: inbox(one), "the other question", timeout_s=FINAL_S, poll_s=0.3)
+    assert one.run("approve", record[:12]).code == 0
+    wait_until(lambda: ledger_of(two, record)["valid_until"].startswith("2200"), "its later end", timeout_s=FINAL_S, poll_s=0.3)
+    assert one.run("file", "delete", record).error == "E-REFUSED"
+    other = str(one.run("put", str(file_of(tmp_path, "other")), "--owner", two.member).data["record"])
+    wait_until(lambda: inbox(two), "a third question", timeout_s=FINAL_S, poll_s=0.3)
+    assert two.run("approve", other[:12], "--refuse", "--note", "wrong weight").code == 0
+    wait_until(lambda: ledger_of(one, other)["validity"] == "invalid", "the no", timeout_s=FINAL_S, poll_s=0.3)
+    assert {row["record"]: row["validity"] for row in one.run("ls").data["records"]} == {record: "valid", other: "invalid"}

@@ -87,13 +87,13 @@ class AnchorWorld(World):
         return path
 
     async def put(
-        self, machine: Machine, content: bytes = b"", *, ack: str = "local", intent: Intent | None = None
+        self, machine: Machine, content: bytes = b"", *, ack: str = "local", intent: Intent | None = None, valid_until_s: int = 0
     ) -> dict[str, object] | None:
         """A record; None when the node could not be asked, or ended meanwhile."""
         path = self.file(content)
 
         async def run(node: Node) -> dict[str, object]:
-            data, _ = await node.files.put([path], PutOptions(ack=ack, intent=intent))
+            data, _ = await node.files.put([path], PutOptions(ack=ack, intent=intent, valid_until_s=valid_until_s))
             return data
 
         try:

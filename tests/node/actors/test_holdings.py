@@ -8,19 +8,22 @@ from typing import Any
 import pytest
 import trio
 
-from node.actors.holdings import TakenRecord
+from node.actors.holdings import TakenRecord, _groups
 from node.actors.puts import PutOptions
 from node.actors.replication import LOOK_PAUSE_S
 from node.wiring import Node
+from protocols.codec import encode
 from protocols.crypto import sha256
 from protocols.errors import StoreFull
 from protocols.exchange import messages as m
 from protocols.exchange.machine import CREDIT_BYTES
+from protocols.files.holdings import Receipt, ReceiptItem
 from protocols.files.repair import ReceiptAnswered, SurplusDrop, Weighed
 from protocols.files.sequences import sequence_root
+from protocols.limits import RECEIPT_BYTES_MAX
 from protocols.registry import decode_message, encode_message
 from protocols.signed import Signed
-from protocols.types import PeerId, SequenceRoot
+from protocols.types import Digest, HashId, NetworkId, OwnerKey, PeerId, SequenceRoot, StoreId, UnixSeconds
 from storage import chunks
 from storage.engine import Put
 from storage.tables import BODIES, PLACES, REFERENCES, ROOTS
@@ -269,3 +272,40 @@ def test_put_that_is_durable_is_answered_so_whatever_becomes_of_the_next(tmp_pat
             assert (outcomes.count(False), len(outcomes), published) == (1, PUTS, PUTS - 1)
 
     play(story)
+
+
+@pytest.mark.parametrize("sequences", [1, 2, 1024])
+def test_receipt_never_gets_larger_than_a_transaction_holds(sequences: int) -> None:
+    """Goal: what a holder signs can go onto the ledger. Method: more records than one receipt takes, with the largest numbers; every group
+    is encoded; none is cut smaller than it has to be."""
+    groups = _groups([sequences] * 2000)
+    assert [position for group in groups for position in group] == list(range(2000))
+    big = (1 << 63) - 1
+    item = ReceiptItem(
+        owner=OwnerKey(bytes(32)),
+        hash_id=HashId(bytes(32)),
+        seq=big,
+        object_hash=Digest(bytes(32)),
+        wraps=Digest(bytes(32)),
+        sequence_roots=(SequenceRoot(bytes(32)),) * sequences,
+    )
+    sizes = [len(_receipt((item,) * len(group), big)) for group in groups]
+    assert max(sizes) <= RECEIPT_BYTES_MAX
+    assert min(sizes[:-1]) >= RECEIPT_BYTES_MAX * 0.7
+
+
+def _receipt(items: tuple[ReceiptItem, ...], big: int) -> bytes:
+    return encode(
+        Receipt(
+            format=1,
+            suite=1,
+            network=NetworkId(bytes(32)),
+            holder=PeerId(bytes(64)),
+            store_id=StoreId(bytes(16)),
+            generation=big,
+            counter=big,
+            from_s=UnixSeconds(big),
+            until_s=UnixSeconds(big),
+            items=items,
+        )
+    )

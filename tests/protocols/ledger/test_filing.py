@@ -15,13 +15,26 @@ from protocols.files.objects import Statement, open_statement
 from protocols.ledger import filing
 from protocols.ledger.context import ACCOUNT, Account
 from protocols.ledger.envelope import sign_transaction
-from protocols.ledger.filing import CREATE, Fate, Filed, Intent, Next, Waiting, choose_receipts, fate_of, find_folder, folder_root, next_of
-from protocols.ledger.transactions import erase, folder_update, record_anchor, storage_receipt
-from protocols.ledger.transactions.records import CHANGES, RECORD, Parent, RecordState, record_key
+from protocols.ledger.filing import (
+    CREATE,
+    Asked,
+    Fate,
+    Filed,
+    Intent,
+    Next,
+    Waiting,
+    choose_receipts,
+    fate_of,
+    find_folder,
+    folder_root,
+    next_of,
+)
+from protocols.ledger.transactions import approve, erase, folder_update, record_anchor, storage_receipt
+from protocols.ledger.transactions.records import CHANGES, PENDING, RECORD, Owners, Parent, RecordState, record_key
 from protocols.ledger.transactions.storage_receipt import HOLDING, Holding
-from protocols.limits import RECEIPT_LIFETIME_S, RECEIPTS_BYTES_PER_BATCH_MAX
+from protocols.limits import OWNERS_MAX, RECEIPT_LIFETIME_S, RECEIPTS_BYTES_PER_BATCH_MAX
 from protocols.signed import Signed
-from protocols.types import Digest, HashId, OwnerKey, RecordKey, SequenceRoot, StoreId, TxId, UnixMillis, UnixSeconds
+from protocols.types import AccountId, Digest, HashId, OwnerKey, RecordKey, SequenceRoot, StoreId, TxId, UnixMillis, UnixSeconds
 from tests.protocols.ledger import chains
 
 START_S = chains.START_MS // 1000
@@ -72,7 +85,7 @@ def submit(
 
 
 def next_now(record: RecordState | None, waiting: Waiting | None, seq: int = 1, **facts: object) -> Next:
-    wanted = {"statement": Digest(b"s" * 32), "valid_until_ms": 0, "is_final": False, "is_pending": False, "now_ms": 100} | facts
+    wanted = {"statement": Digest(b"s" * 32), "valid_until_ms": 0, "is_final": False, "asked": Asked.NOT, "now_ms": 100} | facts
     return next_of(record, waiting, seq=seq, **wanted)  # type: ignore[arg-type]  # each of its own type
 
 
@@ -92,7 +105,9 @@ def test_next_step_for_every_standing() -> None:
         assert next_now(record, None, seq) is Next.SUBMIT
         assert next_now(record, pooled, seq) is Next.WAIT
         assert next_now(record, lost, seq) is Next.REPEAT
-        assert next_now(record, lost, seq, is_pending=True) is Next.WAIT
+        for waiting in (None, pooled, lost, refused):
+            assert next_now(record, waiting, seq, asked=Asked.PENDING) is Next.WAIT
+            assert next_now(record, waiting, seq, asked=Asked.ENDED) is Next.HELD
         assert next_now(record, lost, seq, now_ms=101) is Next.SUBMIT
         assert next_now(record, refused, seq) is Next.SUBMIT
         assert next_now(record, other, seq) is Next.SUBMIT
@@ -114,8 +129,16 @@ def test_next_step_for_an_erased_record() -> None:
     lost = dataclasses.replace(pooled, is_pooled=False)
     refused = dataclasses.replace(lost, is_refused=True)
 
-    def now(record: RecordState | None, anchor: Waiting | None, waiting: Waiting | None, *, final: bool = False, at: int = 100) -> Next:
-        return filing.next_of_erased(record, anchor, waiting, is_final=final, now_ms=at)
+    def now(
+        record: RecordState | None,
+        anchor: Waiting | None,
+        waiting: Waiting | None,
+        *,
+        final: bool = False,
+        at: int = 100,
+        asked: Asked = Asked.NOT,
+    ) -> Next:
+        return filing.next_of_erased(record, anchor, waiting, is_final=final, asked=asked, now_ms=at)
 
     assert now(None, None, None) is Next.NOTHING
     assert now(None, pooled, None) is now(None, lost, None) is Next.WAIT
@@ -125,6 +148,86 @@ def test_next_step_for_an_erased_record() -> None:
     assert now(there, None, lost) is Next.REPEAT
     assert now(erased, None, pooled) is Next.WAIT
     assert now(erased, None, None, final=True) is Next.NOTHING
+    for waiting in (None, pooled, lost, refused):
+        assert now(there, None, waiting, asked=Asked.PENDING) is Next.WAIT
+        assert now(there, None, waiting, asked=Asked.ENDED) is Next.HELD
+        assert now(erased, None, waiting, asked=Asked.ENDED) is Next.WAIT
+
+
+def test_who_was_asked_and_did_not_say_yes_is_not_asked_again() -> None:
+    """Goal: neither a block that is taken back nor what the chain has forgotten makes a node ask twice. Method: every combination."""
+    name = TxId(bytes(32))
+    for pending, seen, was, over in itertools.product((False, True), repeat=4):
+        facts = {"is_pending": pending, "is_seen": seen, "was_pending": was, "is_over": over}
+        assert filing.asked_of(None, **facts) is Asked.NOT
+        found = filing.asked_of(name, **facts)
+        if pending:
+            assert found is Asked.PENDING
+        elif seen or (was and over):
+            assert found is Asked.ENDED
+        else:  # its block was taken back, or never came
+            assert found is Asked.NOT
+
+
+def test_versions_of_what_several_own_are_owned_by_the_same_unless_they_name_others() -> None:
+    """Goal: no co-owner loses a say by what another one publishes. Method: each kind of change of a record of two, with another reader."""
+    ann, bob, cid, dan = (chains.account_of(name) for name in ("ann", "bob", "cid", "dan"))
+    together, readers = tuple(sorted((ann, bob))), tuple(sorted((bob, cid)))
+    chain = chains.start()
+    submit(chain, "ann", "one")
+    single = state(chain, "ann", "one")
+    shared = replace(single, owners=Owners(together, readers, 2, 5000))
+    for change, rule in CHANGES.items():
+        found = filing.owners_of(Intent(change, (), ()), ann, [shared, single], 10_000)
+        if rule.needs == "modify" and change != "transfer":
+            assert found == Owners(together, tuple(sorted({ann, bob, cid})), 2, 10_000)
+        else:
+            assert found == Owners((ann,), (ann,), 1, 10_000)
+    named = Intent("modify", (), (), owners=(dan,), approvers=readers, threshold=1, approve_ms=7)
+    assert filing.owners_of(named, ann, [shared], 10_000) == Owners(tuple(sorted((ann, dan))), readers, 1, 7)
+    assert filing.owners_of(replace(named, threshold=0), ann, [shared], 10_000).access_threshold == 2
+
+
+def test_what_an_intent_says_of_owners_level_and_schema_is_in_the_record() -> None:
+    """Goal: what people ask for is what the chain has; a restore changes none of it. Method: a record of two owners; again as restore."""
+    chain = chains.start()
+    bob = chains.account_of("bob")
+    intent = Intent("create", (), (), owners=(bob,), approvers=(bob,), level=4, schema="invoice", approve_ms=5000)
+    submit(chain, "ann", "r", intent)
+    assert chain.state.load(RECORD, record_key(*_key(chain, "r")), RecordState) is None
+    (name,) = [name for name, _ in chain.state.iterate(PENDING)]
+    chain.add(chain.by("bob", "Approve", approve.Body(name, True, "")))
+    there = state(chain, "ann", "r")
+    assert (there.level, there.schema) == (4, "invoice")
+    assert there.owners == Owners(tuple(sorted((chains.account_of("ann"), bob))), (bob,), 1, 5000)
+    submit(chain, "ann", "r", CREATE, seq=2, before=there)
+    (name,) = [name for name, _ in chain.state.iterate(PENDING)]
+    chain.add(chain.by("bob", "Approve", approve.Body(name, True, "")))
+    again = state(chain, "ann", "r")
+    assert (again.change, again.level, again.schema, again.owners) == ("restore", 4, "invoice", there.owners)
+
+
+def _key(chain: chains.Chain, record: str) -> RecordKey:
+    parent = chains.record_id("ann", record)
+    return parent.owner, parent.hash_id
+
+
+def test_validity_is_computed_from_the_chain_alone() -> None:
+    """Goal: everybody says the same of a record at the same block. Method: each status, and times around both ends."""
+    chain = chains.start()
+    submit(chain, "ann", "r")
+    there = replace(state(chain, "ann", "r"), valid_from_ms=UnixMillis(10), valid_until_ms=UnixMillis(20))
+
+    def at(record: RecordState | None, time_ms: int, *, ended: bool = False) -> str:
+        return filing.validity_of(record, is_ended=ended, time_ms=time_ms).value
+
+    assert (at(None, 5), at(None, 5, ended=True)) == ("waiting", "invalid")
+    assert [at(there, time) for time in (9, 10, 19, 20)] == ["waiting", "valid", "valid", "expired"]
+    assert at(replace(there, valid_until_ms=UnixMillis(0)), 1 << 60) == "valid"
+    assert at(replace(there, status="superseded"), 15) == "valid"
+    assert at(replace(there, status="expired"), 15) == "expired"
+    for status in ("disputed", "invalid", "erased"):
+        assert at(replace(there, status=status), 15) == "invalid"
 
 
 def test_chain_takes_what_is_made_for_create_change_and_restore() -> None:
@@ -159,7 +262,18 @@ def test_intents_that_no_anchor_can_carry_out_are_refused() -> None:
                 filing.check_intent(Intent(change, rising[:count], ()))
         if change != "restore":
             filing.check_intent(Intent(change, rising[: rule.parents_min], ()))
-    for broken in (Intent("restore", (), ()), Intent("merge", (rising[0], rising[0]), ())):
+    two = tuple(AccountId(bytes([number]) * 32) for number in (2, 1))
+    many = tuple(AccountId(bytes([number]) * 32) for number in range(OWNERS_MAX))
+    for broken in (
+        Intent("restore", (), ()),
+        Intent("merge", (rising[0], rising[0]), ()),
+        Intent("create", (), (), owners=two),
+        Intent("create", (), (), owners=many),
+        Intent("create", (), (), approvers=two),
+        Intent("create", (), (), approvers=two[:1], threshold=2),
+        Intent("create", (), (), approve_ms=(1 << 40) + 1),
+        Intent("create", (), (), schema="s" * 10_000),
+    ):
         with pytest.raises(InvalidTransaction) as found:
             filing.check_intent(broken)
         assert found.value.reason is Reason.BAD_BODY

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from protocols.codec import replace
 from protocols.crypto import sha256
-from protocols.ledger.filing import Next, Waiting, next_of
+from protocols.ledger.filing import Asked, Next, Waiting, next_of
 from protocols.ledger.transactions.records import Owners, RecordState
 from protocols.types import AccountId, ChunksRoot, Digest, TxId, UnixMillis
 from tests.simulation.models.chaos import ModelBroken
@@ -169,7 +169,7 @@ class World:
             seq=seq,
             valid_until_ms=0,
             is_final=found is not None and found[1] < node.final,
-            is_pending=False,
+            asked=Asked.NOT,
             now_ms=self.now_ms,
         )
         if move is Next.NOTHING:
