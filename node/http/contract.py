@@ -154,6 +154,8 @@ OPERATIONS: Mapping[str, Operation] = {
     "ledger.show": _operation(what="text"),
     # limit: blocks, the newest first; before: a height.
     "ledger.history": _operation(limit="whole", before="whole"),
+    # transactions: signed ones as text, at most SUBMITTED_MAX.
+    "ledger.submit": _operation("transactions", transactions="texts"),
     # peer: a node, by name or id.
     "ledger.diff": _operation("peer", peer="text"),
     "miner.status": Operation(),
