@@ -31,7 +31,7 @@ from tests.protocols.files import records as files
 
 from .harness import RunningNode
 
-BATCHES_PER_S = 5
+BATCHES_PER_S = 3
 CALL_TRANSACTIONS_MAX = 384  # half a megabyte of text
 
 

@@ -49,7 +49,7 @@ from protocols.ledger.state import Overlay
 from protocols.ledger.sync import HeaderRow, header_row, locator_heights
 from protocols.ledger.terms import MINER, Miner
 from protocols.ledger.transactions.equivocation import Sealed
-from protocols.ledger.transition import Schedule, check_arrival, check_transaction, next_term, slot_of, slot_start_ms
+from protocols.ledger.transition import Schedule, check_arrival, check_transactions, next_term, slot_of, slot_start_ms
 from protocols.ledger.votes import Checkpoint, Promises, Vote, check_vote, promise_seal, sign_vote
 from protocols.limits import (
     BLOCKS_PER_PAGE_MAX,
@@ -1214,15 +1214,10 @@ class ChainActor(Actor[ChainMessage]):
         parent = store.header(snapshot, at)
         state = Overlay(view)
         slot = slot_of(self.now_ms(), genesis_ms=genesis_time_ms(state), slot_ms=load_profile(state).slot_ms)
-        found: list[InvalidTransaction | Undecided | None] = []
-        for one in transactions:
-            try:
-                check_transaction(view, parent, one, slot=slot, chain=self.chain, schedule=self.schedule)
-            except (InvalidTransaction, Undecided) as error:
-                found.append(error)
-            else:
-                found.append(None)
-        return found
+        try:
+            return [*check_transactions(view, parent, transactions, slot=slot, chain=self.chain, schedule=self.schedule)]
+        except Undecided as error:  # of the next block's rules, which are the same for all
+            return [error for _ in transactions]
 
     async def _submit(self, messages: Sequence[Submit]) -> None:
         """All judged in one turn of a pool thread, and kept in one commit."""
