@@ -184,12 +184,14 @@ class RunningNode:
 
 @dataclass
 class TestNet:
-    """Nodes of one new domain in a temporary folder; all connected when ``start`` returns. options: of `lading testnet`."""
+    """Nodes of one new domain in a temporary folder; all connected when ``start`` returns. options: of `lading testnet`.
+    start_only: how many of them are started; all by default."""
 
     count: int
     environment: Mapping[str, str] = field(default_factory=dict)
     probe: bool = False
     options: Sequence[str] = ()
+    start_only: int | None = None
     directory: Path = field(init=False)
     nodes: list[RunningNode] = field(init=False, default_factory=list)
 
@@ -197,7 +199,7 @@ class TestNet:
         self.directory = Path(tempfile.mkdtemp(prefix="lading-bench-"))
         words = [*LADING, "testnet", str(self.count), str(self.homes), *self.options, "--json"]
         subprocess.run(words, check=True, capture_output=True)
-        for number in range(self.count):
+        for number in range(self.count if self.start_only is None else self.start_only):
             self.nodes.append(self.start(f"n{number + 1}"))
         self.wait_connected()
         return self

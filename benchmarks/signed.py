@@ -234,7 +234,7 @@ def wait_drained(nodes: Sequence[RunningNode], watching: Watching, patience_s: f
             time.sleep(0.3)
 
     def waiting(node: RunningNode) -> int:
-        return sum(node.call("ledger.status")["chains"][0]["mempool"].values())  # type: ignore[index,no-any-return]
+        return sum(node.call("ledger.status")["chains"][0]["mempool"].values())  # type: ignore[index]
 
     for node in nodes:
         until(f"transactions wait at {node.name}", lambda node=node: not waiting(node))  # type: ignore[misc]

@@ -79,8 +79,8 @@ def found_chain(
     """The first block. Founders with a seat are its miners, its council and its committee; acts need a majority of them.
 
     root: DER of the domain's root, under which the founders are certified. managers: accounts that let others in. recovery: public
-    keys of which each may replace lost voting keys. now: whole seconds, the time of slot 0. salt: 32 fresh random bytes. clocks: fields of the
-    profile that differ from the default one; raises InvalidTransaction for what no chain can have.
+    keys of which each may replace lost voting keys. now: whole seconds, the time of slot 0. salt: 32 fresh random bytes.
+    clocks: fields of the profile that differ from the default one; raises InvalidTransaction for what no chain can have.
     """
     identities = [verify_member_chain(one.member.chain, {domain: root}, now=now, revocations=None) for one in founders]
     accounts = [AccountId(one.member_id) for one in identities]

@@ -87,8 +87,8 @@ class Claims:
 
 
 class ItemClaims:
-    """Which peer was asked for which transaction, or which vote: of several that announce one at the same time one gives it, and when it does
-    not, the next."""
+    """Which peer was asked for which transaction, or which vote: of several that announce one at the same time one gives it, and when
+    it does not, the next."""
 
     def __init__(self) -> None:
         self._asked: dict[bytes, tuple[PeerId, float]] = {}
