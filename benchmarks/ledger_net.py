@@ -22,6 +22,7 @@ from protocols.ledger.seals.port import Found
 from protocols.ledger.seals.pow import ProofOfWork
 from protocols.limits import LISTEN_FIRST_MS, SEARCH_STEP_NONCES
 from protocols.types import BlockHash, Digest, UnixMillis
+from tests.simulation.models.spreading import BODY_BYTES, Spreading
 
 from .harness import Row, RunningNode, TestNet, call_at_once, documents, load_of, memory_now, processor_s, settle
 from .signed import Watching, heights_of, mean_ms, offer, read_signers, sign_many, wait_drained
@@ -47,6 +48,7 @@ RACE_MINERS = 5
 RACE_BLOCKS = 1000
 RACE_BITS = 12
 DAY_S = 86_400
+GOSSIP_NODES = ((5, 200), (20, 200), (100, 100), (500, 40))
 
 
 def _listened() -> None:
@@ -343,3 +345,34 @@ def burst(runs: int) -> list[Row]:
                 wait.add(ended)
     share.notes.append("value of the row: the least, not the median")
     return [share, work, wait]
+
+
+# --- gossip, simulated ----------------------------------------------------------------------------------------------
+
+
+def gossip() -> list[Row]:
+    """Facts through many nodes: the real machines under a scheduler of events, a tenth of the lines broken in the middle."""
+    rows: list[Row] = []
+    for count, facts in GOSSIP_NODES:
+        share = Row(
+            f"gossip_{count}", f"{count} simulated nodes, {facts} facts at 20/s, a tenth of all lines broken: delivered", "%", "100", "100"
+        )
+        told = Row(f"gossip_{count}_told", f"{count} nodes: whom one tells, at most", "nodes", "", "")
+        twice = Row(f"gossip_{count}_twice", f"{count} nodes: bodies that came to who had them, for one delivery", "", "", "")
+        late = Row(f"gossip_{count}_p50", f"{count} nodes: until a node has it, median", "ms", "", "")
+        last = Row(f"gossip_{count}_p99", f"{count} nodes: the same, 99 %", "ms", "", "")
+        frames = Row(f"gossip_{count}_bytes", f"{count} nodes: bytes sent for one delivery of a fact of {BODY_BYTES} bytes", "B", "", "")
+        for seed in range(3 if count <= 100 else 1):
+            world = Spreading(count, seed)
+            world.publish(facts, 20)
+            world.break_lines(0.1, 1.0 + facts / 40)
+            outcome = world.run(1.0 + facts / 20 + 45)
+            latencies = sorted(outcome.latencies)
+            share.add(100 * outcome.delivered / outcome.wanted)
+            told.add(outcome.degree_max)
+            twice.add(outcome.duplicates)
+            late.add(latencies[len(latencies) // 2] * 1000)
+            last.add(latencies[int(len(latencies) * 0.99)] * 1000)
+            frames.add(outcome.message_bytes / outcome.delivered)
+        rows += [share, told, twice, late, last, frames]
+    return rows

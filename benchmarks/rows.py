@@ -471,6 +471,7 @@ ROWS: Mapping[str, Callable[[], list[Row]]] = {
     "race": ledger_net.race,
     "ledger_memory": ledger_net.chain_memory,
     "burst": burst,
+    "gossip": ledger_net.gossip,
     "lane": lane,
     "wires": wires,
     "peers": peers,

@@ -11,6 +11,7 @@ import trio
 
 from protocols.effects import Effect
 from protocols.errors import ActorGone, DecodeError, LadingError, Reason, RemoteError, StoreFull, Undecided, Verdict
+from protocols.gossip.spread import told_by
 from protocols.ledger import machine as m
 from protocols.ledger.block import Block, decode_header
 from protocols.ledger.seals.table import SEALS
@@ -415,10 +416,11 @@ class Talks:
         """Passes on what the chain publishes."""
         with self._bus.subscribe(HeadMovedTo, BlockFinal, ChainItems, BlockTaken, name="talks") as news:
             async for fact in news:
+                near = told_by(self._own, self.ends)
                 for end in list(self.ends.values()):
-                    self._tell_one(end, fact)
+                    self._tell_one(end, fact, is_near=end.peer in near)
 
-    def _tell_one(self, end: TalkEnd, fact: object) -> None:
+    def _tell_one(self, end: TalkEnd, fact: object, *, is_near: bool) -> None:
         match fact:
             case BlockTaken(block, None):
                 if end.speaks_for:
@@ -427,9 +429,10 @@ class Talks:
                 if end.peer != source and end.speaks_for:
                     end.pass_block_on(block)
             case ChainItems(transactions, votes, None):
-                end.hint(m.HaveItems(transactions, votes))
+                if is_near or end.speaks_for:  # who seals or votes needs it most
+                    end.hint(m.HaveItems(transactions, votes))
             case ChainItems(transactions, votes, source):
-                if end.peer != source:
+                if is_near and end.peer != source:
                     end.pass_on(transactions, votes)
             case _:
                 end.head_moved()
