@@ -123,30 +123,31 @@ def _put_rate(net: TestNet, folder: Path) -> float:
 def anchors(runs: int) -> tuple[list[Row], list[Step]]:
     """Rising loads through five nodes, then more than they can, then half of what they could; and what `put` makes of it."""
     rate = Row(
-        "p5_rate", "P5: RecordAnchors committed a second through five nodes on this machine, more offered than they can", "/s", "100", "300"
+        "p5_rate", "P5: RecordAnchors committed a second through five nodes on this machine, {OFFERED[-1]} offered", "/s", "100", "300"
     )
     day = Row("p22_day", "P22: the same in a day", "million", "8.6", "25.9")
     work = Row("p5_processor", "processor of all five nodes for one anchor at that load", "ms", "", "")
     block = Row("p6_block", "P6: from the call that hands it over to the block, mean, at half saturation, slot 1 s", "ms", "1500", "1100")
     final = Row("p6_final", "P6: to final", "ms", "3000", "2200")
+    swamped = Row("p5_swamped", f"P5 when {FLOOD_COUNT} come at {FLOOD_PER_S:.0f} a second, more than they can for longer", "/s", "", "")
     driven = Row("p5_put", f"P5 driven by `put`: {PUT_RECORDS} records of 4 KiB at five nodes, call to block of the last", "/s", "", "")
     steps: list[Step] = []
     with TestNet(5, options=SIGNERS) as net, tempfile.TemporaryDirectory(prefix="lading-bench-") as folder:
         signers = read_signers(net.homes)
         batches = [sign_many(signers, int(per_s * STEP_S), f"step{per_s}") for per_s in OFFERED]
-        floods = [sign_many(signers, FLOOD_COUNT, f"flood{run}") for run in range(min(runs, 3))]
+        again = [sign_many(signers, int(OFFERED[-1] * STEP_S), f"again{run}") for run in range(min(runs, 2))]
+        flood = sign_many(signers, FLOOD_COUNT, "flood")
         _listened()
         watching = Watching(net.nodes)
         for per_s, batch in zip(OFFERED, batches, strict=True):
             settle()
             steps.append(_load(net, watching, batch, per_s))
             print(f"  offered {per_s}/s: {steps[-1]}", flush=True)
-        for batch in floods:
-            settle()
-            step = _load(net, watching, batch, FLOOD_PER_S)
+        for step in (steps[-1], *(_load(net, watching, batch, OFFERED[-1]) for batch in again)):
             rate.add(step.rate, None, others_cores=step.others_cores, final_ms=round(step.final_ms))
             day.add(step.rate * DAY_S / 1e6)
             work.add(step.processor_ms)
+        swamped.add(_load(net, watching, flood, FLOOD_PER_S).rate)
         half = rate.median / 2
         for run in range(min(runs, 2)):
             settle()
@@ -159,7 +160,7 @@ def anchors(runs: int) -> tuple[list[Row], list[Step]]:
     rate.notes.append(
         f"five processes share {os.cpu_count()} cores; a core of its own for each would carry about 1000 / (p5_processor / 5) a second"
     )
-    return [rate, day, work, block, final, driven], steps
+    return [rate, day, work, block, final, driven, swamped], steps
 
 
 # --- P21, P23 -------------------------------------------------------------------------------------------------------
