@@ -1181,7 +1181,9 @@ class ChainActor(Actor[ChainMessage]):
         await self._storage.write([store.put_vote(one) for one in fresh.values()])
         self._count(fresh.values())
 
-    def _checked_transactions(self, source: PeerId, judged: Iterable[tuple[Transaction, InvalidTransaction | Undecided | None]]) -> tuple[bytes, ...]:
+    def _checked_transactions(
+        self, source: PeerId, judged: Iterable[tuple[Transaction, InvalidTransaction | Undecided | None]]
+    ) -> tuple[bytes, ...]:
         """Pools those that hold. Raises RemoteError for a transaction that is wrong in itself."""
         taken: list[bytes] = []
         for transaction, error in judged:

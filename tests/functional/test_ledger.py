@@ -255,8 +255,10 @@ def test_home_without_a_chain_works_as_before(processes: Processes) -> None:
 
 
 def test_transactions_signed_elsewhere_are_handed_over_and_become_final(processes: Processes) -> None:
-    """Goal: a program that signs for itself gets its word onto the chain, and hears what was refused. Method: a network with two such members;
-    a broken text; a file of four good ones, which become final; the same file again is refused, and nothing waits twice."""
+    """Goal: a program that signs for itself gets its word onto the chain, and hears what was refused.
+
+    Method: a network with two such members; a broken text; a file of four good ones, which become final; the same file again.
+    """
     directory = processes.directory / "net"
     assert processes.run("testnet", "1", str(directory), "--signers", "2").code == 0
     node = processes.node(directory / "n1")

@@ -452,7 +452,7 @@ def test_names_from_elsewhere_cannot_move_the_cursor(home_node: FakeNode, capsys
 def test_submit_hands_a_file_over_in_calls_that_fit_and_names_what_was_refused(
     home_node: FakeNode, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Goal: a file of any length is handed over; a refused one is never success. Method: more lines than one call takes; then one refused."""
+    """Goal: a file of any length is handed over; a refused one is no success. Method: more lines than one call takes; one refused."""
     home_node.answers["ledger.submit"] = _answering({"transactions": [{"transaction": "ab", "state": "pooled"}]})
     file = tmp_path / "signed.txt"
     file.write_text("ladingtx1x\n\n" * 1500)
