@@ -7,6 +7,8 @@ syncthing    two Syncthing instances on loopback that share a folder
 peers        the same files through Lading and through Syncthing
 rows         one function per row of docs/PERFORMANCE.md
 plots        the curves
+signed       anchors signed beforehand, handed to nodes in batches, and where they went
+ledger_net   the ledger through real nodes: anchors a second, times, a late node, terms, bursts; gossip simulated
 ledger       what the pure rules of the ledger cost; stands alone
 chunk_store  how the chunk store was chosen (docs/decisions/0002); stands alone
 results/     raw samples (JSON), curves (SVG, PNG)

@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from protocols.codec import encode
-from protocols.crypto import SigningKey, sha256, verify_raw
+from protocols.crypto import SigningKey, forget_verified, sha256, verify_raw
 from protocols.ledger.block import Block, decode_block
 from protocols.ledger.seals.port import Found
 from protocols.ledger.seals.pow import ProofOfWork
@@ -90,12 +90,14 @@ def _padding(view: StateView, first: int, end: int) -> StateChange:
 
 def _verify_rate() -> float:
     """Bare Ed25519 verifications a second of processor time, public key from its bytes each time."""
-    key, message = SigningKey(bytes(32)), bytes(100)
-    signature = key.sign_raw(message)
+    key = SigningKey(bytes(32))
+    messages = [number.to_bytes(100, "big") for number in range(2000)]
+    signatures = [key.sign_raw(message) for message in messages]
+    forget_verified()
     began = time.process_time()
-    for _ in range(2000):
+    for message, signature in zip(messages, signatures, strict=True):
         verify_raw(key.public, signature, message)
-    return 2000 / (time.process_time() - began)
+    return len(messages) / (time.process_time() - began)
 
 
 def applied(runs: int) -> list[Row]:
@@ -120,6 +122,7 @@ def applied(runs: int) -> list[Row]:
             settle()
             rate = _verify_rate()
             fresh = [decode_block(encode(block)) for block in blocks]  # nothing that was computed of them before is at hand
+            forget_verified()
             wall, processor = time.perf_counter(), time.process_time()
             _keep(engine, chain, fresh)
             wall, processor = time.perf_counter() - wall, time.process_time() - processor
@@ -144,6 +147,7 @@ def replayed(runs: int) -> list[Row]:
         for run in range(min(runs, 3)):
             target = _open(f"{folder}/target{run}")
             settle()
+            forget_verified()
             began, processor = time.perf_counter(), time.process_time()
             for name in names:
                 with source.snapshot() as snapshot:

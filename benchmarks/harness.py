@@ -184,25 +184,34 @@ class RunningNode:
 
 @dataclass
 class TestNet:
-    """Nodes of one new domain in a temporary folder; all connected when ``start`` returns."""
+    """Nodes of one new domain in a temporary folder; all connected when ``start`` returns. options: of `lading testnet`.
+    start_only: how many of them are started; all by default."""
 
     count: int
     environment: Mapping[str, str] = field(default_factory=dict)
     probe: bool = False
+    options: Sequence[str] = ()
+    start_only: int | None = None
     directory: Path = field(init=False)
     nodes: list[RunningNode] = field(init=False, default_factory=list)
 
     def __enter__(self) -> TestNet:
         self.directory = Path(tempfile.mkdtemp(prefix="lading-bench-"))
-        subprocess.run([*LADING, "testnet", str(self.count), str(self.directory / "net"), "--json"], check=True, capture_output=True)
-        for number in range(self.count):
+        words = [*LADING, "testnet", str(self.count), str(self.homes), *self.options, "--json"]
+        subprocess.run(words, check=True, capture_output=True)
+        for number in range(self.count if self.start_only is None else self.start_only):
             self.nodes.append(self.start(f"n{number + 1}"))
         self.wait_connected()
         return self
 
+    @property
+    def homes(self) -> Path:
+        """Folder of the homes."""
+        return self.directory / "net"
+
     def start(self, name: str, **environment: str) -> RunningNode:
         """The process of one home, ready for calls."""
-        home = self.directory / "net" / name
+        home = self.homes / name
         env = {**os.environ, **self.environment, **environment}
         if self.probe:
             env["LADING_LOOP_PROBE"] = str(home / "logs" / "loop.probe")

@@ -35,6 +35,28 @@ def plot_curve(points: Mapping[int, Sequence[float]], before: float, after: floa
     plt.close(figure)
 
 
+def plot_anchors(steps: Sequence[tuple[float, float, float, float]]) -> None:
+    """P5 and P6: committed a second and mean times over what was offered. steps: (offered, committed, block ms, final ms)."""
+    offered = [step[0] for step in steps]
+    figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.8))
+    left.plot(offered, [step[1] for step in steps], "-o", color="#135", markersize=4, label="committed")
+    left.plot(offered, offered, ":", color="#bbb", label="all of it")
+    left.axhline(100, color="#a30", linewidth=0.8, linestyle="--", label="floor: 100/s")
+    left.set_ylabel("anchors committed a second")
+    right.plot(offered, [step[2] for step in steps], "-o", color="#135", markersize=4, label="to the block")
+    right.plot(offered, [step[3] for step in steps], "-o", color="#9bb", markersize=4, label="to final")
+    right.set_ylabel("mean time, ms")
+    for axes in (left, right):
+        axes.set_xlabel("anchors offered a second, five nodes on one machine")
+        axes.set_ylim(bottom=0)
+        axes.legend()
+        axes.grid(alpha=0.25)
+    figure.tight_layout()
+    for kind in ("svg", "png"):
+        figure.savefig(RESULTS / f"anchors.{kind}", dpi=130, metadata={"Date": None} if kind == "svg" else None)
+    plt.close(figure)
+
+
 def plot_lane(values: Mapping[str, Sequence[float]]) -> None:
     """The lane: rate of one stream, ours and the stock library's; every run a dot, the medians bars."""
     names = {"lane_one": "ours", "lane_stock": "stock py-libp2p"}

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from node.http.client import call
 
+from . import ledger_net
 from .chain import chain_rows
 from .harness import (
     MIB,
@@ -432,6 +433,20 @@ def chain() -> list[Row]:
     return chain_rows(RUNS)
 
 
+def anchors() -> list[Row]:
+    """P5, P6, P22: the ledger through five nodes."""
+    from .plots import plot_anchors
+
+    rows, steps = ledger_net.anchors(RUNS)
+    plot_anchors([(step.offered, step.rate, step.block_ms, step.final_ms) for step in steps])
+    return rows
+
+
+def burst() -> list[Row]:
+    """A burst of transactions from one of ten nodes."""
+    return ledger_net.burst(RUNS)
+
+
 def peers() -> list[Row]:
     """The same files through Lading and through Syncthing."""
     from .peers import peer_rows
@@ -451,6 +466,12 @@ ROWS: Mapping[str, Callable[[], list[Row]]] = {
     "memory": memory,
     "loss": loss,
     "chain": chain,
+    "anchors": anchors,
+    "late": ledger_net.late_node,
+    "race": ledger_net.race,
+    "ledger_memory": ledger_net.chain_memory,
+    "burst": burst,
+    "gossip": ledger_net.gossip,
     "lane": lane,
     "wires": wires,
     "peers": peers,

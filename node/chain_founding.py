@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
+from protocols.codec import replace
 from protocols.crypto import SigningKey
 from protocols.identity.certificates import MEMBER, MemberIdentity, chain_validity, verify_member_chain
 from protocols.identity.keyfiles import ChainKey, MemberKey
 from protocols.ledger.block import Block
 from protocols.ledger.genesis import Body, genesis_block, sign_genesis
-from protocols.ledger.profile import DEFAULT_POLICY, Cluster, Council, CouncilMember, default_profile
+from protocols.ledger.profile import DEFAULT_POLICY, Cluster, Council, CouncilMember, check_profile, default_profile
 from protocols.ledger.transactions.cert_issue import Body as Certificate
 from protocols.ledger.transactions.miner_certify import Body as Certification
 from protocols.types import AccountId, DomainId, NetworkId, UnixMillis
@@ -74,11 +75,13 @@ def found_chain(
     now: int,
     salt: bytes,
     seal: str = "pow",
+    clocks: Mapping[str, int] | None = None,
 ) -> Block:
     """The first block. Founders with a seat are its miners, its council and its committee; acts need a majority of them.
 
     root: DER of the domain's root, under which the founders are certified. managers: accounts that let others in. recovery: public
     keys of which each may replace lost voting keys. now: whole seconds, the time of slot 0. salt: 32 fresh random bytes.
+    clocks: fields of the profile that differ from the default one; raises InvalidTransaction for what no chain can have.
     """
     identities = [verify_member_chain(one.member.chain, {domain: root}, now=now, revocations=None) for one in founders]
     accounts = [AccountId(one.member_id) for one in identities]
@@ -96,8 +99,10 @@ def found_chain(
         acting.append(act)
         council.append(CouncilMember(account, act.public, SigningKey(founder.seat.vote).public))
         miners.append(certification_of(account, founder.seat))
+    profile = replace(default_profile(network, domain, name, seal=seal), **(clocks or {}))
+    check_profile(profile)
     body = Body(
-        profile=default_profile(network, domain, name, seal=seal),
+        profile=profile,
         council=Council(0, tuple(council), majority_of(len(council)), tuple(sorted(recovery)), 1 if recovery else 0),
         policy=DEFAULT_POLICY,
         clusters=(Cluster(MEMBERS, (), SEATS),),

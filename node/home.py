@@ -10,7 +10,7 @@ from pathlib import Path
 
 from protocols.codec import Record, decode, encode, replace
 from protocols.crypto import HpkePrivateKey, SigningKey
-from protocols.errors import DecodeError, InvalidObject, LadingError, Reason, UsageError
+from protocols.errors import DecodeError, InvalidObject, InvalidTransaction, LadingError, Reason, UsageError
 from protocols.files.keys import OwnerSecrets
 from protocols.gossip.facts import FactKind, fact_id
 from protocols.identity.certificates import (
@@ -69,6 +69,9 @@ NODE_LIFETIME_S = 365 * 86400
 NOT_BEFORE_MARGIN_S = 300
 FOUNDER_NODES_MAX = 64
 FOUNDER_WEIGHT_MAX = 6400
+# Of a test network; a pool takes so many from one account that a few hundred fill it.
+SIGNERS_MAX = 256
+SIGNERS_FOLDER = "signers"
 NODE_WEIGHT = 100
 LEDGER_BUDGET_BYTES = 16 * 1024**3
 LEDGER_RESERVE_BYTES = 8 * 1024**2
@@ -303,7 +306,16 @@ def write_founded(
     }
 
 
-def _first_block(founding: Founding, founders: Sequence[Founder], domain: str, entropy: Entropy, now: int, *, country: str) -> Block:
+def _first_block(
+    founding: Founding,
+    founders: Sequence[Founder],
+    domain: str,
+    entropy: Entropy,
+    now: int,
+    *,
+    country: str,
+    clocks: Mapping[str, int] | None = None,
+) -> Block:
     """The domain's chain begins: the first founder lets others in; lost voting keys are replaced with the founder's kit."""
     root_id = fingerprint(founding.root)
     first = founders[0].member
@@ -318,6 +330,7 @@ def _first_block(founding: Founding, founders: Sequence[Founder], domain: str, e
         recovery=(recovery_key(founding.root_seed, root_id).public,),
         now=now,
         salt=entropy.token(32),
+        clocks=clocks or {},
     )
 
 
@@ -570,11 +583,23 @@ def import_keys(home: Path, source: Path, *, passphrase: Passphrase) -> dict[str
 
 
 def make_testnet(
-    count: int, directory: Path, *, names: Sequence[str] | None = None, folders: Sequence[str] | None = None
+    count: int,
+    directory: Path,
+    *,
+    names: Sequence[str] | None = None,
+    folders: Sequence[str] | None = None,
+    signers: int = 0,
+    clocks: Mapping[str, int] | None = None,
 ) -> dict[str, object]:
-    """Homes of one domain founded by the first, each node its own member, loopback ports chosen free, no passphrase; and start.sh."""
+    """Homes of one domain founded by the first, each node its own member, loopback ports chosen free, no passphrase; and start.sh.
+
+    signers: members without a node, whose keys go into ``directory/signers``: they sign for themselves (`lading ledger submit`).
+    clocks: fields of the chain's profile that differ from the default one.
+    """
     if not 1 <= count <= 100:
         raise UsageError(f"{count} nodes, 1 to 100 wanted")
+    if not 0 <= signers <= SIGNERS_MAX:
+        raise UsageError(f"{signers} signers, at most {SIGNERS_MAX} wanted")
     entropy, now = SystemEntropy(), int(SystemClock().now())
     chosen = [(names or ())[i] if names else f"n{i + 1}" for i in range(count)]
     places = [directory / (folders[i] if folders else f"n{i + 1}") for i in range(count)]
@@ -592,7 +617,15 @@ def make_testnet(
     ]
     seats = [fresh_chain_key(ZERO_CHAIN, entropy) if index < SEATS else None for index in range(count)]
     founders = [Founder(member, seat) for member, seat in zip(members, seats, strict=True)]
-    first = _first_block(founding, founders, "testnet", entropy, now, country="")
+    signing = [
+        certify_member(founding, f"s{number}", entropy, now, nodes_max=FOUNDER_NODES_MAX, weight_max=FOUNDER_WEIGHT_MAX)
+        for number in range(1, signers + 1)
+    ]
+    founders += [Founder(member, None) for member in signing]
+    try:
+        first = _first_block(founding, founders, "testnet", entropy, now, country="", clocks=clocks or {})
+    except InvalidTransaction as error:
+        raise UsageError(f"no chain can be so: {error.message}") from error
     chain = file_of_first(first)
     rows: list[dict[str, object]] = []
     for index, (home, name) in enumerate(zip(places, chosen, strict=True)):
@@ -617,10 +650,20 @@ def make_testnet(
         if index == 0:
             _write_key(home, "issuer", founding.issuer, None, entropy)
         rows.append({"node": name, "home": str(home), "listen": list(listen), "member": _id_of(members[index]).hex()})
+    if signing:
+        (directory / SIGNERS_FOLDER).mkdir(mode=0o700)
+    for member in signing:
+        sealed = seal_key_file(key_file(member), None, salt=entropy.token(16), nonce=entropy.token(12))
+        write_private(directory / SIGNERS_FOLDER / f"{member.real_id.decode()}.key", sealed)
     script = directory / "start.sh"
     script.write_text(_start_script(places))
     script.chmod(0o755)
     return {"directory": str(directory), "nodes": rows, "start": str(script)}
+
+
+def slot_clocks(slot_ms: int) -> dict[str, int]:
+    """The clocks of a chain's profile that follow from the length of its slots, as the default ones do."""
+    return {"slot_ms": slot_ms, "drift_ms_max": max(1, slot_ms // 4), "late_ms": slot_ms}
 
 
 def _id_of(member: MemberKey) -> MemberId:

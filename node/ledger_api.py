@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING
 import trio
 
 from protocols.codec import Record
-from protocols.errors import LadingError, Reason, Refused, UsageError
+from protocols.errors import DecodeError, LadingError, Reason, Refused, UsageError
 from protocols.join.messages import ChainAnchor
 from protocols.ledger.block import Block, decode_header
 from protocols.ledger.committee import dead_survived
 from protocols.ledger.context import Account, genesis_time_ms, load_profile
 from protocols.ledger.envelope import Transaction, decode_body
-from protocols.ledger.offers import MinerOffer, decode_act, encode_act, open_offer, sign_offer
+from protocols.ledger.offers import MinerOffer, decode_act, decode_signed, encode_act, open_offer, sign_offer
 from protocols.ledger.pool import Origin
 from protocols.ledger.profile import Council, CouncilMember
 from protocols.ledger.schedule import SCHEDULE
@@ -29,6 +29,7 @@ from protocols.ledger.transactions.chain_genesis import WORK
 from protocols.ledger.transactions.council_update import PLANNED, PlannedCouncil
 from protocols.ledger.transition import next_term, slot_of
 from protocols.ledger.work import WorkState
+from protocols.limits import SUBMITTED_MAX
 from protocols.types import AccountId, BlockHash, MemberId, PeerId
 from storage import chain as store
 from storage.engine import Snapshot
@@ -140,6 +141,7 @@ class ChainApi:
             "ledger.status": self._status,
             "ledger.show": self._show,
             "ledger.history": self._history,
+            "ledger.submit": self._submit,
             "miner.status": self._miner_status,
             "miner.offer": self._miner_offer,
             "miner.nominate": self._miner_nominate,
@@ -267,6 +269,25 @@ class ChainApi:
         top = min(_whole(args.get("before"), chain.checkpoints()[0].height + 1) - 1, chain.checkpoints()[0].height)
         rows = [self._line(block) for block in await self._blocks(top, limit)]
         return Answer({"chain": chain.chain.hex(), "blocks": rows})
+
+    async def _submit(self, args: Args, **_: object) -> Answer:
+        """Transactions that somebody signed away from this node, judged as those made here are."""
+        texts = args["transactions"]
+        assert isinstance(texts, Sequence)
+        if not 0 < len(texts) <= SUBMITTED_MAX:
+            raise UsageError(f"{len(texts)} transactions in one call, 1 to {SUBMITTED_MAX} wanted", hint="hand them over in several calls")
+        made: list[Transaction | LadingError] = []
+        for text in texts:
+            try:
+                made.append(decode_signed(str(text)))
+            except DecodeError as error:
+                made.append(error)
+        whole = tuple(one for one in made if isinstance(one, Transaction))
+        chain = await self._chain()
+        errors = iter(await chain.submit_all(whole) if whole else ())
+        rows = [_submitted(one, next(errors) if isinstance(one, Transaction) else one) for one in made]
+        taken = sum(row["state"] == "pooled" for row in rows)
+        return Answer({"pooled": taken, "refused": len(rows) - taken, "transactions": rows})
 
     async def diff(self, peer: PeerId) -> Answer:
         """The first key at which this node's state and a peer's differ after the block at which this node stopped. Raises Refused."""
@@ -562,6 +583,14 @@ def _standing(snapshot: Snapshot, now_ms: int) -> _Standing:
 
 def _planned(snapshot: Snapshot) -> PlannedCouncil | None:
     return Overlay(store.ChainState(snapshot)).load(PLANNED, b"", PlannedCouncil)
+
+
+def _submitted(one: Transaction | LadingError, error: LadingError | None) -> dict[str, object]:
+    """What became of one that was handed over."""
+    row: dict[str, object] = {"transaction": one.id.hex() if isinstance(one, Transaction) else ""}
+    if error is None:
+        return row | {"state": "pooled"}
+    return row | {"state": "refused", "reason": error.reason.stable_name, "message": error.message}
 
 
 def _transaction_data(transaction: Transaction) -> dict[str, object]:

@@ -193,6 +193,8 @@ POOL_TRANSACTIONS_MAX = 16384
 POOL_BYTES_MAX = 32 * 1024 * 1024
 POOL_PER_SENDER_MAX = 256
 POOL_PER_PEER_MAX = 2048
+# Signed transactions handed to a node in one call: as many as fit the bytes of a call (about 780 anchors), judged in one turn of a thread.
+SUBMITTED_MAX = 1024
 # Filing: what an owner's node has waiting at once, of POOL_PER_SENDER_MAX, so that a second node of the same owner finds room too.
 ANCHORS_WAITING_MAX = 112
 ANCHOR_LIFE_MS = 3_600_000

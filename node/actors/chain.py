@@ -50,7 +50,7 @@ from protocols.ledger.state import Overlay
 from protocols.ledger.sync import HeaderRow, header_row, locator_heights
 from protocols.ledger.terms import MINER, Miner
 from protocols.ledger.transactions.equivocation import Sealed
-from protocols.ledger.transition import Schedule, check_arrival, check_transaction, next_term, slot_of, slot_start_ms
+from protocols.ledger.transition import Schedule, check_arrival, check_transactions, next_term, slot_of, slot_start_ms
 from protocols.ledger.votes import Checkpoint, Promises, Vote, check_vote, promise_seal, sign_vote
 from protocols.limits import (
     BLOCKS_PER_PAGE_MAX,
@@ -168,10 +168,10 @@ class TakeItems:
 
 @dataclass(frozen=True, slots=True)
 class Submit:
-    """A transaction made here. Raises InvalidTransaction, Refused(QUOTA)."""
+    """Transactions made here. Answer: of each None when it was taken and is durable, or why not."""
 
-    transaction: Transaction
-    reply: Reply[TxId]
+    transactions: tuple[Transaction, ...]
+    reply: Reply[tuple[LadingError | None, ...]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -339,7 +339,7 @@ class ChainActor(Actor[ChainMessage]):
         self._received_ms: dict[BlockHash, int] = {}
         self._heard_ms: dict[AccountId, int] = {}
         self._heard_quorum = False
-        self._own: set[TxId] = set()
+        self._own: dict[TxId, UnixMillis] = {}  # until when each may be included
         self._refused: dict[bytes, None] = {}
         self._early: dict[BlockHash, TakeBlock] = {}
         self._waiting: dict[BlockHash, tuple[TakeBlock, int]] = {}  # for their parents, and since when, by parent
@@ -581,8 +581,15 @@ class ChainActor(Actor[ChainMessage]):
         await self.mailbox.ask(lambda reply: TakeItems(transactions, votes, source, reply))
 
     async def submit(self, transaction: Transaction) -> TxId:
-        """A transaction made here: durable, and told until it is final."""
-        return await self.mailbox.ask(lambda reply: Submit(transaction, reply))
+        """A transaction made here: durable, and told until it is final. Raises InvalidTransaction, Refused(QUOTA)."""
+        (error,) = await self.submit_all((transaction,))
+        if error is not None:
+            raise error
+        return transaction.id
+
+    async def submit_all(self, transactions: tuple[Transaction, ...]) -> tuple[LadingError | None, ...]:
+        """As ``submit``, all in one commit: why each was not taken, or None."""
+        return await self.mailbox.ask(lambda reply: Submit(transactions, reply))
 
     async def slot_began(self) -> None:
         await self.mailbox.ask(SlotBegan)
@@ -651,7 +658,7 @@ class ChainActor(Actor[ChainMessage]):
         self.votes, self._rows, self._unsettled, self.pool, self.watch = {}, {}, [], Pool(self._pool_limits), Watch()
         self.denied = DenySet()
         kept = await self._storage.read(_read_chain)
-        self._own = {one.id for one in kept.own}
+        self._own = {one.id: one.content.until_ms for one in kept.own}
         self.lowest_height = self._storage.peek(store.lowest_height)
         if kept.blocks:
             self._plant(*kept.blocks[0])
@@ -749,8 +756,8 @@ class ChainActor(Actor[ChainMessage]):
             await self._take_vote_key(vote_key)
         if blocks:
             await self._take_blocks(self._with_waiting(blocks))
-        for message in items:
-            await self._take_items(message)
+        if items:
+            await self._take_items(items)
         if submits:
             await self._submit(submits)
         for seal in seals:
@@ -1119,20 +1126,27 @@ class ChainActor(Actor[ChainMessage]):
 
     # --- transactions and votes ---------------------------------------------------------------------------------------
 
-    async def _take_items(self, message: TakeItems) -> None:
+    async def _take_items(self, messages: Sequence[TakeItems]) -> None:
+        """What waits is judged in one turn of a pool thread, and votes are kept in one commit; each message has its own answer."""
         if self.tree is None:
+            for message in messages:
+                self.answer(message.reply, None)
+            return
+        wanted = [[one for one in message.transactions if one.id not in self.pool and self.stopped is None] for message in messages]
+        made = tuple(one for some in wanted for one in some)
+        errors = iter(await self._storage.read(lambda snapshot: self._judge_all(snapshot, made)) if made else ())
+        for message, some in zip(messages, wanted, strict=True):
+            judged = [(one, next(errors)) for one in some]
+            try:
+                votes = await self._checked_votes(message.votes)
+                taken = self._checked_transactions(message.source, judged)
+            except RemoteError as error:
+                self.refuse(message.reply, error)
+                continue
+            await self._keep_votes(votes)
+            if taken or votes:
+                self._tell(ChainItems(taken, tuple(vote_id(one) for one in votes), message.source))
             self.answer(message.reply, None)
-            return
-        try:
-            votes = await self._checked_votes(message.votes)
-            taken = await self._checked_transactions(message)
-        except RemoteError as error:
-            self.refuse(message.reply, error)
-            return
-        await self._keep_votes(votes)
-        if taken or votes:
-            self._tell(ChainItems(taken, tuple(vote_id(one) for one in votes), message.source))
-        self.answer(message.reply, None)
 
     async def _checked_votes(self, votes: Iterable[Vote]) -> list[Vote]:
         """Those to keep. Raises RemoteError for one that carries no member's signature.
@@ -1173,27 +1187,27 @@ class ChainActor(Actor[ChainMessage]):
         await self._storage.write([store.put_vote(one) for one in fresh.values()])
         self._count(fresh.values())
 
-    async def _checked_transactions(self, message: TakeItems) -> tuple[bytes, ...]:
-        """Judges and pools. Raises RemoteError for a transaction that is wrong in itself."""
-        wanted = [one for one in message.transactions if one.id not in self.pool]
-        if not wanted or self.stopped is not None:
-            return ()
+    def _checked_transactions(
+        self, source: PeerId, judged: Iterable[tuple[Transaction, InvalidTransaction | Undecided | None]]
+    ) -> tuple[bytes, ...]:
+        """Pools those that hold. Raises RemoteError for a transaction that is wrong in itself."""
         taken: list[bytes] = []
-        for transaction, error in zip(wanted, await self._storage.read(lambda snapshot: self._judge_all(snapshot, wanted)), strict=True):
-            if isinstance(error, Undecided):
+        for transaction, error in judged:
+            name = transaction.id
+            if name in self.pool or isinstance(error, Undecided):  # another message of the batch brought it too; or who can say
                 continue
             if error is not None and error.reason in (Reason.BAD_SIGNATURE, Reason.UNKNOWN_FORMAT, Reason.TOO_LONG, Reason.WRONG_CHAIN):
                 raise RemoteError(error.reason, f"transaction: {error.message}", verdict=Verdict.BAN)
             if error is not None and error.reason not in MAY_BECOME_VALID:
                 if error.reason not in OF_SIGNATURES:
-                    self._refuse_again(transaction.id)
+                    self._refuse_again(name)
                 continue
             try:
-                self.pool.offer(transaction, Origin.INBOUND, message.source)
+                self.pool.offer(transaction, Origin.INBOUND, source)
             except Refused:
                 continue
             self.denied.note((transaction,))
-            taken.append(transaction.id)
+            taken.append(name)
         return tuple(taken)
 
     def _refuse_again(self, name: bytes) -> None:
@@ -1208,15 +1222,10 @@ class ChainActor(Actor[ChainMessage]):
         parent = store.header(snapshot, at)
         state = Overlay(view)
         slot = slot_of(self.now_ms(), genesis_ms=genesis_time_ms(state), slot_ms=load_profile(state).slot_ms)
-        found: list[InvalidTransaction | Undecided | None] = []
-        for one in transactions:
-            try:
-                check_transaction(view, parent, one, slot=slot, chain=self.chain, schedule=self.schedule)
-            except (InvalidTransaction, Undecided) as error:
-                found.append(error)
-            else:
-                found.append(None)
-        return found
+        try:
+            return [*check_transactions(view, parent, transactions, slot=slot, chain=self.chain, schedule=self.schedule)]
+        except Undecided as error:  # of the next block's rules, which are the same for all
+            return [error for _ in transactions]
 
     async def _submit(self, messages: Sequence[Submit]) -> None:
         """All judged in one turn of a pool thread, and kept in one commit."""
@@ -1228,27 +1237,29 @@ class ChainActor(Actor[ChainMessage]):
             for message in messages:
                 self.refuse(message.reply, Refused(Reason.NOT_FOUND, "the chain's first block is not here yet"))
             return
-        made = [message.transaction for message in messages]
-        errors = await self._storage.read(lambda snapshot: self._judge_all(snapshot, made))
-        taken: list[Submit] = []
-        for message, error in zip(messages, errors, strict=True):
-            try:
-                if error is not None:
-                    raise error
-                self.pool.offer(message.transaction, Origin.OUTBOUND)
-            except (InvalidTransaction, Undecided, Refused) as refused:
-                self.refuse(message.reply, refused)
-            else:
-                taken.append(message)
+        made = [one for message in messages for one in message.transactions]
+        found = iter(await self._storage.read(lambda snapshot: self._judge_all(snapshot, made)))
+        taken: list[Transaction] = []
+        for message in messages:
+            errors: list[LadingError | None] = [self._offer(one, next(found)) for one in message.transactions]
+            taken += [one for one, error in zip(message.transactions, errors, strict=True) if error is None]
+            self.answer(message.reply, tuple(errors))
         if not taken:
             return
-        await self._storage.write([store.put_own(message.transaction) for message in taken])
-        names = [message.transaction.id for message in taken]
-        self._own.update(names)
-        self.denied.note(tuple(message.transaction for message in taken))
-        self._tell(ChainItems(tuple(names), (), None))
-        for message, name in zip(taken, names, strict=True):
-            self.answer(message.reply, name)
+        await self._storage.write([store.put_own(one) for one in taken])
+        self._own.update({one.id: one.content.until_ms for one in taken})
+        self.denied.note(tuple(taken))
+        self._tell(ChainItems(tuple(one.id for one in taken), (), None))
+
+    def _offer(self, transaction: Transaction, error: InvalidTransaction | Undecided | None) -> LadingError | None:
+        """Into the pool, made here; why not."""
+        if error is not None:
+            return error
+        try:
+            self.pool.offer(transaction, Origin.OUTBOUND)
+        except Refused as refused:
+            return refused
+        return None
 
     # --- finality, head -----------------------------------------------------------------------------------------------
 
@@ -1271,11 +1282,12 @@ class ChainActor(Actor[ChainMessage]):
         assert self.facts is not None
         final_ms = slot_start_ms(final.slot, genesis_ms=self.facts.genesis_ms, slot_ms=self.facts.profile.slot_ms)
 
+        own = dict(self._own)
+
         def write(snapshot: Snapshot) -> tuple[list[Write], tuple[set[TxId], set[TxId]]]:
             included = {one for point in newly for one in _ids_of(snapshot, point.hash)}
-            done = included & self._own
-            # What no block after the final one can carry: refused for good, or never included.
-            done |= {one.id for one in store.own_transactions(snapshot) if one.content.until_ms < final_ms}
+            # What no block after the final one can carry goes too: refused for good, or never included.
+            done = {name for name, until_ms in own.items() if name in included or until_ms < final_ms}
             settled = store.settle(snapshot, final.hash, dead, counted)
             forgotten = store.forget(snapshot, final=final.height, heights_kept=self.heights_kept)
             return [*settled, *forgotten, *(store.drop_own(name) for name in sorted(done))], (done, included)
@@ -1285,7 +1297,7 @@ class ChainActor(Actor[ChainMessage]):
         except LadingError:
             self._unsettled = [*newly, *self._unsettled]
             raise
-        self._own -= done
+        self._own = {name: until_ms for name, until_ms in self._own.items() if name not in done}
         self.denied.settle(included, final_ms)
         self._rows = kept
         for vote in counted:

@@ -14,6 +14,7 @@ from typing import Protocol
 import trio
 
 from protocols.errors import DecodeError, LadingError, Reason, RemoteError, Verdict
+from protocols.gossip.spread import told_by
 from protocols.identity.certificates import NodeIdentity
 from protocols.limits import AUTH_TIMEOUT_S
 from protocols.types import PeerId
@@ -139,6 +140,7 @@ class Peers:
         self._dial_slots = trio.CapacityLimiter(DIALS_AT_ONCE_MAX)
         self._unproven = 0
         self._hoped_at = float("-inf")
+        self._told_of: tuple[frozenset[PeerId], frozenset[PeerId]] = (frozenset(), frozenset())  # who was connected, whom we tell
 
     # --- what others ask --------------------------------------------------------------------------------------------
 
@@ -164,10 +166,19 @@ class Peers:
         self._wake.set()
 
     def announce(self, ids: tuple[bytes, ...], *, but: PeerId | None = None) -> None:
-        """Tells every gossip stream, except the one to ``but``, of facts accepted here."""
-        for session in list(self.sessions.values()):
-            if session.gossip is not None and session.peer != but:
+        """Tells peers, but not ``but``, of facts accepted here: all, in a large network some (`gossip/spread`)."""
+        for peer in self._told():
+            session = self.sessions[peer]
+            if session.gossip is not None and peer != but:
                 session.gossip.have_facts(ids)
+
+    def _told(self) -> frozenset[PeerId]:
+        """On the ring of all and on that of our domain, whose facts do not pass through other domains."""
+        connected = frozenset(self.sessions)
+        if self._told_of[0] != connected:
+            own = self.transport.peer_id
+            self._told_of = (connected, told_by(own, connected) | told_by(own, self.partners()))
+        return self._told_of[1]
 
     async def exchange(self, peer: PeerId) -> ExchangeClient:
         """The asking side of an exchange stream to a connected peer, opened on first use. Raises StreamBroken."""

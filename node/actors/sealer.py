@@ -48,6 +48,20 @@ from .duties import Duties
 log = logging.getLogger(__name__)
 
 
+# The leader judges its own block once more and so does everybody else, a little slower at some: all that has to fit into the slot.
+DRAFT_SLOT_SHARE = 0.2
+# Fewer tell more of what a draft costs anyway than of what a transaction does.
+DRAFT_TELLING = 32
+
+
+def drafted_max(slot_ms: int, ms_per_transaction: float) -> int:
+    """How many transactions a draft may take up on this machine, as busy as it was at the last one: blocks that take longer to judge than
+    a slot lasts make their followers miss it, and what was committed a second falls. 0 ms: not known yet."""
+    if ms_per_transaction <= 0:
+        return DRAFT_TELLING * 8
+    return max(DRAFT_TELLING, int(slot_ms * DRAFT_SLOT_SHARE / ms_per_transaction))
+
+
 class Sealer:
     """One miner's seat at the chain. ``run`` also tells the chain of every slot, on nodes that only vote or follow."""
 
@@ -60,6 +74,7 @@ class Sealer:
         self._offload = offload
         self._duties = Duties(chain)
         self._reveal_chain = 0
+        self._ms_per_transaction = 0.0
 
     async def run(self) -> None:
         while True:
@@ -89,10 +104,14 @@ class Sealer:
         if reason is None or is_held_back(situation, facts.miners, head.committee):
             return
         # Taken here: pool and votes belong to the loop, the draft is made in a thread.
-        waiting = chain.pool.select(facts.profile.block_bytes_max - BLOCK_OVERHEAD_BYTES, facts.profile.block_transactions_max)
+        count_max = min(facts.profile.block_transactions_max, drafted_max(facts.profile.slot_ms, self._ms_per_transaction))
+        waiting = chain.pool.select(facts.profile.block_bytes_max - BLOCK_OVERHEAD_BYTES, count_max)
         votes = tuple(chain.votes.values())
+        began = trio.current_time()
         draft = await chain.plan(lambda snapshot: self._draft(snapshot, slot, head, facts, waiting, votes))
         if draft is not None:
+            if len(draft.transactions) >= DRAFT_TELLING:
+                self._ms_per_transaction = (trio.current_time() - began) * 1000 / len(draft.transactions)
             chain.drop_refused(draft.refused)
         if draft is None:
             return

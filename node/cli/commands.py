@@ -209,6 +209,9 @@ def _validate_flags(parser: argparse.ArgumentParser) -> None:
 def _testnet_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("n", metavar="N", type=copies, help="number of nodes")
     parser.add_argument("dir", metavar="DIR", help="folder for the homes; new or empty")
+    parser.add_argument("--signers", metavar="N", type=copies, help="members without a node too, whose keys go into DIR/signers")
+    parser.add_argument("--slot-ms", metavar="MS", type=copies, help="length of a slot of the chain; default 1000")
+    parser.add_argument("--term-blocks", metavar="N", type=copies, help="blocks in a term of the chain; default 100")
 
 
 def _demo_flags(parser: argparse.ArgumentParser) -> None:
@@ -714,8 +717,13 @@ COMMANDS: tuple[Command, ...] = (
         "homes of N nodes on this computer",
         "Makes homes DIR/n1 … DIR/nN of one domain founded by n1, each node its own member, on free loopback ports, "
         "and DIR/start.sh, which "
-        "starts them all and returns when all are ready.",
-        ("lading testnet 3 /tmp/net && sh /tmp/net/start.sh", "lading --home /tmp/net/n1 status", "lading testnet 5 /tmp/five --json"),
+        "starts them all and returns when all are ready. --signers adds members whose programs sign for themselves and hand it to a node "
+        "with `lading ledger submit`; the clocks of the chain are fixed for its life.",
+        (
+            "lading testnet 3 /tmp/net && sh /tmp/net/start.sh",
+            "lading --home /tmp/net/n1 status",
+            "lading testnet 5 /tmp/five --signers 8 --json",
+        ),
         (0, 1, 2, 10),
         local.testnet,
         _testnet_flags,

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from node.http.contract import Answer
-from protocols.errors import LadingError, Reason, UsageError
+from node.http.contract import ARGS_BYTES_MAX, Answer
+from protocols.errors import LadingError, Partial, Reason, UsageError
+from protocols.limits import SUBMITTED_MAX
 
 from . import remote
 from .command import Command, Invocation
@@ -23,6 +25,9 @@ _REMOTE = (0, 1, 2, 4, 5, 6, 7, 8, 130)
 _LOCAL = (0, 1, 2, 4, 5, 6, 8, 9, 11)
 # An act of the council is a transaction, at most 64 KiB, in base64.
 TEXT_BYTES_MAX = 256 * 1024
+# Of the bytes that one call may have, with room for one text more and for what stands around them.
+CALL_TEXT_BYTES_MAX = ARGS_BYTES_MAX // 2
+assert CALL_TEXT_BYTES_MAX + TEXT_BYTES_MAX + 8 * SUBMITTED_MAX <= ARGS_BYTES_MAX
 
 
 # --- flags ------------------------------------------------------------------------------------------------------------
@@ -61,6 +66,11 @@ def _diff_flags(parser: argparse.ArgumentParser) -> None:
 
 def _file_flag(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("file", metavar="FILE", help="the file with the chain")
+
+
+def _submit_flags(parser: argparse.ArgumentParser) -> None:
+    _chain_flag(parser)
+    parser.add_argument("file", metavar="FILE", help="signed transactions, one text a line, or - for standard input")
 
 
 def _rollback_flags(parser: argparse.ArgumentParser) -> None:
@@ -189,6 +199,54 @@ def propose(invocation: Invocation) -> Answer:
     )
 
 
+def submit(invocation: Invocation) -> Answer:
+    """Transactions that somebody signed elsewhere. Raises Partial when the chain refuses some."""
+    rows: list[object] = []
+    with _lines_of(invocation.args.file) as lines:
+        for texts in _calls_of(lines):
+            rows += _list(remote.ask(invocation, "ledger.submit", {"transactions": texts, "chain": invocation.args.chain}).data.get("transactions"))
+    if not rows:
+        raise UsageError(f"{invocation.args.file} holds no transaction", hint="one text a line, each begins with ladingtx1")
+    refused = [row for row in rows if isinstance(row, Mapping) and row.get("state") != "pooled"]
+    data = {"pooled": len(rows) - len(refused), "refused": len(refused), "transactions": rows}
+    if refused:
+        first = refused[0]
+        raise Partial(
+            Reason.REFUSED,
+            f"{len(refused)} of {len(rows)} transactions were refused, the first one: {first.get('message')}",
+            hint="the others wait for a block; lading ledger submit FILE --json names each",
+            **data,
+        )
+    return Answer(data)
+
+
+@contextlib.contextmanager
+def _lines_of(name: str) -> Iterator[Iterator[str]]:
+    """Lines of a file, or of standard input, each at most TEXT_BYTES_MAX long."""
+    with contextlib.ExitStack() as stack:
+        try:
+            file = sys.stdin.buffer if name == "-" else stack.enter_context(Path(name).open("rb"))
+        except OSError as error:
+            raise LadingError(Reason.NOT_FOUND, f"{name}: {error.strerror}") from error
+        yield (line.decode("ascii", "replace").strip() for line in iter(lambda: file.readline(TEXT_BYTES_MAX), b""))
+
+
+def _calls_of(lines: Iterator[str]) -> Iterator[list[str]]:
+    """Lines that are not empty, in parts that one call takes."""
+    part: list[str] = []
+    size = 0
+    for line in lines:
+        if not line:
+            continue
+        if part and (len(part) >= SUBMITTED_MAX or size + len(line) > CALL_TEXT_BYTES_MAX):
+            yield part
+            part, size = [], 0
+        part.append(line)
+        size += len(line)
+    if part:
+        yield part
+
+
 def approve(invocation: Invocation) -> Answer:
     """One more key under an act."""
     args = invocation.args
@@ -298,6 +356,17 @@ COMMANDS: tuple[Command, ...] = (
         remote.plain_call("ledger.history", "limit", "before", "chain"),
         _history_flags,
         show_history,
+    ),
+    Command(
+        _LEDGER,
+        ("ledger", "submit"),
+        "hand over signed transactions",
+        "Hands transactions that were signed away from this node, one text a line, to the chain. Each is judged as one made here; those "
+        "that hold are kept and told to the others until they are final. Those that do not are named.",
+        ("lading ledger submit signed.txt", "my-signer | lading ledger submit -", "lading ledger submit signed.txt --json"),
+        _REMOTE,
+        submit,
+        _submit_flags,
     ),
     Command(
         _LEDGER,

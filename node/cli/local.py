@@ -259,13 +259,16 @@ def import_keys(invocation: Invocation) -> Answer:
 
 def testnet(invocation: Invocation) -> Answer:
     """Homes of one domain and a script that starts them."""
-    from node.home import make_testnet
+    from node.home import make_testnet, slot_clocks
 
     args = invocation.args
     directory = Path(os.path.abspath(args.dir))
     if directory.exists() and any(directory.iterdir()):
         raise LadingError(Reason.CONFLICT, f"{directory} is not empty; nothing was written", hint=f"lading testnet {args.n} ANOTHER-DIR")
-    return Answer(make_testnet(args.n, directory))
+    clocks = {} if args.slot_ms is None else slot_clocks(args.slot_ms)
+    if args.term_blocks is not None:
+        clocks["term_blocks"] = args.term_blocks
+    return Answer(make_testnet(args.n, directory, signers=args.signers or 0, clocks=clocks))
 
 
 def demo(invocation: Invocation) -> Answer:

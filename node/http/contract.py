@@ -170,6 +170,8 @@ OPERATIONS: Mapping[str, Operation] = {
     "ledger.show": _operation(what="text", chain="text"),
     # limit: blocks, the newest first; before: a height.
     "ledger.history": _operation(limit="whole", before="whole", chain="text"),
+    # transactions: signed ones as text, at most SUBMITTED_MAX.
+    "ledger.submit": _operation("transactions", transactions="texts", chain="text"),
     # peer: a node, by name or id.
     "ledger.diff": _operation("peer", peer="text", chain="text"),
     "miner.status": _operation(chain="text"),

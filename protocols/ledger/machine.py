@@ -419,6 +419,11 @@ class TalkMachine(Machine):
         self._asks_history: BlockHash | None = None
 
     @property
+    def their_head(self) -> Checkpoint | None:
+        """Where the peer last said it stands."""
+        return self._their_head
+
+    @property
     def is_syncing(self) -> bool:
         """Asked for headers or bodies and not answered yet."""
         return self._asks_headers or bool(self._asked) or self._asks_history is not None

@@ -1,4 +1,5 @@
-"""What members hand each other as text: an offer to mine and vote, and an act of the council that needs more keys. SPEC.md §As text."""
+"""What members hand each other as text: an offer to mine and vote, an act of the council that needs more keys, a signed
+transaction on its way to a node. SPEC.md §As text."""
 
 from __future__ import annotations
 
@@ -13,7 +14,8 @@ from .envelope import Transaction
 
 OFFER_PREFIX = "ladingoffer1"
 ACT_PREFIX = "ladingact1"
-_OFFER, _ACT = b"miner offer", b"council act"
+TRANSACTION_PREFIX = "ladingtx1"
+_OFFER, _ACT, _TRANSACTION = b"miner offer", b"council act", b"transaction"
 OFFER_BYTES_MAX = 1024
 
 
@@ -66,6 +68,16 @@ def encode_act(transaction: Transaction) -> str:
 def decode_act(text: str) -> Transaction:
     """The act in a text; nothing of it is checked yet. Raises DecodeError(MALFORMED)."""
     return decode(_bytes_of(text, ACT_PREFIX, _ACT, TX_BYTES_MAX), Transaction, bytes_max=TX_BYTES_MAX)
+
+
+def encode_signed(transaction: Transaction) -> str:
+    """A transaction with all its signatures, as text for `lading ledger submit`."""
+    return TRANSACTION_PREFIX + base64url(with_checksum(encode(transaction), _TRANSACTION))
+
+
+def decode_signed(text: str) -> Transaction:
+    """The transaction in a text; nothing of it is checked yet. Raises DecodeError(MALFORMED)."""
+    return decode(_bytes_of(text, TRANSACTION_PREFIX, _TRANSACTION, TX_BYTES_MAX), Transaction, bytes_max=TX_BYTES_MAX)
 
 
 def _bytes_of(text: str, prefix: str, context: bytes, bytes_max: int) -> bytes:

@@ -287,6 +287,18 @@ def check_transaction(
 
     parent: the tip's header. Raises InvalidTransaction, Undecided(RULE_SET).
     """
+    (error,) = check_transactions(view, parent, (transaction,), slot=slot, chain=chain, schedule=schedule)
+    if error is not None:
+        raise error
+
+
+def check_transactions(
+    view: StateView, parent: Header, transactions: Sequence[Transaction], *, slot: int, chain: ChainId, schedule: Schedule = SCHEDULE
+) -> list[InvalidTransaction | None]:
+    """``check_transaction`` of each by itself: why not, or None. What the next block does before its first transaction is done once.
+
+    Raises Undecided(RULE_SET).
+    """
     state = Overlay(view)
     tip = load_tip(state)
     context = _context(state, tip.height + 1, max(slot, tip.slot + 1), chain)
@@ -295,7 +307,18 @@ def check_transaction(
         raise Undecided(Reason.RULE_SET, f"height {context.height} needs rule set {context.version}")
     _note_parent(context, parent, tip)
     fire(context)
-    apply_transaction(context, rules, transaction)
+    mark, events = state.mark(), len(context.events)
+    found: list[InvalidTransaction | None] = []
+    for transaction in transactions:
+        try:
+            apply_transaction(context, rules, transaction)
+        except InvalidTransaction as error:
+            found.append(error)
+        else:
+            found.append(None)
+            state.rollback(mark)
+            del context.events[events:]
+    return found
 
 
 def carriable_votes(view: StateView, parent: Header, votes: Iterable[Vote], *, chain: ChainId) -> tuple[Vote, ...]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from benchmarks.signed import read_signers, sign_many
 from protocols.errors import LadingError, Reason
 from tests.functional.nodes import HomeNode, Processes, free_port, start_all, wait_until
 from tests.functional.test_joining import QUIET, found, join_words, ticket_of
@@ -183,3 +184,24 @@ def test_home_without_a_chain_works_as_before(processes: Processes) -> None:
     assert nodes[1].call("ledger.status")["chains"] == []
     (processes.directory / "letter.txt").write_text("a letter")
     assert len(nodes[1].put(processes.directory / "letter.txt", ack="full", replicas=2)["holders"]) == 2
+
+
+def test_transactions_signed_elsewhere_are_handed_over_and_become_final(processes: Processes) -> None:
+    """Goal: a program that signs for itself gets its word onto the chain, and hears what was refused.
+
+    Method: a network with two such members; a broken text; a file of four good ones, which become final; the same file again.
+    """
+    directory = processes.directory / "net"
+    assert processes.run("testnet", "1", str(directory), "--signers", "2").code == 0
+    node = processes.node(directory / "n1")
+    start_all([node])
+    signed = sign_many(read_signers(directory), 4, "elsewhere")
+    file = processes.directory / "signed.txt"
+    file.write_text("".join(text + "\n" for _, text in signed))
+    with_broken = processes.directory / "broken.txt"
+    with_broken.write_text(signed[0][1][:-4] + "\n")
+    assert processes.run("--home", str(node.home), "ledger", "submit", str(with_broken)).code != 0
+    assert processes.run("--home", str(node.home), "ledger", "submit", str(file)).code == 0
+    wait_until(lambda: all(state_of(node, name) == "final" for name, _ in signed), timeout_s=FINAL_S)
+    assert processes.run("--home", str(node.home), "ledger", "submit", str(file)).code != 0
+    assert sum(chain_of(node)["mempool"].values()) == 0

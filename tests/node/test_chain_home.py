@@ -10,10 +10,10 @@ from node.chain_home import BEGIN_AT_ANCHOR_FROM, chain_files, chain_setup, file
 from node.chain_keys import REVEALS_PER_CHAIN, act_key, first_tip, recovery_key
 from node.chain_store import recover_vote
 from node.entropy import SystemEntropy
-from node.home import init_home, make_testnet, open_home
+from node.home import init_home, make_testnet, open_home, slot_clocks
 from node.promises import PromiseFile, fresh
 from protocols.crypto import SigningKey
-from protocols.errors import InvalidObject, LadingError, Reason
+from protocols.errors import InvalidObject, LadingError, Reason, UsageError
 from protocols.identity.kit import parse_kit
 from protocols.join.messages import ChainAnchor
 from protocols.ledger.envelope import decode_body
@@ -95,6 +95,22 @@ def test_testnet_seats_up_to_five(tmp_path: Path, count: int) -> None:
     assert len(body.certificates) == count
     assert {read_chain_file(home) for home in homes} == {read_chain_file(homes[0])}
     assert [read_chain_key(home, none) is not None for home in homes] == [index < 5 for index in range(count)]
+
+
+def test_testnet_with_signers_and_clocks(tmp_path: Path) -> None:
+    """Goal: accounts without a node, and clocks of one's own, are in the first block; what no chain can have writes nothing."""
+    make_testnet(1, tmp_path / "net", signers=3, clocks=slot_clocks(200) | {"term_blocks": 7})
+    body = genesis_of(tmp_path / "net" / "n1")
+    assert len(body.certificates) == 4
+    assert len(body.miners) == 1
+    assert (body.profile.slot_ms, body.profile.late_ms, body.profile.drift_ms_max, body.profile.term_blocks) == (200, 200, 50, 7)
+    keys = sorted((tmp_path / "net" / "signers").iterdir())
+    assert [path.name for path in keys] == ["s1.key", "s2.key", "s3.key"]
+    assert all(path.stat().st_mode & 0o077 == 0 for path in keys)
+    for wrong in ({"clocks": {"term_blocks": 0}}, {"signers": 257}):
+        with pytest.raises(UsageError):
+            make_testnet(1, tmp_path / "wrong", **wrong)  # type: ignore[arg-type]
+    assert not (tmp_path / "wrong").exists()
 
 
 def test_damaged_chain_file_says_so_and_a_home_without_one_follows_none(tmp_path: Path) -> None:

@@ -158,7 +158,7 @@ def test_command_asks_its_operation_and_json_is_one_object(
 
 def test_every_operation_of_the_contract_has_a_command() -> None:
     """Goal: nothing that the node can do is out of reach, and no command asks for what it cannot do."""
-    asked = {operation for _, operation, _ in ASKED} | {"stop", "watch"}
+    asked = {operation for _, operation, _ in ASKED} | {"stop", "watch", "ledger.submit"}  # the last one reads a file
     assert asked == set(OPERATIONS)
 
 
@@ -472,3 +472,20 @@ def test_names_from_elsewhere_cannot_move_the_cursor(home_node: FakeNode, capsys
     printed = capsys.readouterr()
     assert not {"\x1b", "\r", "\x07"} & set(printed.out + printed.err)
     assert "\\x1b[2Jgone" in printed.out
+
+
+def test_submit_hands_a_file_over_in_calls_that_fit_and_names_what_was_refused(
+    home_node: FakeNode, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Goal: a file of any length is handed over; a refused one is no success. Method: more lines than one call takes; one refused."""
+    home_node.answers["ledger.submit"] = _answering({"transactions": [{"transaction": "ab", "state": "pooled"}]})
+    file = tmp_path / "signed.txt"
+    file.write_text("ladingtx1x\n\n" * 1500)
+    assert run(["--json", "--home", str(home_node.home), "ledger", "submit", str(file)]) == 0
+    assert json.loads(capsys.readouterr().out)["data"]["pooled"] == 2  # one row of each of two calls
+    refused = [{"transaction": "ab", "state": "refused", "message": "is on the chain already"}]
+    home_node.answers["ledger.submit"] = _answering({"transactions": refused})
+    assert run(["--home", str(home_node.home), "ledger", "submit", str(file)]) == 6
+    assert "is on the chain already" in capsys.readouterr().err
+    file.write_text("\n")
+    assert run(["--home", str(home_node.home), "ledger", "submit", str(file)]) == 2

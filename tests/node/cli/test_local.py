@@ -38,7 +38,7 @@ class _Home:
         return self.code
 
     def modules(self) -> Mapping[str, object]:
-        names = ("init_home", "export_keys", "import_keys", "make_testnet")
+        names = ("init_home", "export_keys", "import_keys", "make_testnet", "slot_clocks")
         return {
             "node.joining": SimpleNamespace(join_home=self._keep("join_home")),
             "node.home": SimpleNamespace(**{name: self._keep(name) for name in names}),
@@ -196,7 +196,7 @@ def test_testnet_goes_into_an_empty_folder_only(fake_home: _Home, tmp_path: Path
     fake_home.answer = {"directory": "D", "nodes": [{"node": "n1", "home": "D/n1"}], "start": "D/start.sh"}
     assert run(["testnet", "3", str(tmp_path / "net")]) == 0
     assert "sh D/start.sh" in capsys.readouterr().out
-    assert fake_home.asked == [("make_testnet", (3, tmp_path / "net"), {})]
+    assert fake_home.asked == [("make_testnet", (3, tmp_path / "net"), {"signers": 0, "clocks": {}})]
     (tmp_path / "file").touch()
     assert run(["testnet", "3", str(tmp_path)]) == Reason.CONFLICT.exit_code
 
