@@ -14,8 +14,11 @@ from .errors import DecodeError, Reason
 from .limits import FRAME_BYTES_MAX
 
 
-class Record(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
-    """Base of every value on wire or disk: fields in order, as a MessagePack array, no missing and no extra ones."""
+class Record(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True, gc=False):
+    """Base of every value on wire or disk: fields in order, as a MessagePack array, no missing and no extra ones.
+
+    gc=False: values that never change and hold no others than such cannot stand in a cycle, so the collector need not look at them.
+    """
 
 
 T = TypeVar("T")

@@ -11,7 +11,7 @@ places            where sequences stand: by record and index, by root, those onl
 records receipts  signed objects of records; who holds what, by whose word
 peers keys jobs log   address book; small things by name; work that survives the process; the operator's events
 check backup      read everything and recompute every hash, settle both environments; hot copy
-chain_state       its state: values, nodes of its tree, nodes of late; a state that comes node by node
+chain_state       its state: values, rows of its tree, states of late; a state that comes node by node
 chain             the chain: blocks, the state at one of them, what takes it to another, votes, what was made here
 chain_care        a chain that stands still: judged again, taken back to a height, its index made anew
 anchors           our own records on their way to the chain: what their anchors shall say, their logs

@@ -1,15 +1,15 @@
 """The chain's state on disk: values, the rows of its tree, and for a while what older states need besides.
 
-Each block writes the rows that it changes under a version of its own, one after the other, so a batch touches few pages; nothing that is
-there is written again. The tree of any block of late is therefore here whole: going back to it is one pointer, and it can be proved or given
-away node by node. Rows that a block replaced, and values, go when the block lies STATES_KEPT heights below the final one.
+Each block writes the rows that it changes under a version of its own, one after the other, so a batch touches few pages; nothing that
+is there is written again. The tree of any block of late is therefore here whole: going back to it is one pointer, and it can be proved or
+given away node by node. Rows that a block replaced, and values, go when the block lies STATES_KEPT heights below the final one.
 """
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from zlib import crc32
 
 from protocols.codec import Record, encode, replace
 from protocols.crypto import sha256
@@ -32,14 +32,17 @@ VERSION = b"version"
 OLD_ROWS_PER_BATCH_MAX = 4096
 # A full block replaces some thousand rows, each named by its version and path.
 TREE_BYTES_MAX = 16 * 1024 * 1024
+# CRC-32 of bytes that end with their own CRC-32, lowest byte first: of all such the same.
 _SUM_BYTES = 4
+_SUM_OF_ALL = 0x2144DF1C
+assert crc32(b"row" + crc32(b"row").to_bytes(_SUM_BYTES, "little")) == _SUM_OF_ALL
 
 
 class BlockTree(Record, frozen=True):
     """The tree of the state after a block.
 
-    version: under which the block wrote its rows. replaced: (version, path) of rows that only trees before it need. olds: K of the values that it
-    changed or took away.
+    version: under which the block wrote its rows. replaced: (version, path) of rows that only trees before it need. olds: K of the values
+    that it changed or took away.
     """
 
     root: bytes
@@ -100,11 +103,12 @@ def _last_version(snapshot: Snapshot) -> int:
 
 def rows_in(snapshot: Snapshot) -> RowOf:
     """Rows of any version that is here. They raise StoreDamaged."""
+    get = snapshot.get
 
     def row_of(version: int, path: bytes) -> bytes:
-        key = u64(version) + path
-        found = snapshot.get(CHAIN_TREE, key)
-        if found is None or found[-_SUM_BYTES:] != _sum(key, found[:-_SUM_BYTES]):
+        key = version.to_bytes(NUMBER_BYTES, "big") + path
+        found = get(CHAIN_TREE, key)
+        if found is None or crc32(found, crc32(key)) != _SUM_OF_ALL:
             raise StoreDamaged("a row of the state tree is missing or not what was written", table=CHAIN_TREE.name)
         return found[:-_SUM_BYTES]
 
@@ -113,7 +117,7 @@ def rows_in(snapshot: Snapshot) -> RowOf:
 
 def _sum(key: bytes, row: bytes) -> bytes:
     """Against rot: a row is read many times before its hashes are computed again."""
-    return zlib.crc32(row, zlib.crc32(key)).to_bytes(_SUM_BYTES, "big")
+    return crc32(row, crc32(key)).to_bytes(_SUM_BYTES, "little")
 
 
 def _put_rows(tree: RowsChange) -> list[Write]:
@@ -165,7 +169,13 @@ def state_writes(change: StateChange, height: int, name: bytes) -> list[Write]:
 
 
 def crossing_writes(
-    snapshot: Snapshot, change: StateChange, applied: Iterable[tuple[str, bytes, bytes | None]], *, over: int, to: tuple[int, BlockHash], up: bool
+    snapshot: Snapshot,
+    change: StateChange,
+    applied: Iterable[tuple[str, bytes, bytes | None]],
+    *,
+    over: int,
+    to: tuple[int, BlockHash],
+    up: bool,
 ) -> list[Write]:
     """The state goes over a known block at height ``over``, down to its parent or up to it. to: height and hash of where it stands then.
 
@@ -214,8 +224,10 @@ def forget_old(snapshot: Snapshot, below: int) -> list[Write]:
 
 
 def rebuilt(snapshot: Snapshot, at: tuple[int, BlockHash] | None) -> list[Write]:
-    """The tree anew from the values, of a home whose tables of the tree are those of an older program. at: height and hash of where the state
-    stands. Empty when nothing has to be done. Raises StoreDamaged."""
+    """The tree anew from the values, of a home whose tables of the tree are those of an older program.
+
+    at: height and hash of where the state stands. Empty when nothing has to be done. Raises StoreDamaged.
+    """
     root = snapshot.get(CHAIN_META, ROOT)
     if at is None or root is None or len(root) != len(EMPTY):
         return []
@@ -247,7 +259,8 @@ def check_state(snapshot: Snapshot) -> None:
 
 
 def find_node(snapshot: Snapshot, at: tuple[int, BlockHash], wanted: NodeAt) -> StateNode | None:
-    """A node of the state after a block (height, hash), with what it stands for; None where another, or none, is there. Raises StoreDamaged."""
+    """A node of the state after a block (height, hash), with what it stands for; None where another, or none, is there.
+    Raises StoreDamaged."""
     tree = tree_of(snapshot, *at)
     if tree is None:
         return None
@@ -355,7 +368,8 @@ def put_nodes(snapshot: Snapshot, nodes: Iterable[StateNode]) -> list[Write]:
 
 
 def missing_nodes(snapshot: Snapshot, root: bytes) -> tuple[NodeAt, ...]:
-    """Nodes below which nothing is here, of the tree under ``root`` that is being fetched. Reads every node that is here. Raises StoreDamaged."""
+    """Nodes below which nothing is here, of the tree under ``root`` that is being fetched. Reads every node that is here.
+    Raises StoreDamaged."""
     missing: list[NodeAt] = []
     stack: list[NodeAt] = [(ROOT_PLACE, root)] if root != EMPTY else []
     while stack:

@@ -53,8 +53,12 @@ CHAIN_ROWS = Table("chain-rows/1", Env.LEDGER, key_form="block hash: its place i
 CHAIN_HEIGHTS = Table("chain-heights/1", Env.LEDGER, key_form="height (8) | block hash")
 CHAIN_CROSSINGS = Table("chain-crossings/1", Env.LEDGER, key_form="block hash: what takes the state over this block, down or up")
 CHAIN_STATE = Table("chain-state/1", Env.LEDGER, key_form="length of the space (1) | space | key")
-CHAIN_TREE = Table("chain-tree/1", Env.LEDGER, key_form="version (8) that wrote the row | nibbles of its path in the state tree, one a byte")
-CHAIN_TREES = Table("chain-trees/1", Env.LEDGER, key_form="height (8) | block hash: the tree after the block, and what only older ones need")
+CHAIN_TREE = Table(
+    "chain-tree/1", Env.LEDGER, key_form="version (8) that wrote the row | nibbles of its path in the state tree, one a byte"
+)
+CHAIN_TREES = Table(
+    "chain-trees/1", Env.LEDGER, key_form="height (8) | block hash: the tree after the block, and what only older ones need"
+)
 CHAIN_OLD_VALUES = Table("chain-old-values/1", Env.LEDGER, key_form="K of the state | height (8) of the block that replaced the value")
 CHAIN_FETCHED = Table("chain-fetched/1", Env.LEDGER, key_form="hash of a node of the state that is being fetched")
 CHAIN_POOL = Table("chain-pool/1", Env.LEDGER, key_form="transaction id, of those made here")

@@ -903,7 +903,9 @@ class ChainActor(Actor[ChainMessage]):
                 log.error("a quorum voted for a block whose state is another here height=%d", block.info.height)
                 self._alert_stopped()
 
-    async def difference(self, fetch: Callable[[Checkpoint, Sequence[NodeAt]], Awaitable[Mapping[bytes, StateNode]]]) -> StateDifference | None:
+    async def difference(
+        self, fetch: Callable[[Checkpoint, Sequence[NodeAt]], Awaitable[Mapping[bytes, StateNode]]]
+    ) -> StateDifference | None:
         """The first key at which this node's state after the block that it stopped at differs from what a peer has; None where it has not
         stopped. fetch: checked nodes of that peer's state, by name; those that it lacks left out. Raises Refused(NOT_FOUND).
         """

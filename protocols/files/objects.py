@@ -168,13 +168,15 @@ def check_that(fact: bool, what: str) -> None:
 def check_lengths(wanted: int, **fields: bytes) -> None:
     """Raises InvalidObject(INTEGRITY) for a field of another length."""
     for name, value in fields.items():
-        check_that(len(value) == wanted, f"{name} of {len(value)} bytes, {wanted} wanted")
+        if len(value) != wanted:
+            raise InvalidObject(Reason.INTEGRITY, f"{name} of {len(value)} bytes, {wanted} wanted")
 
 
 def check_numbers(**fields: int) -> None:
     """Raises InvalidObject(INTEGRITY) for a number outside 0..NUMBER_MAX."""
     for name, value in fields.items():
-        check_that(0 <= value <= NUMBER_MAX, f"{name} is {value}, 0 to {NUMBER_MAX} wanted")
+        if not 0 <= value <= NUMBER_MAX:
+            raise InvalidObject(Reason.INTEGRITY, f"{name} is {value}, 0 to {NUMBER_MAX} wanted")
 
 
 def open_object(signed: Signed, kind: type[T], label: Label, network: NetworkId, signer_of: Callable[[T], bytes]) -> T:

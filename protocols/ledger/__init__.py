@@ -4,6 +4,7 @@ checks         small checks that every value shares
 envelope       transactions: content, id, signatures
 block          header, block info, body, seal, Merkle leaves and proofs
 tree           the sparse Merkle map behind the state
+rows           the same tree as a store keeps it: four levels in a row, every version whole
 state          spaces, overlay, undo; the reference state in memory
 snapshot       the state by its nodes: fetching all of it, comparing two
 history        the tree over all block hashes

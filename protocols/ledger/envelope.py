@@ -50,7 +50,7 @@ class KeySignature(Record, frozen=True):
     signature: bytes
 
 
-class Transaction(Record, frozen=True, dict=True):
+class Transaction(Record, frozen=True, dict=True, gc=True):
     """Content and its signatures, by rising key, no key twice. What follows from them is computed once."""
 
     content: Content

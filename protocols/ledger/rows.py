@@ -6,9 +6,9 @@ the leaves themselves, where they are few. Which of the two a path has follows f
 writes anew under its own number, from the root down; so every older tree stays whole until its rows are taken away, and a tree is named by
 the version of its root row.
 
-A branch, 1,216 bytes: 0x01 | leaves (4) | 59 zero bytes | nodes 2 to 31 (32 each; the children of node k are 2k and 2k + 1; 16 to 31 stand at the
-roots of the rows below) | 16 versions (8 each) | 16 counts (4 each). A bucket: 0x00 | for each leaf by rising K: K | value hash | length of its
-place (2) | place. The place of a leaf is what K is the hash of.
+A branch, 1,216 bytes: 0x01 | leaves (4) | 59 zero bytes | nodes 2 to 31 (32 each; the children of node k are 2k and 2k + 1; 16 to 31
+stand at the roots of the rows below) | 16 versions (8 each) | 16 counts (4 each). A bucket: 0x00 | for each leaf by rising K:
+K | value hash | length of its place (2) | place. The place of a leaf is what K is the hash of.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256 as _hash
+from itertools import pairwise
 
 from ..errors import InvalidObject, Reason
-from ..limits import TREE_DEPTH_MAX
 from ..types import Digest
 from .tree import EMPTY, TreeProof
 
@@ -38,6 +38,7 @@ _BRANCH_BYTES = 1216
 _KEY_BYTES = 32
 _LEAF_BYTES = 64
 _HEAD_BYTES = 66
+_NO_VERSION = bytes(8)
 
 
 def leaf_bytes(key: bytes, value_hash: bytes, place: bytes) -> bytes:
@@ -74,8 +75,8 @@ def update_rows(
 ) -> RowsChange:
     """The tree after one batch.
 
-    root_version: of its row, nothing where the tree is empty. changes: K to SHA-256 of the value, None where the key goes; what goes need not
-    be there. places: of all of these K. version: higher than any that was ever used.
+    root_version: of its row, nothing where the tree is empty. changes: K to SHA-256 of the value, None where the key goes; what goes need
+    not be there. places: of all of these K. version: higher than any that was ever used.
     """
     batch = _Batch(row_of, version)
     items = [(key, None if value is None else leaf_bytes(key, value, places[key])) for key, value in sorted(changes.items())]
@@ -126,7 +127,7 @@ class _Batch:
             if count != before:
                 total += count - before
                 row[at : at + 4] = count.to_bytes(4, "big")
-            row[at_version : at_version + 8] = self._version_bytes
+            row[at_version : at_version + 8] = self._version_bytes if count else _NO_VERSION
             row[_NODES + 32 * slot : _NODES + 32 * slot + 32] = name
             parent = 8 + (slot >> 1)
             if not parents or parents[-1] != parent:
@@ -194,10 +195,12 @@ def _by_nibble(leaves: list[bytes], depth: int) -> list[list[bytes]]:
 
 
 def _split_bucket(row: bytes) -> list[bytes]:
-    """Its leaves, as they stand in it."""
+    """Its leaves, as they stand in it. Raises InvalidObject(INTEGRITY)."""
     leaves: list[bytes] = []
     at, end = 1, len(row)
     while at < end:
+        if at + _HEAD_BYTES > end:
+            raise InvalidObject(Reason.INTEGRITY, "a bucket of the state tree ends within a leaf")
         after = at + _HEAD_BYTES + (row[at + 64] << 8 | row[at + 65])
         leaves.append(row[at:after])
         at = after
@@ -229,9 +232,12 @@ def subtree(leaves: Sequence[bytes], depth: int) -> bytes:
     first = leaves[0]
     if len(leaves) == 1:
         return _hash(_LEAF + first[:_LEAF_BYTES]).digest()
-    differing = int.from_bytes(first[:_KEY_BYTES], "big") ^ int.from_bytes(leaves[-1][:_KEY_BYTES], "big")
-    at = TREE_DEPTH_MAX - differing.bit_length()  # the first bit that is not the same in all
-    byte, mask = at >> 3, 0x80 >> (at & 7)
+    last = leaves[-1]
+    byte = depth >> 3
+    while not (differing := first[byte] ^ last[byte]):
+        byte += 1
+    at = 8 * byte + 8 - differing.bit_length()  # the first bit that is not the same in all
+    mask = 0x80 >> (at & 7)
     middle = 1
     while not leaves[middle][byte] & mask:
         middle += 1
@@ -244,29 +250,33 @@ def subtree(leaves: Sequence[bytes], depth: int) -> bytes:
 
 def _fold(row: bytearray, parents: list[int]) -> bytes:
     """Hashes the nodes above changed bottom places anew. parents: of these, rising, each once. Result: node 1."""
-    while True:
+    while len(parents) > 1:
         above: list[int] = []
         for parent in parents:
-            pair = bytes(row[64 * parent : 64 * parent + 64])
-            if pair[:32] == EMPTY or pair[32:] == EMPTY:
-                name = _join(row, parent, pair)
-            else:
-                name = _hash(_INNER + pair).digest()
-            if parent == 1:
-                return name
+            name = _parent_of(row, parent)
             row[32 * parent : 32 * parent + 32] = name
             parent >>= 1
             if not above or above[-1] != parent:
                 above.append(parent)
         parents = above
+    parent = parents[0]
+    while parent > 1:
+        name = _parent_of(row, parent)
+        row[32 * parent : 32 * parent + 32] = name
+        parent >>= 1
+    return _parent_of(row, 1)
 
 
-def _join(row: bytes | bytearray, parent: int, pair: bytes) -> bytes:
-    """The node over a pair of which one is empty, or both: a single leaf is not wrapped."""
-    if pair[:32] == pair[32:]:
-        return EMPTY
-    if _leaves_below(row, parent) == 1:
-        return pair[32:] if pair[:32] == EMPTY else pair[:32]
+def _parent_of(row: bytearray, parent: int) -> bytes:
+    """The hash of a node of a branch, from those of its children; a single leaf is not wrapped."""
+    pair = row[64 * parent : 64 * parent + 64]
+    if pair.startswith(EMPTY):
+        if pair.endswith(EMPTY):
+            return EMPTY
+        if _leaves_below(row, parent) == 1:
+            return bytes(pair[32:])
+    elif pair.endswith(EMPTY) and _leaves_below(row, parent) == 1:
+        return bytes(pair[:32])
     return _hash(_INNER + pair).digest()
 
 
@@ -284,7 +294,7 @@ def _leaves_below(row: bytes | bytearray, number: int) -> int:
 
 
 def nodes_to(root: bytes, root_version: int, key: bytes, row_of: RowOf) -> Iterator[bytes | Leaf]:
-    """Nodes on the way from the root to K: 65 bytes of inner ones, and the leaf at the end, of K or another; no leaf where nothing stands."""
+    """Nodes on the way from the root to K: 65 bytes of inner ones, and the leaf at the end, of K or another; none where nothing stands."""
     path, version = b"", root_version
     if root == EMPTY:
         return
@@ -350,30 +360,29 @@ def node_at(root: bytes, root_version: int, depth: int, key: bytes, row_of: RowO
 
 
 def leaves_of(root: bytes, root_version: int, row_of: RowOf) -> Iterator[Leaf]:
-    """Every leaf by rising K. Every row is checked from its leaves up. Raises InvalidObject(INTEGRITY) when one is not what it has to be."""
+    """Every leaf by rising K. Every row is checked from its leaves up. Raises InvalidObject(INTEGRITY) when one is not what it must be."""
     if root != EMPTY:
-        count = 0
-        for leaf in _checked(root, root_version, b"", None, row_of):
-            count += 1
-            yield leaf
+        yield from _checked(root, root_version, b"", None, row_of)
 
 
 def _checked(name: bytes, version: int, path: bytes, count: int | None, row_of: RowOf) -> Iterator[Leaf]:
     row = row_of(version, path)
     if row[0] == _BUCKET:
         leaves = _split_bucket(row)
-        is_right = len(leaves) <= BUCKET_LEAVES_MAX and count in (None, len(leaves)) and subtree(leaves, 4 * len(path)) == name
-        _check(is_right and all(_stands_at(leaf, path) for leaf in leaves), path)
+        _check(0 < len(leaves) <= BUCKET_LEAVES_MAX and count in (None, len(leaves)) and b"\0" + b"".join(leaves) == row, path)
+        _check(all(one[:_KEY_BYTES] < other[:_KEY_BYTES] for one, other in pairwise(leaves)), path)
+        _check(all(_stands_at(leaf, path) for leaf in leaves) and subtree(leaves, 4 * len(path)) == name, path)
         for leaf in leaves:
             yield _leaf(leaf)
         return
     total = sum(_count(row, slot) for slot in range(16))
     again = bytearray(row)
-    _check(len(row) == _BRANCH_BYTES and count in (None, total) and int.from_bytes(row[1:5], "big") == total > BUCKET_LEAVES_MAX, path)
+    _check(row[0] == _BRANCH and len(row) == _BRANCH_BYTES and not any(row[5:64]), path)
+    _check(count in (None, total) and int.from_bytes(row[1:5], "big") == total > BUCKET_LEAVES_MAX, path)
     _check(_fold(again, list(range(8, 16))) == name and again == row, path)
     for slot in range(16):
         below = row[_NODES + 32 * slot : _NODES + 32 * slot + 32]
-        _check((below == EMPTY) == (not _count(row, slot)), path)
+        _check((below == EMPTY) == (_count(row, slot) == 0) == (_version(row, slot) == 0), path)
         if below != EMPTY:
             yield from _checked(below, _version(row, slot), path + _NIBBLES[slot], _count(row, slot), row_of)
 

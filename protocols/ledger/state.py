@@ -42,8 +42,10 @@ class StateView(Protocol):
         ...
 
     def change_tree(self, hashes: Mapping[bytes, Digest | None], places: Mapping[bytes, bytes]) -> TreeChange | RowsChange:
-        """The tree after these changes, in the view's own form. hashes: K to SHA-256 of the value, None where the key goes. places: what each K
-        is the hash of."""
+        """The tree after these changes, in the view's own form.
+
+        hashes: K to SHA-256 of the value, None where the key goes. places: what each K is the hash of.
+        """
         ...
 
     def prove(self, key: bytes) -> TreeProof:

@@ -2,8 +2,8 @@
 
 Leaf H(0x00 | K | H(value)), inner H(0x01 | left | right), empty = 32 zero bytes, a subtree with one leaf *is* that leaf.
 Nodes are 65 bytes and named by their hash; since a leaf carries its whole key no node stands at two places of one tree, so a
-change is a set of nodes that come and a set of nodes that go. A store keeps the same tree in rows of four levels (`rows.py`); this form, node
-by node, is what that one is measured against, and what states in memory use.
+change is a set of nodes that come and a set of nodes that go. A store keeps the same tree in rows of four levels (`rows.py`); this form,
+node by node, is what that one is measured against, and what states in memory use.
 """
 
 from __future__ import annotations
