@@ -113,7 +113,9 @@ def test_rollback_below_what_is_kept_is_refused_with_the_height_that_can_be_reac
     chain = a_chain(BLOCKS)
     engine = empty()
     keep_all(engine, chain)
-    engine.write(store.settle(chain.blocks[9].hash, (), ()))
+    with engine.snapshot() as snapshot:
+        settled = store.settle(snapshot, chain.blocks[9].hash, (), ())
+    engine.write(settled)
     with engine.snapshot() as snapshot:
         forgotten = store.forget(snapshot, final=9, heights_kept=heights_kept)
     engine.write(forgotten)
