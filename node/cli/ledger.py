@@ -204,7 +204,9 @@ def submit(invocation: Invocation) -> Answer:
     rows: list[object] = []
     with _lines_of(invocation.args.file) as lines:
         for texts in _calls_of(lines):
-            rows += _list(remote.ask(invocation, "ledger.submit", {"transactions": texts, "chain": invocation.args.chain}).data.get("transactions"))
+            rows += _list(
+                remote.ask(invocation, "ledger.submit", {"transactions": texts, "chain": invocation.args.chain}).data.get("transactions")
+            )
     if not rows:
         raise UsageError(f"{invocation.args.file} holds no transaction", hint="one text a line, each begins with ladingtx1")
     refused = [row for row in rows if isinstance(row, Mapping) and row.get("state") != "pooled"]
