@@ -123,7 +123,7 @@ def _put_rate(net: TestNet, folder: Path) -> float:
 def anchors(runs: int) -> tuple[list[Row], list[Step]]:
     """Rising loads through five nodes, then more than they can, then half of what they could; and what `put` makes of it."""
     rate = Row(
-        "p5_rate", "P5: RecordAnchors committed a second through five nodes on this machine, {OFFERED[-1]} offered", "/s", "100", "300"
+        "p5_rate", f"P5: RecordAnchors committed a second through five nodes on this machine, {OFFERED[-1]} offered", "/s", "100", "300"
     )
     day = Row("p22_day", "P22: the same in a day", "million", "8.6", "25.9")
     work = Row("p5_processor", "processor of all five nodes for one anchor at that load", "ms", "", "")

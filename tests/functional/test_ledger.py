@@ -202,6 +202,6 @@ def test_transactions_signed_elsewhere_are_handed_over_and_become_final(processe
     with_broken.write_text(signed[0][1][:-4] + "\n")
     assert processes.run("--home", str(node.home), "ledger", "submit", str(with_broken)).code != 0
     assert processes.run("--home", str(node.home), "ledger", "submit", str(file)).code == 0
-    wait_until(lambda: all(state_of(node, name) == "final" for name, _ in signed), timeout_s=FINAL_S)
+    wait_until(lambda: all(state_of(node, name) == "final" for name, _ in signed), "all of them final", timeout_s=FINAL_S)
     assert processes.run("--home", str(node.home), "ledger", "submit", str(file)).code != 0
     assert sum(chain_of(node)["mempool"].values()) == 0
