@@ -50,6 +50,7 @@ from .tables import (
     CHAIN_POOL,
     CHAIN_ROWS,
     CHAIN_STATE,
+    CHAIN_SUCCESSIONS,
     CHAIN_VOTES,
 )
 from .values import FORMAT, HASH_BYTES, NUMBER_BYTES, SUITE, Stored, load
@@ -75,6 +76,7 @@ _ALL = (
     CHAIN_OLD_HEIGHTS,
     CHAIN_VOTES,
     CHAIN_META,
+    CHAIN_SUCCESSIONS,
 )
 """All but what was made here, which no peer has."""
 

@@ -44,6 +44,7 @@ from protocols.merkle import merkle_root
 from protocols.signed import Signed
 from protocols.types import AccountId, Digest, HashId, OwnerKey, RecordKey, TxId, UnixMillis
 from storage import anchors, chain
+from storage.chain_proofs import height_of_slot
 from storage.engine import Snapshot, Write
 from storage.tables import FACTS
 
@@ -202,7 +203,7 @@ class Anchoring:
             except InvalidObject as error:
                 log.error("a record's log is not what was anchored record=%s error=%s", key[1].hex()[:16], error)
         slot = (record.block_ms - facts.genesis_ms) // facts.profile.slot_ms
-        height = await self._ledger.read(lambda snapshot: _height_of(snapshot, slot))
+        height = await self._ledger.read(lambda snapshot: height_of_slot(snapshot, slot))
         return data | {
             "height": height,
             "status": record.status,
@@ -920,31 +921,6 @@ def _read_folder(snapshot: Snapshot, owner: OwnerKey, root: bytes | None) -> tup
         return None
     filed = [one for one, _ in _filed(snapshot, owner)]
     return account.id, state, filing.find_folder(filed, state.root if root is None else root)
-
-
-def _height_of(snapshot: Snapshot, slot: int) -> int | None:
-    """Height of the block of a slot, on the branch at which the state stands; None when the state has moved away from it."""
-    at, final = chain.state_at(snapshot), chain.final_block(snapshot)
-    row = None if at is None else chain.row(snapshot, at)
-    low = None if final is None else chain.row(snapshot, final)
-    if row is None or low is None:
-        return None
-    while row.height > low.height:
-        if row.slot == slot:
-            return row.height
-        parent = chain.row(snapshot, row.parent)
-        if parent is None:
-            return None
-        row = parent
-    first, last = 0, row.height
-    while first <= last:  # at and below the final height there is one block a height
-        middle = (first + last) // 2
-        found = chain.row(snapshot, chain.blocks_at(snapshot, middle)[0])
-        assert found is not None
-        if found.slot == slot:
-            return middle
-        first, last = (middle + 1, last) if found.slot < slot else (first, middle - 1)
-    return None
 
 
 def _step_row(step: Step) -> dict[str, object]:

@@ -8,7 +8,7 @@ its promise on the disk first. Only then are answers given and others told.
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TypeVar
@@ -45,7 +45,7 @@ from protocols.ledger.profile import Profile
 from protocols.ledger.schedule import SCHEDULE
 from protocols.ledger.sealing import has_quorum, is_timely
 from protocols.ledger.snapshot import StateNode
-from protocols.ledger.state import Overlay
+from protocols.ledger.state import Key, Overlay
 from protocols.ledger.sync import HeaderRow, header_row, locator_heights
 from protocols.ledger.terms import MINER, Miner
 from protocols.ledger.transactions.equivocation import Sealed
@@ -67,6 +67,7 @@ from protocols.limits import (
 )
 from protocols.types import AccountId, BlockHash, ChainId, PeerId, TxId, UnixMillis
 from storage import chain as store
+from storage import chain_proofs
 from storage.chain_state import StateDifference, compare, find_node, missing_nodes, put_nodes
 from storage.engine import Snapshot, Write
 from storage.overlay import Overlay as StorageOverlay
@@ -354,6 +355,7 @@ class ChainActor(Actor[ChainMessage]):
         self._beyond: dict[BlockHash, None] = {}  # blocks on top of wrong ones
         self._join: Block | None = None
         self._is_joining = False
+        self._shown_generation = 0  # of the committees, what light nodes need of it is kept
 
     # --- what others may look at (the loop's own thread, between two awaits) ------------------------------------------
 
@@ -562,6 +564,13 @@ class ChainActor(Actor[ChainMessage]):
         first = self._join
         assert first is not None
         return await self._storage.read(lambda snapshot: missing_nodes(snapshot, first.info.state_root))
+
+    def final_slot(self) -> int | None:
+        """Slot of the latest final block; None before there is a chain."""
+        return None if self.tree is None or self.facts is None else self.tree.final.slot
+
+    async def bring(self, keys: Collection[Key], *, is_fresh: bool = True) -> None:
+        """All of the state is here."""
 
     async def plan(self, draft: Callable[[Snapshot], T]) -> T:
         """What the sealer makes of the state, in a pool thread."""
@@ -1290,6 +1299,27 @@ class ChainActor(Actor[ChainMessage]):
         self._received_ms = {name: at_ms for name, at_ms in self._received_ms.items() if name in kept}
         for point in newly:
             self._tell(BlockFinal(point.height, point.hash))
+        await self._keep_successions()
+
+    async def _keep_successions(self) -> None:
+        """What shows light nodes that another committee followed; votes and states that it is made of will not stay."""
+        tree = self.tree
+        assert tree is not None
+        final, head = tree.final, tree.head()
+        if final.committee.generation == self._shown_generation:
+            return
+        path = {point.height: point.hash for point in tree.ancestors(head.hash)}
+        loose = tuple(self.votes.values())
+
+        def write(snapshot: Snapshot) -> tuple[list[Write], bool]:
+            def name_at(height: int) -> BlockHash | None:
+                return path.get(height) if height >= final.height else next(iter(store.blocks_at(snapshot, height)), None)
+
+            writes = chain_proofs.keep_successions(snapshot, name_at, head.height, final.height, loose)
+            return writes, bool(writes)
+
+        if await self._storage.transact(write):
+            self._shown_generation = final.committee.generation
 
     async def _follow_head(self) -> None:
         """Takes the state to the head, and the pool with it."""

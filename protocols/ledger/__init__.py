@@ -6,6 +6,7 @@ block          header, block info, body, seal, Merkle leaves and proofs
 tree           the sparse Merkle map behind the state
 state          spaces, overlay, undo; the reference state in memory
 snapshot       the state by its nodes: fetching all of it, comparing two
+light          what a light node believes, and why
 history        the tree over all block hashes
 votes          what a committee member says, and what it promised
 committee      sizes, quorums, links across a change

@@ -273,7 +273,7 @@ def test_peer_that_prunes_is_asked_again_from_where_it_keeps() -> None:
     machine.step(m.Located((HEAD.hash,)), 1.0)
     assert machine.step(say.Pruned(5), 1.0) == ()
     assert not machine.is_syncing
-    assert machine.step(say.Tip(HEAD, HEAD), 2.0) == (m.Locate(HEAD, 5),)
+    assert machine.step(say.Tip(HEAD, HEAD), 2.0) == (m.Locate(HEAD, 5, HEAD),)
     assert sends(opened().step(m.HeadersLoaded((), 5), 1.0)) == [say.Pruned(5)]
 
 
