@@ -11,12 +11,12 @@ from collections.abc import Callable, Iterable, Sequence
 from protocols.codec import encode
 from protocols.crypto import sha256
 from protocols.errors import StoreDamaged
-from protocols.ledger.block import Block, light_header, prove_leaf
+from protocols.ledger.block import Block, LightHeader, light_header, prove_leaf
 from protocols.ledger.carried import COMMITTEE, committee_of, newest_committee
 from protocols.ledger.checks import u64
 from protocols.ledger.committee import Committee
 from protocols.ledger.envelope import Transaction, decode_body
-from protocols.ledger.light import COUNCIL_KEY, Inclusion, LightHeader, Link, Proven, Succession, enough
+from protocols.ledger.light import COUNCIL_KEY, Inclusion, Link, Proven, Succession, enough
 from protocols.ledger.state import Key
 from protocols.ledger.state import Overlay as StateOverlay
 from protocols.ledger.sync import header_row

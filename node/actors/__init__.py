@@ -20,6 +20,9 @@ sealer        seals when it is this node's slot
 duties        hand-overs and evidence, posted by itself
 joining       a state fetched node by node from several peers
 talk          the ends of `/lading/ledger/1`
+showing       what light nodes are shown of the chain
+light         a chain followed without keeping it
+light_talk    its ends of `/lading/ledger/1`
 registrar     accounts on the chain for those whom the domain certifies
 puts          a record on its way in
 groups        small ones together

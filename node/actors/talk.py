@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Iterable, Sequence
-from typing import Protocol
+from typing import Generic, Protocol, TypeVar
 
 import trio
 
@@ -29,6 +29,7 @@ from ..transport.port import Stream
 from .chain import BlockFinal, BlockTaken, ChainActor, ChainItems, HeadMovedTo
 from .end import MachineEnd
 from .joining import StateFetch
+from .showing import show
 
 log = logging.getLogger(__name__)
 
@@ -174,6 +175,8 @@ class TalkEnd:
                 return m.StateLoaded(*await chain.state_nodes(names))
             case m.DeliverState(nodes, lacking):
                 await self._fetches.deliver(self.peer, nodes, lacking)
+            case m.LoadLight(question):
+                return m.LightLoaded(await show(chain, question))
             case m.DeliverItems(transactions, votes):
                 try:
                     await chain.take_items(transactions, votes, self.peer)
@@ -230,31 +233,47 @@ class TalkPeers(Protocol):
     async def drop(self, peer: PeerId, why: str, *, ban: bool = False) -> None: ...
 
 
-class Talks:
-    """All ends. Of a pair the one with the smaller peer id opens the stream, and opens it again."""
+class End(Protocol):
+    """One stream's life."""
 
-    def __init__(self, own: PeerId, chain: ChainActor, peers: TalkPeers, clock: Clock, entropy: Entropy, bus: Bus) -> None:
-        self.ends: dict[PeerId, TalkEnd] = {}
+    async def run(self) -> None:
+        """Raises RemoteError, DecodeError when the peer breaks a rule."""
+
+
+E = TypeVar("E", bound=End)
+
+
+class Ends(Generic[E]):
+    """All streams. Of a pair the node with the smaller peer id opens the stream, and opens it again."""
+
+    def __init__(self, own: PeerId, peers: TalkPeers, entropy: Entropy) -> None:
+        self.ends: dict[PeerId, E] = {}
         self._own = own
-        self._chain = chain
         self._peers = peers
-        self._clock = clock
         self._entropy = entropy
-        self._bus = bus
-        self._claims = Claims()
-        self._fetches = StateFetch(chain, clock, self.ends)
         self._opening: set[PeerId] = set()
+
+    def make(self, stream: Stream, peer: PeerId, challenge: bytes) -> E:
+        """This node's end of a stream."""
+        raise NotImplementedError
+
+    async def tell(self) -> None:
+        """Passes on what this node publishes, for ever."""
+        raise NotImplementedError
+
+    async def beat(self) -> None:
+        """Every REOPEN_S."""
 
     async def run(self) -> None:
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._tell)
+            nursery.start_soon(self.tell)
             while True:
                 for peer in self._peers.partners():
                     if self._own < peer and peer not in self.ends and peer not in self._opening:
                         self._opening.add(peer)
                         nursery.start_soon(self._open, peer)
                 await trio.sleep(REOPEN_S)
-                await self._fetches.advance()
+                await self.beat()
 
     async def _open(self, peer: PeerId) -> None:
         """A peer that follows no chain refuses the stream, and is asked again later."""
@@ -272,16 +291,9 @@ class Talks:
         stream = await self._peers.open_stream(peer, LEDGER_PROTOCOL)
         await self.serve(stream, peer)
 
-    async def difference(self, peer: PeerId) -> StateDifference | None:
-        """The first key at which this node's state and a peer's differ after the block at which this node stopped; None when it has not.
-
-        Raises Refused(UNREACHABLE | NOT_FOUND | CONFLICT).
-        """
-        return await self._chain.difference(lambda names: self._fetches.ask(peer, names))
-
     async def serve(self, stream: Stream, peer: PeerId) -> None:
         """One stream's life. Raises RemoteError, DecodeError."""
-        end = TalkEnd(stream, peer, self._chain, self._claims, self._fetches, self._clock, self._entropy.token(CHALLENGE_BYTES))
+        end = self.make(stream, peer, self._entropy.token(CHALLENGE_BYTES))
         self.ends[peer] = end
         try:
             await end.run()
@@ -290,8 +302,33 @@ class Talks:
                 del self.ends[peer]
             stream.reset()
 
-    async def _tell(self) -> None:
-        """Passes on what the chain publishes."""
+
+class Talks(Ends[TalkEnd]):
+    """Those of a node that has the chain."""
+
+    def __init__(self, own: PeerId, chain: ChainActor, peers: TalkPeers, clock: Clock, entropy: Entropy, bus: Bus) -> None:
+        super().__init__(own, peers, entropy)
+        self._chain = chain
+        self._clock = clock
+        self._bus = bus
+        self._claims = Claims()
+        self._fetches = StateFetch(chain, clock, self.ends)
+
+    def make(self, stream: Stream, peer: PeerId, challenge: bytes) -> TalkEnd:
+        return TalkEnd(stream, peer, self._chain, self._claims, self._fetches, self._clock, challenge)
+
+    async def beat(self) -> None:
+        await self._fetches.advance()
+
+    async def difference(self, peer: PeerId) -> StateDifference | None:
+        """The first key at which this node's state and a peer's differ after the block at which this node stopped; None when it has not.
+
+        Raises Refused(UNREACHABLE | NOT_FOUND | CONFLICT).
+        """
+        return await self._chain.difference(lambda names: self._fetches.ask(peer, names))
+
+    async def tell(self) -> None:
+        """What the chain publishes."""
         with self._bus.subscribe(HeadMovedTo, BlockFinal, ChainItems, BlockTaken, name="talks") as news:
             async for fact in news:
                 for end in list(self.ends.values()):
