@@ -13,6 +13,7 @@ chain_founding chain_home   the first block of a domain's chain; a chain in the 
 chain_acts     what this node's member says on the chain, alone or with the council
 chain_store    the chain of a home whose node stands still: verify, roll back, export, import
 ledger_api     what a program can ask of the chain
+light_api ledger_rows  the same on a light node; what a chain holds, in the kinds that JSON has
 own sources sinks  what this node is; what `put` reads; what `get` writes
 home joining run   the home directory; `lading join`; `lading start`
 founding           `lading init --network`: a further domain in a network

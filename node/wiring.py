@@ -23,8 +23,11 @@ from .actors.anchoring import Anchoring
 from .actors.chain import ChainActor, ChainSetup
 from .actors.facts import FactsActor, FactsHandle
 from .actors.files import Files
+from .actors.followed import Followed
 from .actors.holdings import Holdings
 from .actors.knowledge import Knowledge
+from .actors.light import LightChain
+from .actors.light_talk import LightTalks
 from .actors.membership import Membership
 from .actors.peers import Peers
 from .actors.registrar import Registrar
@@ -143,8 +146,13 @@ class Node:
         )
         self.files = Files(own, self.facts, self.holdings, self.replication, self.peers, clock, entropy, offload, self.bus)
         self.chain: ChainActor | None = None
+        self.light: LightChain | None = None
         self.anchoring: Anchoring | None = None
-        if chain is not None:
+        followed: Followed | None = None
+        if chain is not None and config.ledger == "light":
+            followed = self.light = LightChain(chain.chain, chain.told, chain.genesis, chain.keys, self.ledger_store, clock, self.bus)
+            self.light_talks = LightTalks(own.peer_id, self.light, self.peers, clock, entropy, self.bus)
+        elif chain is not None:
             self.chain = ChainActor(
                 chain.chain,
                 chain.genesis,
@@ -157,11 +165,13 @@ class Node:
                 anchor=chain.anchor,
                 heights_kept=chain.heights_kept,
             )
+            followed = self.chain
             self.sealer = Sealer(self.chain, offload, cpu_share=config.miner_cpu_share)
             self.talks = Talks(own.peer_id, self.chain, self.peers, clock, entropy, self.bus)
-            self.anchoring = Anchoring(own, self.chain, self.facts, self.ledger_store, clock, self.bus)
+        if followed is not None:
+            self.anchoring = Anchoring(own, followed, self.facts, self.ledger_store, clock, self.bus)
             self.files.attach(self.anchoring)
-            self.acts = Acts(self.chain, lambda: self.own)
+            self.acts = Acts(followed, lambda: self.own)
             self.registrar = Registrar(self.acts, self.knowledge, lambda: self.own, config.country, self.bus)
         self.anchor: ChainAnchor | None = None
         self.membership.chain_anchor = self._chain_anchor
@@ -206,9 +216,22 @@ class Node:
         )
 
     def _chain_children(self) -> tuple[Child, ...]:
+        again = OnFall.RESTART
+        if self.light is not None:
+            return (
+                Child(
+                    "light",
+                    self._run_light,
+                    again,
+                    owns="proven values and what waits of ours",
+                    asks=("storage-ledger", "peers"),
+                    tells=("HeadMovedTo", "BlockFinal", "ChainItems"),
+                ),
+                Child("talks", self._run_light_talks, again, owns="ledger streams", asks=("light", "peers")),
+                Child("anchoring", self._run_anchoring, again, owns="what of ours is to be anchored", asks=("light", "facts")),
+            )
         if self.chain is None:
             return ()
-        again = OnFall.RESTART
         told = ("HeadMovedTo", "BlockFinal", "ChainItems", "BlockTaken")
         return (
             Child("chain", self.chain.run, again, owns="blocks, state, pool, promises", asks=("storage-ledger",), tells=told),
@@ -246,6 +269,14 @@ class Node:
     async def _run_talks(self) -> None:
         await self.ready.wait()
         await self.talks.run()
+
+    async def _run_light(self) -> None:
+        assert self.light is not None
+        await self.light.run()
+
+    async def _run_light_talks(self) -> None:
+        await self.ready.wait()
+        await self.light_talks.run()
 
     async def _run_anchoring(self) -> None:
         assert self.anchoring is not None
@@ -310,6 +341,9 @@ class Node:
 
     def _chain_anchor(self) -> ChainAnchor | None:
         """What a newcomer is told of the domain's chain: its newest final block, else what the home knows of it."""
+        if self.light is not None and self.light.trust is not None:
+            shown = self.light.checkpoints()[1]
+            return ChainAnchor(self.light.chain, shown.height, shown.hash)
         if self.chain is None or self.chain.tree is None:
             return self.anchor
         final = self.chain.checkpoints()[1]
@@ -348,10 +382,12 @@ class Node:
         await self.membership.serve_relayed(stream, peer)
 
     async def serve_ledger(self, stream: Stream, peer: PeerId) -> None:
-        if self.chain is None:
-            stream.reset()
-        else:
+        if self.light is not None:
+            await self.light_talks.serve(stream, peer)
+        elif self.chain is not None:
             await self.talks.serve(stream, peer)
+        else:
+            stream.reset()
 
     def standing(self, identity: NodeIdentity) -> Standing:
         return standing_of(identity.domain_id, self.own.domain_id)

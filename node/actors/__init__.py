@@ -15,6 +15,7 @@ membership    tickets, joining, certificates, revocations, fences
 holdings      what this node holds for others: offers, holds, receipts, collection, scrub
 files         get, and what people ask about records
 chain         the chain: judges blocks, follows the head, keeps the pool, votes
+followed      what the rest of a node needs of the chain, kept or not
 anchoring     this member's records on their way onto the chain
 sealer        seals when it is this node's slot
 duties        hand-overs and evidence, posted by itself

@@ -39,6 +39,7 @@ from protocols.ledger.deny import DenySet, denial_of
 from protocols.ledger.envelope import Transaction
 from protocols.ledger.evidence import Watch
 from protocols.ledger.finality import BlockPoint, ForkTree
+from protocols.ledger.light import Inclusion
 from protocols.ledger.machine import vote_id
 from protocols.ledger.pool import MAY_BECOME_VALID, Origin, Pool
 from protocols.ledger.profile import Profile
@@ -67,7 +68,7 @@ from protocols.limits import (
 )
 from protocols.types import AccountId, BlockHash, ChainId, PeerId, TxId, UnixMillis
 from storage import chain as store
-from storage import chain_proofs
+from storage import chain_proofs, light
 from storage.chain_state import StateDifference, compare, find_node, missing_nodes, put_nodes
 from storage.engine import Snapshot, Write
 from storage.overlay import Overlay as StorageOverlay
@@ -230,7 +231,8 @@ class ChainKeys:
 class ChainSetup:
     """What a node needs to follow a chain. genesis: None fetches the first block from peers, which the chain's id is enough to check.
 
-    anchor, heights_kept: as of ``ChainActor``.
+    anchor, heights_kept: as of ``ChainActor``. told: the final block that others told of, however near its beginning; where a light node
+    begins.
     """
 
     chain: ChainId
@@ -239,6 +241,7 @@ class ChainSetup:
     promises: PromiseStore
     anchor: Checkpoint | None = None
     heights_kept: int | None = None
+    told: Checkpoint | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -569,8 +572,17 @@ class ChainActor(Actor[ChainMessage]):
         """Slot of the latest final block; None before there is a chain."""
         return None if self.tree is None or self.facts is None else self.tree.final.slot
 
+    @property
+    def keeps_state(self) -> bool:
+        """It does."""
+        return True
+
     async def bring(self, keys: Collection[Key], *, is_fresh: bool = True) -> None:
         """All of the state is here."""
+
+    async def where(self, transaction: bytes, block_ms: int) -> Inclusion | None:
+        """Blocks are here themselves."""
+        return None
 
     async def plan(self, draft: Callable[[Snapshot], T]) -> T:
         """What the sealer makes of the state, in a pool thread."""
@@ -617,6 +629,11 @@ class ChainActor(Actor[ChainMessage]):
         self._waiting = {}
         self._started_ms = self.now_ms()
         await self._load_promises()
+        left = await self._storage.transact(light.leave)
+        if left is not None:
+            log.info("this node was light and fetches the chain height=%d", left.checkpoint.height)
+            if self.anchor is not None and left.checkpoint.height > self.anchor.height:
+                self.anchor = left.checkpoint
         try:
             await self._storage.read(store.check)
             await self._load_chain()

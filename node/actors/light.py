@@ -167,6 +167,11 @@ class LightChain:
         return None if self.trust is None else self.trust.row.info.slot
 
     @property
+    def keeps_state(self) -> bool:
+        """It keeps what was asked for."""
+        return False
+
+    @property
     def headers(self) -> int:
         """Headers that are here: the final block's and those above it."""
         return 0 if self.trust is None else 1 + len(self.head)

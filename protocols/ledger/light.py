@@ -306,7 +306,7 @@ def _council(one: Succession) -> Council:
 
 
 def first_committee(values: Mapping[Key, bytes | None]) -> Committee | None:
-    """The newest committee among proven values of a trusted state; None when they do not reach up to the first generation that is absent."""
+    """The newest committee among proven values of a trusted state; None when they do not reach the first generation that is absent."""
     newest: Committee | None = None
     for generation in range(len(values)):
         key = (COMMITTEE, u64(generation))

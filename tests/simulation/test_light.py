@@ -1,4 +1,4 @@
-"""Light nodes beside full ones: under cuts and kills, among liars, across changes of the committee; and in either direction between the roles."""
+"""Light nodes beside full ones: under cuts and kills, among liars, across changes of the committee."""
 
 from __future__ import annotations
 

@@ -116,7 +116,8 @@ def test_block_that_a_quorum_voted_from_to_its_child_is_final() -> None:
 
 
 def test_votes_that_say_something_else_do_not_count() -> None:
-    """Goal: a quorum is of different members, for exactly this link. Method: one vote too few of the right ones, and a false one of each kind."""
+    """Goal: a quorum is of different members, for exactly this link. Method: one vote too few of the right ones, and a false one of each
+    kind."""
     chain = start()
     trust = trust_at_start(chain)
     chain.run(4, voting=True)
@@ -295,7 +296,7 @@ def replace_root(header: bytes, root: bytes) -> bytes:
 
 
 def test_succession_with_a_committee_left_out_is_refused() -> None:
-    """Goal: nobody chooses which committees are shown. Method: without the newest, without the proof that none follows, of another state."""
+    """Goal: nobody chooses which committees are shown. Method: without the newest, without the proof that none follows, of others."""
     one = rotated()
     chain, votes = one.chain, one.votes()
     step = succession(chain, votes, [one.rotation])
