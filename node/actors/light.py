@@ -253,10 +253,11 @@ class LightChain:
             try:
                 one = answer.found[0]
                 name = rules.check_inclusion(one, self.chain, self._seal(), transaction)
-                key: Key = (HASH, u64(one.row.info.height))
-                values = await self._prove(trust.row, [key])
-                if not rules.is_on_chain(values, Checkpoint(one.row.info.height, name)):
-                    continue
+                place = Checkpoint(one.row.info.height, name)
+                if place != trust.checkpoint:  # whose own hash its state does not know
+                    values = await self._prove(trust.row, [(HASH, u64(place.height))])
+                    if not rules.is_on_chain(values, place):
+                        continue
             except RemoteError as error:
                 await self._drop(peer, error)
                 continue
