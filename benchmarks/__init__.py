@@ -6,6 +6,7 @@ lane         session and muxer alone, two processes, against the stock library's
 syncthing    two Syncthing instances on loopback that share a folder
 peers        the same files through Lading and through Syncthing
 rows         one function per row of docs/PERFORMANCE.md
+light        what a light node's disk holds of a chain, against a full node's
 plots        the curves
 ledger       what the pure rules of the ledger cost; stands alone
 chunk_store  how the chunk store was chosen (docs/decisions/0002); stands alone

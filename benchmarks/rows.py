@@ -38,6 +38,7 @@ from .harness import (
     wait_shared,
 )
 from .lane import lane_rows
+from .light import light_rows
 from .wires import wire_rows
 
 RUNS = int(os.environ.get("BENCH_RUNS", "5"))
@@ -432,6 +433,15 @@ def chain() -> list[Row]:
     return chain_rows(RUNS)
 
 
+def light() -> list[Row]:
+    """P20: a light node's disk."""
+    from .plots import plot_light
+
+    rows = light_rows()
+    plot_light(json.loads(rows[0].notes[0])["records_full_light_bytes"])
+    return rows
+
+
 def peers() -> list[Row]:
     """The same files through Lading and through Syncthing."""
     from .peers import peer_rows
@@ -451,6 +461,7 @@ ROWS: Mapping[str, Callable[[], list[Row]]] = {
     "memory": memory,
     "loss": loss,
     "chain": chain,
+    "light": light,
     "lane": lane,
     "wires": wires,
     "peers": peers,
