@@ -1,7 +1,7 @@
 """P20: what a light node's disk holds of a chain, against a full node's, after 10,000 records, 10 a block.
 
-Both are the node's own actors over LMDB in the temporary folder: the full one judges and keeps every block, the light one asks it after each
-by the same questions that would cross a network. Blocks, anchors and votes are made and signed before.
+Both are the node's own actors over LMDB in the temporary folder: the full one judges and keeps every block, the light one asks it after
+each by the same questions that would cross a network. Blocks, anchors and votes are made and signed before.
 """
 
 from __future__ import annotations
@@ -99,7 +99,8 @@ def _disk_bytes(folder: Path) -> int:
 
 
 async def _followed(blocks: list[Block], folder: Path) -> tuple[list[tuple[int, int, int]], list[int]]:
-    """(records, disk bytes of the full node, of the light one), some times on the way; and the bytes of both that hold something at the end."""
+    """(records, disk bytes of the full node, of the light one), some times on the way; and at the end the bytes of both that hold
+    something."""
     points: list[tuple[int, int, int]] = []
     clock = _AfterAll()
     engines = [LmdbEngine(folder / name, Env.LEDGER, budget_bytes=BUDGET_BYTES, reserve_bytes=0) for name in ("full", "light")]

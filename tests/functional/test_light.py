@@ -1,4 +1,4 @@
-"""A light node with real processes: what it puts becomes final and is proven to it, also without the peer that it asked; then full, then light."""
+"""A light node with real processes: what it puts becomes final and is proven to it, also without a peer; then full, then light again."""
 
 from __future__ import annotations
 

@@ -65,8 +65,8 @@ async def until_final(world: AnchorWorld, machine: Machine, key: RecordKey) -> d
 
 
 def test_record_of_a_light_node_goes_its_way_and_others_records_are_proven_to_it() -> None:
-    """Goal: the same states as on a full node. Method: a put on the light machine, seen going up, never back; one on a full machine, asked for
-    at the light one; places, folders of both, what is not kept; no block on the light disk."""
+    """Goal: the same states as on a full node. Method: a put on the light machine, seen going up, never back; one on a full machine,
+    asked for at the light one; places, folders of both, what is not kept; no block on the light disk."""
 
     async def story(world: AnchorWorld) -> None:
         light, full = world.machines[LIGHT], world.machines[0]
@@ -127,8 +127,8 @@ def test_record_that_nobody_anchored_is_proven_to_be_absent() -> None:
 
 @pytest.mark.parametrize(("seed", "light"), [(seed, 1 if seed % 2 else 3) for seed in seeds((3, 4))])
 def test_everything_published_is_final_once_with_a_light_node_among_the_others(seed: int, light: int) -> None:
-    """Goal: kills and partitions lose no record of a light node and anchor none twice. Method: two minutes of puts and faults; in odd seeds the
-    light machine is a member's only one, in even ones a full machine belongs to the same member."""
+    """Goal: kills and partitions lose no record of a light node and anchor none twice. Method: two minutes of puts and faults; in odd
+    seeds the light machine is a member's only one, in even ones a full machine belongs to the same member."""
 
     async def story(world: AnchorWorld) -> None:
         await world.disturb(60, chance(seed, "light anchors"))

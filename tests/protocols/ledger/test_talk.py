@@ -311,6 +311,8 @@ def test_every_short_sequence_ends_in_a_listed_state_or_a_remote_error() -> None
         m.HistoryWanted(name),
         say.History((header_row(block),)),
         say.Pruned(1),
+        m.WantLight(say.AskFinal(0, 0)),
+        say.Final((), ()),
         m.Tick(),
     ]
     refused = 0
