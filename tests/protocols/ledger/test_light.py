@@ -249,6 +249,19 @@ def test_retired_committee_calls_nothing_final() -> None:
     assert refused(lambda: led(chain, stood, link(chain, chain.votes(), 0))) is Reason.INTEGRITY
 
 
+def test_committee_of_another_branch_calls_nothing_final() -> None:
+    """Goal: it is the very committee that is trusted, not one of its number. Method: a chain whose first committee differs in one key; three
+    trusted members vote on it."""
+    chain = start()
+    chain.run(3, voting=True)
+    committee = committee_at(chain.state, 0)
+    seats = tuple(replace(seat, vote_key=key_of("eve").public) if seat.member == account_of("d") else seat for seat in committee.seats)
+    shown = link(chain, chain.votes(["a", "b", "c"]))
+    assert led(chain, trust_at_start(chain), shown).checkpoint.height == 2
+    other = Trust(header_row(chain.blocks[0]), replace(committee, seats=seats))
+    assert refused(lambda: led(chain, other, shown)) is Reason.INTEGRITY
+
+
 def test_committee_that_seats_itself_is_not_trusted() -> None:
     """Goal: another committee needs a quorum of keys trusted already. Method: a state that a liar makes seats its keys under all names; its
     votes, with a rotation that no council key signed, with two old members' and with none."""
@@ -358,6 +371,10 @@ def test_last_block_before_a_change_is_final_by_both_committees() -> None:
     assert led(chain, trust, shown, successions=[step], council=council).checkpoint == chain.checkpoint(3)
     with_old_d = replace(shown, votes=tuple(chain.votes(["b", "c"])))
     assert refused(lambda: led(chain, trust, with_old_d, successions=[step], council=council)) is Reason.BAD_VOTE
+    bare = replace(step, rotations=())  # enough for the succession: three of the old keys voted for the child
+    without_c = replace(shown, votes=tuple(vote for vote in shown.votes if vote.member != account_of("c")))
+    assert led(chain, trust, without_c, successions=[step], council=council).checkpoint == chain.checkpoint(3)
+    assert refused(lambda: led(chain, trust, without_c, successions=[bare], council=council)) is Reason.BAD_VOTE
     known = Trust(trust.row, step_committee(step))
     assert refused(lambda: led(chain, known, shown)) is Reason.INTEGRITY
 
