@@ -7,10 +7,12 @@ from collections.abc import Awaitable, Callable
 import pytest
 import trio
 
+from node.actors import anchoring
 from node.wiring import Node
 from protocols.errors import LadingError, Reason
 from protocols.limits import FOLDER_PAUSE_S
 from protocols.types import HashId, RecordKey
+from storage import anchors
 from storage import light as kept
 from storage.engine import Env
 from storage.tables import CHAIN_BLOCKS
@@ -105,6 +107,33 @@ def test_record_of_a_light_node_goes_its_way_and_others_records_are_proven_to_it
     life(1, story)
 
 
+def test_light_node_files_its_records_without_being_asked_and_not_again_after_a_kill(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Goal: filing looks at what is proven, not at what somebody happened to ask for. Method: two puts that nobody asks the light node
+    about, a kill between, and neither folder nor receipts, which would ask; the log of each says that it was anchored, the chain has each
+    once."""
+    for pause in ("FOLDER_PAUSE_S", "RECEIPTS_PAUSE_S"):
+        monkeypatch.setattr(anchoring, pause, 1e6)
+
+    async def story(world: AnchorWorld) -> None:
+        light = world.machines[LIGHT]
+        keys = [world.key_of(light, await world.put(light, ack="quorum"))]
+        await until_final(world, world.machines[0], keys[0])
+        light.kill()
+        await light.wait_down()
+        light.switch_on()
+        await light.wait_up()
+        await trio.sleep(30)
+        keys.append(world.key_of(light, await world.put(light, ack="quorum")))
+        await until_final(world, world.machines[0], keys[1])
+        await trio.sleep(30)
+        with light.disk(Env.LEDGER).snapshot() as snapshot:
+            logs = [[step.step for step in anchors.journal(snapshot, key[1])] for key in keys]
+        assert all(log[-2:] == ["anchored", "confirmed"] for log in logs), logs
+        assert {key: world.anchors()[key] for key in keys} == dict.fromkeys(keys, 1)
+
+    life(5, story)
+
+
 def test_record_that_nobody_anchored_is_proven_to_be_absent() -> None:
     """Goal: "not there" is shown, not assumed. Method: a record that does not exist; then the light node alone in the world."""
 
@@ -135,7 +164,7 @@ def test_everything_published_is_final_once_with_a_light_node_among_the_others(s
         for key in world.published:
             for machine in (world.machines[0], world.machines[light]):
                 await until_final(world, machine, key)
-        anchors = world.anchors()
-        assert {key: anchors[key] for key in world.published} == dict.fromkeys(world.published, 1)
+        found = world.anchors()
+        assert {key: found[key] for key in world.published} == dict.fromkeys(world.published, 1)
 
     life(seed, story, light)

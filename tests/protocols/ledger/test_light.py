@@ -250,8 +250,8 @@ def test_retired_committee_calls_nothing_final() -> None:
 
 
 def test_committee_of_another_branch_calls_nothing_final() -> None:
-    """Goal: it is the very committee that is trusted, not one of its number. Method: a chain whose first committee differs in one key; three
-    trusted members vote on it."""
+    """Goal: it is the very committee that is trusted, not one of its number. Method: a chain whose first committee differs in one key;
+    three trusted members vote on it."""
     chain = start()
     chain.run(3, voting=True)
     committee = committee_at(chain.state, 0)
