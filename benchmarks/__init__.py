@@ -6,6 +6,7 @@ lane         session and muxer alone, two processes, against the stock library's
 syncthing    two Syncthing instances on loopback that share a folder
 peers        the same files through Lading and through Syncthing
 rows         one function per row of docs/PERFORMANCE.md
+light        what a light node's disk holds of a chain, against a full node's
 plots        the curves
 signed       anchors signed beforehand, handed to nodes in batches, and where they went
 ledger_net   the ledger through real nodes: anchors a second, times, a late node, terms, bursts; gossip simulated

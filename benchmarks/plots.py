@@ -75,6 +75,25 @@ def plot_lane(values: Mapping[str, Sequence[float]]) -> None:
     plt.close(figure)
 
 
+def plot_light(points: Sequence[Sequence[int]]) -> None:
+    """P20: what the chain takes on a full and on a light node's disk, over the number of records."""
+    records = [point[0] for point in points]
+    figure, axes = plt.subplots(figsize=(7, 4.2))
+    for index, (label, color) in enumerate((("full node", "#135"), ("light node", "#a30")), 1):
+        axes.plot(records, [point[index] / 1e6 for point in points], "-o", color=color, markersize=4, label=label)
+    axes.plot(records, [point[1] / 1e8 for point in points], ":", color="#bbb", label="1 % of the full node")
+    axes.set_yscale("log")
+    axes.set_xlabel("records on the chain, 10 a block")
+    axes.set_ylabel("MB on disk")
+    axes.set_title("What a chain takes on disk")
+    axes.legend()
+    axes.grid(alpha=0.25)
+    figure.tight_layout()
+    for kind in ("svg", "png"):
+        figure.savefig(RESULTS / f"light.{kind}", dpi=130, metadata={"Date": None} if kind == "svg" else None)
+    plt.close(figure)
+
+
 def plot_wires(values: Mapping[str, Sequence[float]]) -> None:
     """Lines that are long, lossy or narrow: ours beside a plain socket; every run a dot, the medians bars."""
     names = [name for name in values if not name.endswith("_socket") and values[name]]

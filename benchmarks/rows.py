@@ -39,6 +39,7 @@ from .harness import (
     wait_shared,
 )
 from .lane import lane_rows
+from .light import light_rows
 from .wires import wire_rows
 
 RUNS = int(os.environ.get("BENCH_RUNS", "5"))
@@ -447,6 +448,15 @@ def burst() -> list[Row]:
     return ledger_net.burst(RUNS)
 
 
+def light() -> list[Row]:
+    """P20: a light node's disk."""
+    from .plots import plot_light
+
+    rows = light_rows()
+    plot_light(json.loads(rows[0].notes[0])["records_full_light_bytes"])
+    return rows
+
+
 def peers() -> list[Row]:
     """The same files through Lading and through Syncthing."""
     from .peers import peer_rows
@@ -472,6 +482,7 @@ ROWS: Mapping[str, Callable[[], list[Row]]] = {
     "ledger_memory": ledger_net.chain_memory,
     "burst": burst,
     "gossip": ledger_net.gossip,
+    "light": light,
     "lane": lane,
     "wires": wires,
     "peers": peers,

@@ -112,7 +112,9 @@ class NodeApi:
         node = self.node
         alerts = [*node.replication.alerts.values(), *node.membership.alerts.values(), *self.ledger.alerts()]
         if node.anchoring is not None:
-            alerts += [*node.anchoring.alerts.values(), *node.rulings.alerts.values()]
+            alerts += node.anchoring.alerts.values()
+        if node.rulings is not None:
+            alerts += node.rulings.alerts.values()
         held = [facts.key[1].hex()[:16] for facts in node.knowledge.held_records()]
         if held:
             names = ", ".join(held[:HELD_NAMED_MAX]) + (" and others" if len(held) > HELD_NAMED_MAX else "")
@@ -195,9 +197,9 @@ class NodeApi:
     async def _tell_clock(self, args: Args, **_: object) -> Answer:
         node = self.node
         data = self._clock()
-        if node.chain is not None and node.chain.facts is not None:
-            data["network_time"] = iso(node.chain.now_ms() / 1000)
-            data["drift_ms_max"] = node.chain.facts.profile.drift_ms_max
+        if node.port is not None and node.port.facts is not None:
+            data["network_time"] = iso(node.port.now_ms() / 1000)
+            data["drift_ms_max"] = node.port.facts.profile.drift_ms_max
         trouble = clock_trouble(node.clock)
         return Answer(data, [trouble] if trouble else [])
 
@@ -523,8 +525,8 @@ class NodeApi:
                     case PeerLost(peer, why):
                         progress({"event": "peer lost", "node": node.knowledge.peer_name(peer), "why": why, "time": now})
                     case HeadMovedTo() | BlockFinal():
-                        assert node.chain is not None
-                        progress(_chain_event(node.chain.chain, fact) | {"time": now})
+                        assert node.port is not None
+                        progress(_chain_event(node.port.chain, fact) | {"time": now})
                     case OfChain(chain, told):
                         progress(_chain_event(chain, told) | {"time": now})
                     case FactsAccepted():

@@ -10,13 +10,14 @@ from protocols.crypto import SigningKey
 from protocols.errors import LadingError, Reason, Refused
 from protocols.ledger.context import ACCOUNT, Account, Kind
 from protocols.ledger.envelope import ENVELOPE_VERSION, NO_SERIAL, Content, Transaction, sign_transaction
+from protocols.ledger.light import COUNCIL_KEY
 from protocols.ledger.profile import Council
 from protocols.ledger.state import Overlay
 from protocols.types import AccountId, TxId, UnixMillis
 from storage import chain as store
 from storage.engine import Snapshot
 
-from .actors.chain import ChainActor
+from .actors.chain_port import ChainPort
 from .chain_keys import act_key
 from .own import MemberKeys, OwnKeys
 
@@ -26,7 +27,7 @@ T = TypeVar("T", bound=Record)
 class Acts:
     """What the member of this node may say on its domain's chain."""
 
-    def __init__(self, chain: ChainActor, own: Callable[[], OwnKeys]) -> None:
+    def __init__(self, chain: ChainPort, own: Callable[[], OwnKeys]) -> None:
         self.chain = chain
         self._own = own
 
@@ -38,6 +39,7 @@ class Acts:
     async def own_account(self) -> Account | None:
         """As it stands in the state at the head; None before the chain knows it."""
         account = self.account
+        await self.chain.bring([(ACCOUNT, account)])
         return await self.chain.plan(lambda snapshot: load_account(snapshot, account))
 
     async def by_member(self, kind: Kind[T], body: T, *, until_ms: int | None = None) -> TxId:
@@ -77,6 +79,7 @@ class Acts:
 
     async def council(self) -> Council:
         """The council in force at the head."""
+        await self.chain.bring([COUNCIL_KEY])
         return await self.chain.plan(load_council)
 
     async def _sent_when_enough(self, transaction: Transaction, council: Council) -> tuple[Transaction, int]:

@@ -35,7 +35,7 @@ FURTHER_FOLDER = "chains"
 # Blocks: about twenty seconds of judging on a laptop, and 8 MB.
 BEGIN_AT_ANCHOR_FROM = 2000
 _FORMAT = 1
-_DAMAGED = "lading ledger import FILE, with a file of lading ledger export on another node; or lading start --set ledger=false"
+_DAMAGED = "lading ledger import FILE, with a file of lading ledger export on another node; or lading start --set ledger=off"
 _BYTES_MAX = 2 * BLOCK_BYTES_MAX
 
 
@@ -170,4 +170,11 @@ def chain_setup(home: Path, member: MemberId, passphrase: Callable[[], bytes], f
     keys = ChainKeys(account) if key is None else ChainKeys(account, SigningKey(key.seal), SigningKey(key.vote), key.reveal)
     # A short history is fetched and judged whole: nothing has to be believed.
     anchor = Checkpoint(chain.height, BlockHash(chain.hash)) if chain.height >= BEGIN_AT_ANCHOR_FROM else None
-    return ChainSetup(chain.chain, first_block(chain), keys, PromiseFile(chain_folder(home, further) / PROMISES_FILE), anchor)
+    return ChainSetup(
+        chain.chain,
+        first_block(chain),
+        keys,
+        PromiseFile(chain_folder(home, further) / PROMISES_FILE),
+        anchor,
+        told=Checkpoint(chain.height, BlockHash(chain.hash)),
+    )

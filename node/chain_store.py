@@ -24,6 +24,7 @@ from protocols.limits import BLOCK_BYTES_MAX, SLOTS_WITHOUT_PROMISE
 from protocols.types import AccountId, ChainId, UnixMillis
 from storage import chain as store
 from storage import chain_care as care
+from storage import light
 from storage.engine import Env
 from storage.lmdb_engine import LmdbEngine
 from storage.lock import HomeLock
@@ -58,6 +59,9 @@ def _opened(home: Path) -> Iterator[tuple[ChainFile, LmdbEngine]]:
             raise LadingError(Reason.NOT_FOUND, f"{home} follows no chain", hint="lading ledger import FILE brings it one")
         engine = _engine(home / LEDGER_FOLDER)
         try:
+            with engine.snapshot() as snapshot:
+                if light.trust(snapshot) is not None:
+                    raise LadingError(Reason.NOT_KEPT, f"{home} is a light node's: it keeps no chain", hint="lading config set ledger full")
             yield chain, engine
         finally:
             engine.close()

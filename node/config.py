@@ -34,11 +34,13 @@ Value = str | int | float | bool | tuple[str, ...]
 
 @dataclass(frozen=True, slots=True)
 class About:
-    """What a setting's annotation says of it. reason: of the default. among: the only values. least, most: bounds, in ``unit``."""
+    """What a setting's annotation says of it. reason: of the default. among: the only values; former: how files of before may write some
+    of them. least, most: bounds, in ``unit``."""
 
     reason: str
     unit: str = ""
     among: tuple[str, ...] = ()
+    former: tuple[tuple[str, str], ...] = ()
     least: float | None = None
     most: float | None = None
 
@@ -110,7 +112,14 @@ class Config:
         float, About("one year, renewed by the node's own member", unit="seconds", least=5, most=20 * 365 * 86400)
     ] = 365 * 86400.0
 
-    ledger: Annotated[bool, About("a domain's nodes keep its chain; a home without one has nothing to follow")] = True
+    ledger: Annotated[
+        str,
+        About(
+            "a domain's nodes keep its chain; light follows it by proofs, off does not follow it",
+            among=("full", "light", "off"),
+            former=(("true", "full"), ("yes", "full"), ("on", "full"), ("false", "off"), ("no", "off")),
+        ),
+    ] = "full"
     miner_cpu_share: Annotated[
         float,
         About(
@@ -276,6 +285,9 @@ _TRUTHS = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no
 
 def _as_kind(known: Setting, value: object) -> Value:
     """Raises ValueError(got and wanted)."""
+    if known.about.former and isinstance(value, str | bool):
+        text = str(value).lower()
+        return dict(known.about.former).get(text, text)
     match known.kind, value:
         case _, str(text) if known.kind is tuple:
             return tuple(item for item in re.split(r"[,\s]+", text) if item)

@@ -9,17 +9,15 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from protocols.codec import Record
 from protocols.errors import DecodeError, LadingError, Reason, Refused, UsageError
 from protocols.join.messages import ChainAnchor
 from protocols.ledger.block import Block, decode_header
 from protocols.ledger.committee import dead_survived
 from protocols.ledger.context import Account, genesis_time_ms, load_profile
-from protocols.ledger.envelope import Transaction, decode_body
+from protocols.ledger.envelope import Transaction
 from protocols.ledger.offers import MinerOffer, decode_act, decode_signed, encode_act, open_offer, sign_offer
 from protocols.ledger.pool import Origin
 from protocols.ledger.profile import Council, CouncilMember
-from protocols.ledger.schedule import SCHEDULE
 from protocols.ledger.sealing import has_quorum
 from protocols.ledger.seals.table import SEALS
 from protocols.ledger.state import Overlay
@@ -36,11 +34,14 @@ from storage.engine import Snapshot
 
 from .actors.chain import ChainActor
 from .actors.following import Followed
+from .actors.light import LightChain
 from .chain_acts import Acts, load_account, load_council
 from .chain_founding import MEMBERS
 from .chain_home import anchor_text
 from .chain_keys import REVEALS_PER_CHAIN, act_key, first_tip
-from .http.contract import Answer, iso, plain
+from .http.contract import Answer
+from .ledger_rows import iso_ms, kind_name, transaction_data
+from .light_api import LightApi
 
 if TYPE_CHECKING:
     from .wiring import Node
@@ -76,8 +77,7 @@ class LedgerApi:
 
     def __init__(self, node: Node) -> None:
         self._node = node
-        first = node.followed[0] if node.followed else None
-        self._chains = (ChainApi(node, first), *(ChainApi(node, one) for one in node.followed[1:]))
+        self._chains = (ChainApi(node, node.main, node.light), *(ChainApi(node, one) for one in node.beside))
         self.operations: Mapping[str, Callable[..., Awaitable[Answer]]] = {
             **{name: partial(self._route, name) for name in self._chains[0].operations},
             "ledger.status": self._status,
@@ -133,10 +133,13 @@ class LedgerApi:
 class ChainApi:
     """The operations of one chain."""
 
-    def __init__(self, node: Node, followed: Followed | None) -> None:
+    def __init__(self, node: Node, followed: Followed | None, light: LightChain | None = None) -> None:
+        """light: the chain, where the node follows it by proofs."""
         self._node = node
+        self._any = light if followed is None else followed.chain
         self._followed = followed
         self._acts_seen: dict[bytes, Transaction] = {}
+        self._light = None if light is None else LightApi(node, light, self._name)
         self.operations: Mapping[str, Callable[..., Awaitable[Answer]]] = {
             "ledger.status": self._status,
             "ledger.show": self._show,
@@ -159,12 +162,14 @@ class ChainApi:
     @property
     def id(self) -> str:
         """The chain's id as text; empty without one."""
-        return "" if self._followed is None else self._followed.id.hex()
+        return "" if self._any is None else self._any.chain.hex()
 
     @property
     def name(self) -> str:
-        """What it is called; empty without one."""
-        return "" if self._followed is None else self._followed.name
+        """What it is called; its id while nothing of it is here; empty without one."""
+        if self._any is None or self._any.facts is None:
+            return self.id
+        return self._any.facts.profile.name
 
     def is_called(self, text: str) -> bool:
         """By its name, or by its id or the beginning of one."""
@@ -174,7 +179,7 @@ class ChainApi:
 
     def summary(self) -> dict[str, object]:
         """Height, tip and final height of each chain, by its name; by its id while nothing of it is here."""
-        chain = self._actor
+        chain = self._any
         if chain is None:
             return {}
         head, final = chain.checkpoints()
@@ -192,17 +197,26 @@ class ChainApi:
 
     def alerts(self) -> list[str]:
         """What of the chain needs somebody."""
-        return [] if self._actor is None else list(self._actor.alerts.values())
+        return [] if self._any is None else list(self._any.alerts.values())
 
     # --- what stands --------------------------------------------------------------------------------------------------
 
     async def _status(self, args: Args, **_: object) -> Answer:
+        if self._light is not None:
+            return await self._light.status()
         chain = self._actor
         if chain is None:
             return Answer({"chains": []}, ["this home follows no chain"])
         await _wait_loaded(chain)
         head, final = chain.checkpoints()
-        row: dict[str, object] = {"chain": chain.chain.hex(), "height": head.height, "tip": head.hash.hex()}
+        row: dict[str, object] = {
+            "chain": chain.chain.hex(),
+            "role": "archive" if chain.heights_kept is None else "pruned",
+            "height": head.height,
+            "tip": head.hash.hex(),
+            "headers": head.height - chain.lowest_height + 1 if chain.facts is not None else 0,
+            "disk_bytes": self._node.world.ledger.usage().bytes_used,
+        }
         if chain.facts is None:
             return Answer({"chains": [row | {"finalized_height": 0}]}, ["the first block is not here yet; it comes from the others"])
         standing = await chain.plan(lambda snapshot: _standing(snapshot, chain.now_ms()))
@@ -238,8 +252,10 @@ class ChainApi:
         return Answer({"chains": [row]})
 
     async def _show(self, args: Args, **_: object) -> Answer:
-        chain = await self._chain()
         what = str(args.get("what") or "").lower()
+        if self._light is not None:
+            return await self._light.show(what)
+        chain = await self._chain()
         if not what:
             return Answer(await self._block_data(chain.checkpoints()[0].hash))
         if what.isdecimal() and len(what) < 16:
@@ -249,7 +265,7 @@ class ChainApi:
             raise UsageError(f"{what!r} is no height, block or transaction", hint=f"at least {PREFIX_CHARS_MIN} characters of its id")
         for waiting in (one for origin in Origin for one in chain.pool.list(origin)):
             if waiting.id.hex().startswith(what):
-                return Answer(_transaction_data(waiting.transaction) | {"state": "pooled", "origin": waiting.origin.value})
+                return Answer(transaction_data(waiting.transaction) | {"state": "pooled", "origin": waiting.origin.value})
         found = await self._find(what)
         if found is None:
             raise LadingError(
@@ -259,13 +275,15 @@ class ChainApi:
         if transaction is None:
             return Answer(await self._block_data(block.hash))
         return Answer(
-            _transaction_data(transaction)
+            transaction_data(transaction)
             | {"state": self._state_of(block.info.height), "height": block.info.height, "block": block.hash.hex()}
         )
 
     async def _history(self, args: Args, **_: object) -> Answer:
-        chain = await self._chain()
         limit = min(_whole(args.get("limit"), HISTORY_DEFAULT), HISTORY_MAX)
+        if self._light is not None:
+            return self._light.history(limit, _whole(args.get("before"), 0))
+        chain = await self._chain()
         top = min(_whole(args.get("before"), chain.checkpoints()[0].height + 1) - 1, chain.checkpoints()[0].height)
         rows = [self._line(block) for block in await self._blocks(top, limit)]
         return Answer({"chain": chain.chain.hex(), "blocks": rows})
@@ -403,7 +421,7 @@ class ChainApi:
     async def _council_approve(self, args: Args, **_: object) -> Answer:
         transaction = decode_act(str(args["act"]))
         if args.get("dry_run"):
-            return Answer(_transaction_data(transaction) | {"dry_run": True})
+            return Answer(transaction_data(transaction) | {"dry_run": True})
         return self._act_answer(await (await self._acts()).approve(transaction))
 
     async def _council_inbox(self, args: Args, **_: object) -> Answer:
@@ -411,7 +429,7 @@ class ChainApi:
         council, planned = await chain.plan(lambda snapshot: (load_council(snapshot), _planned(snapshot)))
         rows = [{"id": member.id.hex(), "name": self._name(member.id), "votes_with": member.vote_key.hex()} for member in council.members]
         waiting = [
-            _transaction_data(one) | {"missing": max(0, council.threshold - len(one.keys & council.keys)), "act": encode_act(one)}
+            transaction_data(one) | {"missing": max(0, council.threshold - len(one.keys & council.keys)), "act": encode_act(one)}
             for one in self._acts_seen.values()
         ]
         coming: dict[str, object] = {}
@@ -457,6 +475,8 @@ class ChainApi:
         return self._followed
 
     async def _chain(self) -> ChainActor:
+        if self._light is not None:
+            raise self._light.not_kept("the whole state of the chain")
         chain = self._actor
         if chain is None:
             raise LadingError(Reason.NOT_FOUND, "this home follows no chain", hint="lading config get ledger")
@@ -466,8 +486,10 @@ class ChainApi:
         return chain
 
     async def _acts(self) -> Acts:
-        await self._chain()
-        return self._node.acts[self._here().id]
+        if self._light is None:
+            await self._chain()
+        assert self._any is not None, "asked after _chain"
+        return self._node.acts[self._any.chain]
 
     def _name(self, account: bytes) -> str:
         """What the member is called, else the beginning of its id."""
@@ -541,7 +563,7 @@ class ChainApi:
             "votes": [
                 {"member": self._name(vote.member), "source": vote.source.height, "target": vote.target.height} for vote in block.votes
             ],
-            "transactions": [_transaction_data(one) for one in block.transactions],
+            "transactions": [transaction_data(one) for one in block.transactions],
         }
 
     def _line(self, block: Block) -> dict[str, object]:
@@ -550,9 +572,9 @@ class ChainApi:
             "height": info.height,
             "block": block.hash.hex(),
             "slot": info.slot,
-            "time": _iso_ms(header.t_stamp_ms),
+            "time": iso_ms(header.t_stamp_ms),
             "miner": self._name(info.miner) if any(info.miner) else "",
-            "kinds": [_kind_name(one.content.kind) for one in block.transactions],
+            "kinds": [kind_name(one.content.kind) for one in block.transactions],
             "votes": len(block.votes),
             "state": self._state_of(info.height),
         }
@@ -593,50 +615,5 @@ def _submitted(one: Transaction | LadingError, error: LadingError | None) -> dic
     return row | {"state": "refused", "reason": error.reason.stable_name, "message": error.message}
 
 
-def _transaction_data(transaction: Transaction) -> dict[str, object]:
-    """A transaction in the kinds that JSON has."""
-    content = transaction.content
-    return {
-        "transaction": transaction.id.hex(),
-        "kind": _kind_name(content.kind),
-        "sender": content.sender.hex(),
-        "time": _iso_ms(content.ts_ms),
-        "until": _iso_ms(content.until_ms),
-        "links": [link.hex() for link in content.links],
-        "signers": [one.key.hex() for one in transaction.signatures],
-        "body": _body_data(transaction),
-    }
-
-
-def _kind_name(number: int) -> str:
-    for rules in SCHEDULE.values():
-        if number in rules.kinds:
-            return rules.kinds[number].name
-    return str(number)
-
-
-def _body_data(transaction: Transaction) -> object:
-    for rules in SCHEDULE.values():
-        kind = rules.kinds.get(transaction.content.kind)
-        body = getattr(kind, "body", None)
-        if body is not None:
-            return _fields(decode_body(transaction, body))
-    return transaction.content.body.hex()
-
-
-def _fields(value: object) -> object:
-    """A record as a mapping, its parts too."""
-    match value:
-        case Record():
-            return {name: _fields(getattr(value, name)) for name in value.__struct_fields__}
-        case tuple() | list():
-            return [_fields(item) for item in value]
-    return plain(value)
-
-
 def _whole(value: object, default: int) -> int:
     return value if isinstance(value, int) else default
-
-
-def _iso_ms(milliseconds: int) -> str:
-    return iso(milliseconds / 1000)

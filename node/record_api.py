@@ -6,6 +6,7 @@ Nothing is queued: what awaits an answer stands in the state, what was answered 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, TypeVar, cast
 
 from protocols.codec import Record
@@ -15,7 +16,7 @@ from protocols.ledger.envelope import decode_body
 from protocols.ledger.filing import Intent, check_intent
 from protocols.ledger.pool import Origin
 from protocols.ledger.transactions import approve, erase, expiry_extend
-from protocols.ledger.transactions.records import CHANGES, Change, Parent, RecordState
+from protocols.ledger.transactions.records import CHANGES, RECORD, Change, Parent, RecordState, record_key
 from protocols.types import AccountId, MemberId, RecordKey, TxId, UnixMillis
 
 from .actors.anchoring import Anchoring, read_record
@@ -53,6 +54,8 @@ class RecordApi:
         if not any(asks) and args.get("level") is None:
             return None
         self._anchoring("nothing that would say what became of a record, or who owns it")
+        if owners or approvers:
+            self._check_kept()
         if change not in (*CHANGES, ""):
             raise UsageError(f"--change {change!r}: {', '.join(sorted(CHANGES.keys() - {'restore'}))} wanted")
         found = sorted(self._node.files.find(text).key for text in parents)
@@ -85,6 +88,7 @@ class RecordApi:
 
     async def _inbox(self, args: Args, **_: object) -> Answer:
         anchoring = self._anchoring("nothing that would await an answer")
+        self._check_kept()
         me = self._acts().account
         said = self._said_in_pool(me)
         rows: list[dict[str, object]] = []
@@ -99,6 +103,7 @@ class RecordApi:
 
     async def _approve(self, args: Args, **_: object) -> Answer:
         anchoring = self._anchoring("nothing to approve")
+        self._check_kept()
         acts = self._acts()
         me = acts.account
         yes = not args.get("refuse")
@@ -174,7 +179,7 @@ class RecordApi:
         if self._node.anchoring is None:
             return None
         key = self._node.files.find(text).key
-        record = await self._acts().chain.plan(lambda snapshot: read_record(snapshot, key))
+        record = await self._state_of(key)
         if record is None or len(record.owners.owners) < 2 or record.status == "erased":
             return None
         if act != "erase":
@@ -191,7 +196,7 @@ class RecordApi:
         if self._node.anchoring is None:
             return
         key = self._node.files.find(text).key
-        record = await self._acts().chain.plan(lambda snapshot: read_record(snapshot, key))
+        record = await self._state_of(key)
         if record is not None and record.parents:
             raise Refused(
                 Reason.REFUSED,
@@ -217,7 +222,8 @@ class RecordApi:
     async def _record(self, key: RecordKey) -> RecordState:
         """Raises Refused, LadingError(NOT_FOUND)."""
         self._anchoring("nothing that would hold for everybody")
-        found = await self._acts().chain.plan(lambda snapshot: read_record(snapshot, key))
+        self._check_kept()
+        found = await self._state_of(key)
         if found is None:
             short = key[1].hex()[:16]
             raise LadingError(Reason.NOT_FOUND, f"record {short} is not on the ledger yet", hint=f"lading file status {short}")
@@ -239,4 +245,21 @@ class RecordApi:
 
     def _acts(self) -> Acts:
         node = self._node
-        return node.acts[node.followed[0].id]
+        assert node.port is not None, "asked after _anchoring"
+        return node.acts[node.port.chain]
+
+    def _check_kept(self) -> None:
+        """What waits for approvals is found in the whole state alone. Raises Refused(NOT_KEPT) on a light node."""
+        if self._node.light is not None:
+            raise Refused(
+                Reason.NOT_KEPT,
+                "this node is light and does not keep what waits for the word of several",
+                hint="ask a full node of this member, or: lading config set ledger full",
+            )
+
+    async def _state_of(self, key: RecordKey) -> RecordState | None:
+        """A record as the state has it; on a light node as it was proven last, where nobody proves it now."""
+        chain = self._acts().chain
+        with suppress(Refused):
+            await chain.bring([(RECORD, record_key(*key))], is_fresh=False)
+        return await chain.plan(lambda snapshot: read_record(snapshot, key))

@@ -71,8 +71,8 @@ def run_node(home: Path, *, overrides: Mapping[str, object], json_ready: bool, p
         own = open_home(home, ask)
         member = member_key_file(home, ask)
         member_keys = encode_key_file(key_file(member)) if member is not None else b""
-        chain_file = _chain_file(home, is_followed=settings.ledger)
-        chain = chain_setup(home, own.member_id, ask) if settings.ledger else None
+        chain_file = _chain_file(home, is_followed=settings.ledger != "off")
+        chain = chain_setup(home, own.member_id, ask) if settings.ledger != "off" else None
         further = chain_further.setups(home, own.member_id, ask) if chain is not None else ()
         once.clear()
         budget = config.store_budget(settings, shutil.disk_usage(home).total)

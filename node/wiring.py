@@ -30,11 +30,14 @@ from storage.keys import clock_floor, identify_store, raise_clock_floor
 
 from .actors.anchoring import Anchoring
 from .actors.chain import BlockFinal, ChainActor, ChainSetup, HeadMovedTo
+from .actors.chain_port import ChainPort
 from .actors.facts import FactsAccepted, FactsActor, FactsHandle
 from .actors.files import Files
-from .actors.following import Followed, Topics
+from .actors.following import Followed, Server, Topics
 from .actors.holdings import Holdings
 from .actors.knowledge import Knowledge
+from .actors.light import LightChain
+from .actors.light_talk import LightTalks
 from .actors.membership import Membership
 from .actors.peers import Peers
 from .actors.registrar import Registrar
@@ -42,6 +45,7 @@ from .actors.replication import Replication
 from .actors.rulings import Rulings
 from .actors.scope import GossipScope
 from .actors.storage import StorageActor, StorageHandle
+from .actors.talk import Talks
 from .bus import Bus
 from .chain_acts import Acts
 from .clock import Clock, FlooredClock, clock_trouble
@@ -173,43 +177,59 @@ class Node:
         )
         self.files = Files(own, self.facts, self.holdings, self.replication, self.peers, clock, entropy, offload, self.bus)
         self.chain: ChainActor | None = None
+        self.light: LightChain | None = None
         self.anchoring: Anchoring | None = None
-        self.followed: tuple[Followed, ...] = ()
-        """The chain of the domain first, then those beside it."""
+        self.port: ChainPort | None = None
+        """The domain's chain, kept or followed by proofs."""
+        self.main: Followed | None = None
+        """The domain's chain, where it is kept."""
+        self.beside: tuple[Followed, ...] = ()
+        """Chains beside the domain's, which are kept in any case."""
+        self.rulings: Rulings | None = None
+        self._registrars: dict[ChainId, Registrar] = {}
         self._further = tuple(further)
         self._further_storage: tuple[StorageActor, ...] = ()
         assert chain is not None or not further
         assert len(further) < CHAINS_PER_NODE_MAX
         if chain is not None:
             # Who searches for work on several chains takes no more of the processor than who does on one.
-            searching = sum(one.keys.seal is not None for one in (chain, *(one.setup for one in further)))
-            share = config.miner_cpu_share / max(1, searching)
+            is_light = config.ledger == "light"
+            kept = [*(() if is_light else (chain,)), *(one.setup for one in further)]
+            share = config.miner_cpu_share / max(1, sum(one.keys.seal is not None for one in kept))
 
             def follow(setup: ChainSetup, storage: StorageHandle, bus: Bus, *, pool: Limits, again_s: float) -> Followed:
                 return Followed(
                     setup, storage, own.peer_id, self.peers, clock, entropy, bus, offload, cpu_share=share, pool=pool, again_s=again_s
                 )
 
-            main = follow(chain, self.ledger_store, self.bus, pool=Limits(), again_s=0.0)
+            servers: dict[ChainId, Server] = {}
+            port: ChainPort
+            if is_light:
+                port = self.light = LightChain(chain.chain, chain.told, chain.genesis, chain.keys, self.ledger_store, clock, self.bus)
+                self.light_talks = LightTalks(own.peer_id, self.light, self.peers, clock, entropy, self.bus)
+                servers[chain.chain] = self.light_talks
+            else:
+                self.main = follow(chain, self.ledger_store, self.bus, pool=Limits(), again_s=0.0)
+                port = self.chain = self.main.chain
+                member = AccountId(own.member_id) if own.member is not None else None
+                self.rulings = Rulings(self.chain, self.facts, self.bus, member=member)
+                self.rulings.on_denied = self._follow_denied
+                self.rulings.on_erased = self.replication.look_again
+            self.port = port
             self._further_storage = tuple(StorageActor(one.engine, offload, lane=one.lane) for one in further)
-            self.followed = (
-                main,
-                *(
-                    follow(one.setup, StorageHandle(storage, offload), Bus(), pool=FURTHER_POOL, again_s=FURTHER_AGAIN_S)
-                    for one, storage in zip(further, self._further_storage, strict=True)
-                ),
+            self.beside = tuple(
+                follow(one.setup, StorageHandle(storage, offload), Bus(), pool=FURTHER_POOL, again_s=FURTHER_AGAIN_S)
+                for one, storage in zip(further, self._further_storage, strict=True)
             )
-            self._topics = Topics({one.id: one.talks for one in self.followed})
-            self.chain = main.chain
-            self.anchoring = Anchoring(own, self.chain, self.facts, self.ledger_store, clock, self.bus)
+            whole = (*(() if self.main is None else (self.main,)), *self.beside)
+            self._topics = Topics(servers | {one.id: one.talks for one in whole})
+            self.anchoring = Anchoring(own, port, self.facts, self.ledger_store, clock, self.bus)
             self.files.attach(self.anchoring)
-            self.acts = {one.id: Acts(one.chain, lambda: self.own) for one in self.followed}
-            self._registrars = [
-                Registrar(self.acts[one.id], self.knowledge, lambda: self.own, config.country, one.bus) for one in self.followed
-            ]
-            self.rulings = Rulings(self.chain, self.facts, self.bus, member=AccountId(own.member_id) if own.member is not None else None)
-            self.rulings.on_denied = self._follow_denied
-            self.rulings.on_erased = self.replication.look_again
+            ports: tuple[ChainPort, ...] = (port, *(one.chain for one in self.beside))
+            self.acts = {one.chain: Acts(one, lambda: self.own) for one in ports}
+            self._registrars = {
+                one.id: Registrar(self.acts[one.id], self.knowledge, lambda: self.own, config.country, one.bus) for one in whole
+            }
         self.anchor: ChainAnchor | None = None
         self.membership.chain_anchor = self._chain_anchor
         self.membership.attach(self.peers)
@@ -253,31 +273,48 @@ class Node:
         )
 
     def _chain_children(self) -> tuple[Child, ...]:
-        if self.chain is None:
-            return ()
         again = OnFall.RESTART
+        if self.port is None:
+            return ()
         told = ("HeadMovedTo", "BlockFinal", "ChainItems", "BlockTaken")
+        owner = "chain" if self.light is None else "light"
         return (
-            Child("chain", self.chain.run, again, owns="blocks, state, pool, promises", asks=("storage-ledger",), tells=told),
-            Child("sealer", self.followed[0].sealer.run, again, owns="this node's slots", asks=("chain",)),
-            Child("talks", partial(self._run_talks, self.followed[0]), again, owns="ledger streams", asks=("chain", "peers")),
-            Child("registrar", self._registrars[0].run, again, owns="accounts of those who were let in", asks=("chain", "facts")),
+            *(self._light_children() if self.main is None else self._main_children(self.main, told)),
+            Child("anchoring", self._run_anchoring, again, owns="what of ours is to be anchored", asks=(owner, "facts")),
+            *(child for index in range(len(self.beside)) for child in self._further_children(index, told)),
+        )
+
+    def _main_children(self, main: Followed, told: tuple[str, ...]) -> tuple[Child, ...]:
+        again = OnFall.RESTART
+        registrar = self._registrars[main.id]
+        return (
+            Child("chain", main.chain.run, again, owns="blocks, state, pool, promises", asks=("storage-ledger",), tells=told),
+            Child("sealer", main.sealer.run, again, owns="this node's slots", asks=("chain",)),
+            Child("talks", partial(self._run_talks, main.talks), again, owns="ledger streams", asks=("chain", "peers")),
+            Child("registrar", registrar.run, again, owns="accounts of those who were let in", asks=("chain", "facts")),
             Child("rulings", self._run_rulings, again, owns="what the chain denies and has erased", asks=("chain", "facts", "membership")),
-            Child("anchoring", self._run_anchoring, again, owns="what of ours is to be anchored", asks=("chain", "facts")),
-            *(child for index in range(1, len(self.followed)) for child in self._further_children(index, told)),
+        )
+
+    def _light_children(self) -> tuple[Child, ...]:
+        assert self.light is not None
+        again, told = OnFall.RESTART, ("HeadMovedTo", "BlockFinal", "ChainItems")
+        owns = "proven values and what waits of ours"
+        return (
+            Child("light", self.light.run, again, owns=owns, asks=("storage-ledger", "peers"), tells=told),
+            Child("talks", partial(self._run_talks, self.light_talks), again, owns="ledger streams", asks=("light", "peers")),
         )
 
     def _further_children(self, index: int, told: tuple[str, ...]) -> tuple[Child, ...]:
         """A chain beside the domain's; its database may fall without the node."""
         again = OnFall.RESTART
-        one, storage, lane = self.followed[index], self._further_storage[index - 1], self._further[index - 1].lane
+        one, storage, lane = self.beside[index], self._further_storage[index], self._further[index].lane
         chain = f"chain-{lane}"
         return (
             Child(storage.name, storage.run, again, owns="a further chain's writer"),
             Child(chain, one.chain.run, again, owns="a further chain", asks=(storage.name,), tells=told),
             Child(f"sealer-{lane}", one.sealer.run, again, owns="this node's slots there", asks=(chain,)),
-            Child(f"talks-{lane}", partial(self._run_talks, one), again, owns="its streams", asks=(chain, "peers")),
-            Child(f"registrar-{lane}", self._registrars[index].run, again, owns="accounts there", asks=(chain, "facts")),
+            Child(f"talks-{lane}", partial(self._run_talks, one.talks), again, owns="its streams", asks=(chain, "peers")),
+            Child(f"registrar-{lane}", self._registrars[one.id].run, again, owns="accounts there", asks=(chain, "facts")),
             Child(f"news-{lane}", partial(self._pass_news, one), again, owns="what is told across", tells=("OfChain",)),
         )
 
@@ -320,11 +357,12 @@ class Node:
         self.ready.set()
         await self.membership.run()
 
-    async def _run_talks(self, one: Followed) -> None:
+    async def _run_talks(self, talks: Talks | LightTalks) -> None:
         await self.ready.wait()
-        await one.talks.run()
+        await talks.run()
 
     async def _run_rulings(self) -> None:
+        assert self.rulings is not None
         await self.ready.wait()
         await self.rulings.run()
 
@@ -396,6 +434,9 @@ class Node:
 
     def _chain_anchor(self) -> ChainAnchor | None:
         """What a newcomer is told of the domain's chain: its newest final block, else what the home knows of it."""
+        if self.light is not None and self.light.trust is not None:
+            shown = self.light.checkpoints()[1]
+            return ChainAnchor(self.light.chain, shown.height, shown.hash)
         if self.chain is None or self.chain.tree is None:
             return self.anchor
         final = self.chain.checkpoints()[1]
@@ -434,7 +475,7 @@ class Node:
         await self.membership.serve_relayed(stream, peer)
 
     async def serve_ledger(self, stream: Stream, peer: PeerId) -> None:
-        if self.chain is None:
+        if self.port is None:
             stream.reset()
         else:
             await self._topics.serve(stream, peer)

@@ -95,6 +95,8 @@ class Reason(enum.Enum):
     PRUNED = ("E-PRUNED", 4)
     BAD_BODY = ("E-BAD-BODY", 6)
     NOT_FINAL = ("E-NOT-FINAL", 10)
+    # ledger: a node that keeps a part of it
+    NOT_KEPT = ("E-NOT-KEPT", 4)
     # ledger: blocks
     UNKNOWN_PARENT = ("E-UNKNOWN-PARENT", 7)
     TOO_EARLY = ("E-TOO-EARLY", 13)

@@ -254,6 +254,15 @@ STATE_NODES_PER_MESSAGE_MAX = 256
 STATE_BYTES_PER_MESSAGE_MAX = 256 * 1024
 # Heights below the final one whose states can still be proved and fetched: about 8 KB each in a small chain.
 STATES_KEPT = 1000
+# Light nodes: keys or headers of one question, the bytes of one answer (one item always fits), votes of one proof: as a block carries.
+LIGHT_KEYS_PER_MESSAGE_MAX = 64
+LIGHT_BUNDLES_PER_MESSAGE_MAX = 16
+LIGHT_ANSWER_BYTES_MAX = 256 * 1024
+LIGHT_VOTES_MAX = 256
+# Changes of the committee in one answer; whoever slept through more asks again.
+LIGHT_SUCCESSIONS_MAX = 16
+# Named places of a state: the longest space and key that any kind writes.
+LIGHT_KEY_BYTES_MAX = 1024
 # A node with an anchor that nobody has a state for fetches the whole history instead, after so long.
 JOIN_PATIENCE_S = 60.0
 # Evidence: seals of blocks, votes of one member that are compared with new ones, and contradictions waiting to be told.

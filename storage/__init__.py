@@ -13,6 +13,8 @@ peers keys jobs log   address book; small things by name; work that survives the
 check backup      read everything and recompute every hash, settle both environments; hot copy
 chain_state       its state: values, rows of its tree, states of late; a state that comes node by node
 chain             the chain: blocks, the state at one of them, what takes it to another, votes, what was made here
+chain_proofs      what light nodes are shown of it
+light             what a light node keeps instead of it
 chain_care        a chain that stands still: judged again, taken back to a height, its index made anew
 anchors           our own records on their way to the chain: what their anchors shall say, their logs
 lock migrations   one process to a home; steps between versions

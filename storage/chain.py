@@ -57,6 +57,7 @@ from .tables import (
     CHAIN_POOL,
     CHAIN_ROWS,
     CHAIN_STATE,
+    CHAIN_SUCCESSIONS,
     CHAIN_TREE,
     CHAIN_TREES,
     CHAIN_VOTES,
@@ -85,6 +86,7 @@ _ALL = (
     CHAIN_FETCHED,
     CHAIN_VOTES,
     CHAIN_META,
+    CHAIN_SUCCESSIONS,
 )
 """All but what was made here, which no peer has."""
 

@@ -281,6 +281,20 @@ def _shown(snapshot: Snapshot, found: bytes | Leaf, height: int) -> StateNode | 
     return StateNode(found.node, found.place[1:size].decode("ascii"), found.place[size:], value)
 
 
+def prove_after(snapshot: Snapshot, at: tuple[int, BlockHash], space: str, key: bytes) -> tuple[bytes | None, TreeProof] | None:
+    """What stands at a key of the state after a block (height, hash), None for nothing, and its proof; None where that state is not here.
+    Raises StoreDamaged."""
+    tree = tree_of(snapshot, *at)
+    if tree is None:
+        return None
+    name = state_key(space, key)
+    proof = prove_rows(tree.root, tree.version, name, rows_in(snapshot))
+    if proof.leaf_key != name:
+        return None, proof
+    leaf = _shown(snapshot, Leaf(name, proof.leaf_value, place_of(space, key)), at[0])
+    return None if leaf is None else (leaf.value, proof)
+
+
 # --- where two states differ ------------------------------------------------------------------------------------------
 
 

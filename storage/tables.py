@@ -64,6 +64,10 @@ CHAIN_FETCHED = Table("chain-fetched/1", Env.LEDGER, key_form="hash of a node of
 CHAIN_POOL = Table("chain-pool/1", Env.LEDGER, key_form="transaction id, of those made here")
 CHAIN_VOTES = Table("chain-votes/1", Env.LEDGER, key_form="target height (8) | target | member | source height (8) | source")
 CHAIN_META = Table("chain-meta/1", Env.LEDGER, key_form="name, ASCII")
+# What full nodes show light ones of changes of the committee, and what a light node keeps instead of a chain.
+CHAIN_SUCCESSIONS = Table("chain-successions/1", Env.LEDGER, key_form="generation (8) of the committee that was trusted before")
+LIGHT = Table("light/1", Env.LEDGER, key_form="name, ASCII")
+LIGHT_INCLUSIONS = Table("light-inclusions/1", Env.LEDGER, key_form="transaction id of an own record's anchor")
 
 # The member's own records on their way to the chain.
 ANCHOR_INTENTS = Table("anchor-intents/2", Env.LEDGER, key_form="HashID of our own record: what its anchor shall say besides its statement")

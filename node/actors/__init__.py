@@ -15,12 +15,16 @@ membership    tickets, joining, certificates, revocations, fences
 holdings      what this node holds for others: offers, holds, receipts, collection, scrub
 files         get, and what people ask about records
 chain         the chain: judges blocks, follows the head, keeps the pool, votes
+chain_port    what the rest of a node needs of the chain, kept or not
 anchoring     this member's records on their way onto the chain
 rulings       whom the chain has put out, what it has erased, which statements it carries: heeded without their facts
 sealer        seals when it is this node's slot
 duties        hand-overs and evidence, posted by itself
 joining       a state fetched node by node from several peers
 talk          the ends of `/lading/ledger/1`
+showing       what light nodes are shown of the chain
+light         a chain followed without keeping it
+light_talk    its ends of `/lading/ledger/1`
 following     all that belongs to one chain of a node; which stream is about which chain
 registrar     accounts on the chain for those whom the domain certifies
 puts          a record on its way in

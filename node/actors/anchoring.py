@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Collection, Container, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -29,8 +30,9 @@ from protocols.ledger.context import ACCOUNT, CHAIN, KEY, Account, KeyUse
 from protocols.ledger.envelope import Content, Transaction, sign_transaction
 from protocols.ledger.filing import Asked, Fate, Filed, Intent, Next, Waiting
 from protocols.ledger.profile import Policy
+from protocols.ledger.state import Key
 from protocols.ledger.transactions import erase, expiry_extend, folder_update, record_anchor, storage_receipt
-from protocols.ledger.transactions.folder_update import FolderState
+from protocols.ledger.transactions.folder_update import FOLDER, FolderState
 from protocols.ledger.transactions.records import PENDING, RECORD, Owners, Parent, RecordState, record_key
 from protocols.ledger.transactions.storage_receipt import HOLDING, Holding
 from protocols.ledger.transition import slot_start_ms
@@ -46,6 +48,7 @@ from protocols.merkle import merkle_root
 from protocols.signed import Signed
 from protocols.types import AccountId, Digest, HashId, MemberId, OwnerKey, PeerId, RecordKey, TxId, UnixMillis
 from storage import anchors, chain
+from storage.chain_proofs import height_of_slot
 from storage.engine import Snapshot, Write
 from storage.tables import FACTS
 
@@ -53,7 +56,8 @@ from ..bus import Bus
 from ..clock import Clock
 from ..own import OwnKeys
 from ..pendings import NO_STATEMENT, Waits, find_waits, is_seen, scan_space
-from .chain import BlockFinal, ChainActor, HeadMovedTo
+from .chain import BlockFinal, HeadMovedTo
+from .chain_port import ChainPort
 from .facts import FactsAccepted, FactsHandle
 from .storage import StorageHandle
 
@@ -134,7 +138,7 @@ class _Plan:
 class Anchoring:
     """See the module."""
 
-    def __init__(self, own: OwnKeys, chain: ChainActor, facts: FactsHandle, ledger: StorageHandle, clock: Clock, bus: Bus) -> None:
+    def __init__(self, own: OwnKeys, chain: ChainPort, facts: FactsHandle, ledger: StorageHandle, clock: Clock, bus: Bus) -> None:
         self.alerts: dict[str, str] = {}
         self._own = own
         self._chain = chain
@@ -237,16 +241,21 @@ class Anchoring:
         return 0 if facts is None or found is None else facts.statement(found)[1].seq
 
     async def standings(self, keys: Sequence[RecordKey]) -> list[dict[str, object]]:
-        """The same of many."""
+        """The same of many. What a light node cannot have proven now is as it was."""
+        with suppress(Refused):
+            await self._chain.bring([(RECORD, record_key(*key)) for key in keys])
         made = [self._made_for(key) for key in keys]
         found = await self._ledger.read(lambda snapshot: [_stand(snapshot, key, *one) for key, one in zip(keys, made, strict=True)])
         return [self._standing(key, stand) for key, stand in zip(keys, found, strict=True)]
 
     async def report(self, key: RecordKey) -> dict[str, object]:
         """All that the chain says of a record, for `file status`. Times in Unix seconds, 0 for no end."""
+        unproven = await self._bring_report(key)
         final_ms, facts = self._final_ms(), self._chain.facts
         found = await self._ledger.read(lambda snapshot: _read_report(snapshot, key))
         data = self.standing(key)
+        if unproven:
+            data["unproven"] = unproven
         if (trouble := self._troubles.get(key[1])) is not None and key[0] == self._own.owner:
             data["waiting_for"] = trouble.text
         if found.journal:
@@ -264,7 +273,11 @@ class Anchoring:
             except InvalidObject as error:
                 log.error("a record's log is not what was anchored record=%s error=%s", key[1].hex()[:16], error)
         slot = (record.block_ms - facts.genesis_ms) // facts.profile.slot_ms
-        height = await self._ledger.read(lambda snapshot: height_of(snapshot, slot))
+        height = await self._ledger.read(lambda snapshot: height_of_slot(snapshot, slot))
+        if not self._chain.keeps_state:
+            where = await self._chain.where(record.anchor, record.block_ms) if record.block_ms <= final_ms else None
+            height = None if where is None else where.row.info.height
+            data["proof"] = "record only" if where is None else "record and place"
         return data | {
             "height": height,
             "status": record.status,
@@ -345,6 +358,7 @@ class Anchoring:
 
         Raises LadingError(NOT_FOUND).
         """
+        await self._bring_folder(owner)
         final_ms = self._final_ms()
         found = await self._ledger.read(lambda snapshot: _read_folder(snapshot, owner, root))
         if found is None:
@@ -370,14 +384,16 @@ class Anchoring:
         }
 
     async def newest(self, key: RecordKey) -> tuple[HashId, ...]:
-        """Where changes of a record have led; empty while it is the newest itself."""
+        """Where changes of a record have led; empty while it is the newest itself. A light node knows of its own changes alone."""
         return (await self._ledger.read(lambda snapshot: _read_report(snapshot, key))).newest
 
     async def audit(self) -> dict[str, object]:
         """Whether each record on the chain has its statement here, and each statement of this domain its anchor: both directions.
 
-        Statements younger than AUDIT_AFTER_S are passed over.
+        Statements younger than AUDIT_AFTER_S are passed over. A light node has no list of what is on the chain.
         """
+        if not self._chain.keeps_state:
+            return {"not_kept": "a light node keeps no list of records: ask a full node"}
         final_ms, knowledge = self._final_ms(), self._facts.knowledge
         anchored = await self._ledger.read(lambda snapshot: _anchored(snapshot, final_ms))
         unknown: list[str] = []
@@ -484,10 +500,10 @@ class Anchoring:
 
     def _final_ms(self) -> int:
         """Block time of the latest final block; -1 before there is a chain."""
-        tree, facts = self._chain.tree, self._chain.facts
-        if tree is None or facts is None:
+        slot, facts = self._chain.final_slot(), self._chain.facts
+        if slot is None or facts is None:
             return -1
-        return slot_start_ms(tree.final.slot, genesis_ms=facts.genesis_ms, slot_ms=facts.profile.slot_ms)
+        return slot_start_ms(slot, genesis_ms=facts.genesis_ms, slot_ms=facts.profile.slot_ms)
 
     def _head_ms(self) -> int:
         """Block time of the head; -1 before there is a chain."""
@@ -549,6 +565,66 @@ class Anchoring:
                 if order.owner == self._own.owner:
                     self._erasing[order.hash_id] = _Made(transaction, Digest(bytes(32)))
 
+    # --- what a light node has to ask for first ------------------------------------------------------------------------
+
+    def _account_keys(self) -> list[Key]:
+        return [(KEY, self._own.owner), (ACCOUNT, self._own.member_id), (CHAIN, b"policy")]
+
+    async def _bring_own(self, names: Collection[HashId]) -> None:
+        """What a look reads of these records of ours. Raises Refused(UNREACHABLE)."""
+        if self._chain.keeps_state:
+            return
+        intents = await self._ledger.read(lambda snapshot: [anchors.intent(snapshot, hash_id) for hash_id in names])
+        made = [self._made[hash_id].transaction.id for hash_id in names if hash_id in self._made]
+        records = [(self._own.owner, hash_id) for hash_id in names]
+        records += [(parent.owner, parent.hash_id) for intent in intents for parent in intent.parents]
+        keys: list[Key] = [*self._account_keys(), *((RECORD, record_key(*key)) for key in records), *((PENDING, name) for name in made)]
+        await self._chain.bring(keys)
+
+    async def _bring_folder(self, owner: OwnerKey) -> None:
+        """An owner's folder, and every record of the owner that is known here by its facts."""
+        if self._chain.keeps_state:
+            return
+        await self._chain.bring([(KEY, owner)])
+        use = await self._ledger.read(lambda snapshot: _load(snapshot, KEY, owner, KeyUse))
+        if use is None:
+            return
+        await self._chain.bring([(ACCOUNT, use.account), (FOLDER, use.account + filing.FOLDER.encode())])
+        known = [key for key in tuple(self._facts.knowledge.records) if key[0] == owner]
+        await self._chain.bring([(RECORD, record_key(*key)) for key in known], is_fresh=owner != self._own.owner)
+
+    async def _bring_report(self, key: RecordKey) -> str:
+        """A record and what its known holders have recorded. Result: why it could not be proven now; empty when it was."""
+        if self._chain.keeps_state:
+            return ""
+        facts = self._facts.knowledge.records.get(key)
+        holders = sorted({receipt.holder for receipt in facts.receipts.values()}) if facts is not None else []
+        place = record_key(*key)
+        try:
+            await self._chain.bring([(RECORD, place), *((HOLDING, place + holder) for holder in holders)])
+        except Refused as error:
+            return error.message
+        return ""
+
+    async def _bring_receipts(self, names: Collection[bytes]) -> None:
+        """What is read of the records that own receipts speak of."""
+        if self._chain.keeps_state:
+            return
+
+        def read(snapshot: Snapshot) -> list[Key]:
+            keys: list[Key] = []
+            for one in names:
+                signed = _receipt_fact(snapshot, one)
+                if signed is None:
+                    continue
+                receipt = decode(signed.body, Receipt)
+                for item in receipt.items:
+                    place = record_key(item.owner, item.hash_id)
+                    keys += [(RECORD, place), (HOLDING, place + receipt.holder)]
+            return keys
+
+        await self._chain.bring([*self._account_keys(), *await self._ledger.read(read)])
+
     # --- one look -----------------------------------------------------------------------------------------------------
 
     async def _look(self, names: Sequence[HashId]) -> None:
@@ -585,6 +661,7 @@ class Anchoring:
                 self._forget(hash_id)
         if not wanted and not erased:
             return
+        await self._bring_own([*(own.hash_id for own in wanted), *erased])
         room = ANCHORS_WAITING_MAX - sum(made.transaction.id in self._chain.pool for made in self._made.values())
         replicated = {one.hash_id: self._replicated(one.hash_id) for one in wanted}
         now_ms, final_ms = self._chain.now_ms(), self._final_ms()
@@ -871,6 +948,7 @@ class Anchoring:
         if self._folder is not None and self._folder in self._chain.pool:
             self._is_folder_due = True
             return
+        await self._bring_folder(self._own.owner)
         now_ms, final_ms = self._chain.now_ms(), self._final_ms()
         made = await self._ledger.read(lambda snapshot: self._plan_folder(snapshot, now_ms, final_ms))
         if made is not None:
@@ -883,7 +961,7 @@ class Anchoring:
         if account is None:
             return None
         filed = _filed(snapshot, self._own.owner, until_ms=final_ms)
-        state = _load(snapshot, "folder", account.id + filing.FOLDER.encode(), FolderState)
+        state = _load(snapshot, FOLDER, account.id + filing.FOLDER.encode(), FolderState)
         root = filing.folder_root(one for one, _ in filed)
         if state is not None and state.root == root:
             return None
@@ -925,6 +1003,7 @@ class Anchoring:
     async def _record_receipts(self) -> None:
         """One transaction for what a store promised and the chain does not know yet: ours, or one that we speak for."""
         names = tuple(self._receipts)[:RECEIPTS_PER_LOOK_MAX]
+        await self._bring_receipts(names)
         now_ms, final_ms, holders = self._chain.now_ms(), self._final_ms(), self._recorded_for()
         before = self._clock.monotonic() - self._turn_s()
         ripe = frozenset(one for one in names if self._receipts[one] <= before)
@@ -1132,36 +1211,11 @@ def _read_folder(snapshot: Snapshot, owner: OwnerKey, root: bytes | None) -> tup
     account = _account(snapshot, owner)
     if account is None:
         return None
-    state = _load(snapshot, "folder", account.id + filing.FOLDER.encode(), FolderState)
+    state = _load(snapshot, FOLDER, account.id + filing.FOLDER.encode(), FolderState)
     if state is None:
         return None
     filed = [one for one, _ in _filed(snapshot, owner)]
     return account.id, state, filing.find_folder(filed, state.root if root is None else root)
-
-
-def height_of(snapshot: Snapshot, slot: int) -> int | None:
-    """Height of the block of a slot, on the branch at which the state stands; None when the state has moved away from it."""
-    at, final = chain.state_at(snapshot), chain.final_block(snapshot)
-    row = None if at is None else chain.row(snapshot, at)
-    low = None if final is None else chain.row(snapshot, final)
-    if row is None or low is None:
-        return None
-    while row.height > low.height:
-        if row.slot == slot:
-            return row.height
-        parent = chain.row(snapshot, row.parent)
-        if parent is None:
-            return None
-        row = parent
-    first, last = 0, row.height
-    while first <= last:  # at and below the final height there is one block a height
-        middle = (first + last) // 2
-        found = chain.row(snapshot, chain.blocks_at(snapshot, middle)[0])
-        assert found is not None
-        if found.slot == slot:
-            return middle
-        first, last = (middle + 1, last) if found.slot < slot else (first, middle - 1)
-    return None
 
 
 def _step_row(step: Step) -> dict[str, object]:

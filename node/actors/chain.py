@@ -8,7 +8,7 @@ its promise on the disk first. Only then are answers given and others told.
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
@@ -40,13 +40,14 @@ from protocols.ledger.deny import DenySet, denial_of
 from protocols.ledger.envelope import Transaction
 from protocols.ledger.evidence import Watch
 from protocols.ledger.finality import BlockPoint, ForkTree
+from protocols.ledger.light import Inclusion
 from protocols.ledger.machine import vote_id
 from protocols.ledger.pool import MAY_BECOME_VALID, Limits, Origin, Pool
 from protocols.ledger.profile import Profile
 from protocols.ledger.schedule import SCHEDULE
 from protocols.ledger.sealing import has_quorum, is_timely
 from protocols.ledger.snapshot import NodeAt, StateNode
-from protocols.ledger.state import Overlay
+from protocols.ledger.state import Key, Overlay
 from protocols.ledger.sync import HeaderRow, header_row, locator_heights
 from protocols.ledger.terms import MINER, Miner
 from protocols.ledger.transactions.equivocation import Sealed
@@ -68,6 +69,7 @@ from protocols.limits import (
 )
 from protocols.types import AccountId, BlockHash, ChainId, PeerId, TxId, UnixMillis
 from storage import chain as store
+from storage import chain_proofs, light
 from storage.chain_state import StateDifference, compare, find_node, missing_nodes, put_nodes
 from storage.engine import Snapshot, Write
 from storage.overlay import Overlay as StorageOverlay
@@ -230,7 +232,8 @@ class ChainKeys:
 class ChainSetup:
     """What a node needs to follow a chain. genesis: None fetches the first block from peers, which the chain's id is enough to check.
 
-    anchor, heights_kept: as of ``ChainActor``.
+    anchor, heights_kept: as of ``ChainActor``. told: the final block that others told of, however near its beginning; where a light node
+    begins.
     """
 
     chain: ChainId
@@ -239,6 +242,7 @@ class ChainSetup:
     promises: PromiseStore
     anchor: Checkpoint | None = None
     heights_kept: int | None = None
+    told: Checkpoint | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -357,6 +361,7 @@ class ChainActor(Actor[ChainMessage]):
         self._beyond: dict[BlockHash, None] = {}  # blocks on top of wrong ones
         self._join: Block | None = None
         self._is_joining = False
+        self._shown_generation = 0  # of the committees, what light nodes need of it is kept
 
     # --- what others may look at (the loop's own thread, between two awaits) ------------------------------------------
 
@@ -566,6 +571,22 @@ class ChainActor(Actor[ChainMessage]):
         assert first is not None
         return await self._storage.read(lambda snapshot: missing_nodes(snapshot, first.info.state_root))
 
+    def final_slot(self) -> int | None:
+        """Slot of the latest final block; None before there is a chain."""
+        return None if self.tree is None or self.facts is None else self.tree.final.slot
+
+    @property
+    def keeps_state(self) -> bool:
+        """It does."""
+        return True
+
+    async def bring(self, keys: Collection[Key], *, is_fresh: bool = True) -> None:
+        """All of the state is here."""
+
+    async def where(self, transaction: bytes, block_ms: int) -> Inclusion | None:
+        """Blocks are here themselves."""
+        return None
+
     async def plan(self, draft: Callable[[Snapshot], T]) -> T:
         """What the sealer makes of the state, in a pool thread."""
         return await self._storage.read(draft)
@@ -618,6 +639,11 @@ class ChainActor(Actor[ChainMessage]):
         self._waiting = {}
         self._started_ms = self.now_ms()
         await self._load_promises()
+        left = await self._storage.transact(light.leave)
+        if left is not None:
+            log.info("this node was light and fetches the chain height=%d", left.checkpoint.height)
+            if self.anchor is not None and left.checkpoint.height > self.anchor.height:
+                self.anchor = left.checkpoint
         try:
             await self._storage.transact(lambda snapshot: (store.rebuild_tree(snapshot), None))
             await self._storage.read(store.check)
@@ -1308,6 +1334,27 @@ class ChainActor(Actor[ChainMessage]):
         self._received_ms = {name: at_ms for name, at_ms in self._received_ms.items() if name in kept}
         for point in newly:
             self._tell(BlockFinal(point.height, point.hash))
+        await self._keep_successions()
+
+    async def _keep_successions(self) -> None:
+        """What shows light nodes that another committee followed; votes and states that it is made of will not stay."""
+        tree = self.tree
+        assert tree is not None
+        final, head = tree.final, tree.head()
+        if final.committee.generation == self._shown_generation:
+            return
+        path = {point.height: point.hash for point in tree.ancestors(head.hash)}
+        loose = tuple(self.votes.values())
+
+        def write(snapshot: Snapshot) -> tuple[list[Write], bool]:
+            def name_at(height: int) -> BlockHash | None:
+                return path.get(height) if height >= final.height else next(iter(store.blocks_at(snapshot, height)), None)
+
+            writes = chain_proofs.keep_successions(snapshot, name_at, head.height, final.height, loose)
+            return writes, bool(writes)
+
+        if await self._storage.transact(write):
+            self._shown_generation = final.committee.generation
 
     async def _follow_head(self) -> None:
         """Takes the state to the head, and the pool with it."""

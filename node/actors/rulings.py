@@ -26,11 +26,11 @@ from protocols.ledger.transactions.records import RECORD, RecordState
 from protocols.signed import Signed
 from protocols.types import AccountId, BlockHash, Digest, HashId, MemberId, OwnerKey, RecordKey, TxId
 from storage import chain as store
+from storage.chain_proofs import height_of_slot
 from storage.engine import Snapshot
 
 from ..bus import Bus
 from ..pendings import find_waits, scan_space
-from .anchoring import height_of
 from .chain import BlockFinal, ChainActor, ChainItems, HeadMovedTo
 from .facts import FactsHandle
 from .knowledge import RecordFacts
@@ -254,7 +254,7 @@ def _statements(snapshot: Snapshot, wanted: Iterable[_Wanted]) -> tuple[Signed, 
     found: list[Signed] = []
     lowest = store.lowest_height(snapshot)
     for one in wanted:
-        height = height_of(snapshot, (one.block_ms - genesis_ms) // slot_ms)
+        height = height_of_slot(snapshot, (one.block_ms - genesis_ms) // slot_ms)
         if height is None or height > row.height:
             continue  # final later, and looked at then
         for below in range(height, max(lowest, height - BLOCKS_BACK_MAX) - 1, -1):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Iterable, Sequence
-from typing import Protocol
+from typing import Generic, Protocol, TypeVar
 
 import trio
 
@@ -30,6 +30,7 @@ from ..transport.port import Stream
 from .chain import BlockFinal, BlockTaken, ChainActor, ChainItems, HeadMovedTo
 from .end import MachineEnd
 from .joining import StateFetch
+from .showing import show
 
 log = logging.getLogger(__name__)
 
@@ -277,6 +278,8 @@ class TalkEnd:
                 return m.StateLoaded(*await chain.state_nodes(at, nodes_at))
             case m.DeliverState(nodes, lacking):
                 await self._fetches.deliver(self.peer, nodes, lacking)
+            case m.LoadLight(question):
+                return m.LightLoaded(await show(chain, question))
             case m.DeliverItems(transactions, votes):
                 self._items[0].done(one.id for one in transactions)
                 self._items[1].done(m.vote_id(one) for one in votes)
@@ -335,31 +338,53 @@ class TalkPeers(Protocol):
     async def drop(self, peer: PeerId, why: str, *, ban: bool = False) -> None: ...
 
 
-class Talks:
-    """All ends. Of a pair the one with the smaller peer id opens the stream, and opens it again."""
+class End(Protocol):
+    """One stream's life."""
 
-    def __init__(
-        self, own: PeerId, chain: ChainActor, peers: TalkPeers, clock: Clock, entropy: Entropy, bus: Bus, *, again_s: float = 0.0
-    ) -> None:
+    is_open: bool
+
+    async def run(self) -> None:
+        """Raises RemoteError, DecodeError when the peer breaks a rule."""
+
+
+E = TypeVar("E", bound=End)
+
+
+class Ends(Generic[E]):
+    """All streams. Of a pair the node with the smaller peer id opens the stream, and opens it again."""
+
+    def __init__(self, own: PeerId, peers: TalkPeers, clock: Clock, entropy: Entropy, *, again_s: float = 0.0) -> None:
         """again_s: how long a peer with which no conversation came about is left alone."""
-        self.ends: dict[PeerId, TalkEnd] = {}
+        self.ends: dict[PeerId, E] = {}
         self._own = own
-        self._chain = chain
         self._peers = peers
-        self._clock = clock
         self._entropy = entropy
-        self._bus = bus
-        self._claims = Claims()
-        self._items = (ItemClaims(), ItemClaims())  # of transactions, of votes
-        self._fetches = StateFetch(chain, clock, self.ends)
+        self._clock = clock
         self._opening: set[PeerId] = set()
         self._again_s = again_s
         self._left_alone: dict[PeerId, float] = {}  # until when
 
+    def make(self, stream: Stream, peer: PeerId, challenge: bytes) -> E:
+        """This node's end of a stream."""
+        raise NotImplementedError
+
+    async def tell(self) -> None:
+        """Passes on what this node publishes, for ever."""
+        raise NotImplementedError
+
+    async def beat(self) -> None:
+        """Every REOPEN_S."""
+
+    async def keep_asking(self) -> None:
+        """For what somebody announced and did not give, for ever."""
+
+    def ask_others(self, gone: PeerId | None = None) -> None:
+        """For what a peer that is gone, or that takes too long, was asked for."""
+
     async def run(self) -> None:
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._tell)
-            nursery.start_soon(self._ask_again)
+            nursery.start_soon(self.tell)
+            nursery.start_soon(self.keep_asking)
             while True:
                 now = self._clock.monotonic()
                 self._left_alone = {peer: until for peer, until in self._left_alone.items() if until > now}
@@ -368,7 +393,7 @@ class Talks:
                         self._opening.add(peer)
                         nursery.start_soon(self._open, peer)
                 await trio.sleep(REOPEN_S)
-                await self._fetches.advance()
+                await self.beat()
 
     async def _open(self, peer: PeerId) -> None:
         """A peer that follows no chain refuses the stream, and is asked again later."""
@@ -386,17 +411,9 @@ class Talks:
         stream = await self._peers.open_stream(peer, LEDGER_PROTOCOL)
         await self.serve(stream, peer)
 
-    async def difference(self, peer: PeerId) -> StateDifference | None:
-        """The first key at which this node's state and a peer's differ after the block at which this node stopped; None when it has not.
-
-        Raises Refused(UNREACHABLE | NOT_FOUND | CONFLICT).
-        """
-        return await self._chain.difference(lambda at, nodes: self._fetches.ask(peer, at, nodes))
-
     async def serve(self, stream: Stream, peer: PeerId) -> None:
         """One stream's life. Raises RemoteError, DecodeError."""
-        challenge = self._entropy.token(CHALLENGE_BYTES)
-        end = TalkEnd(stream, peer, self._chain, self._claims, self._items, self._fetches, self._clock, challenge)
+        end = self.make(stream, peer, self._entropy.token(CHALLENGE_BYTES))
         self.ends[peer] = end
         try:
             await end.run()
@@ -405,24 +422,51 @@ class Talks:
                 self._left_alone[peer] = self._clock.monotonic() + self._again_s
             if self.ends.get(peer) is end:
                 del self.ends[peer]
-                self._ask_others(gone=peer)
+                self.ask_others(gone=peer)
             stream.reset()
 
-    async def _ask_again(self) -> None:
+
+class Talks(Ends[TalkEnd]):
+    """Those of a node that has the chain."""
+
+    def __init__(
+        self, own: PeerId, chain: ChainActor, peers: TalkPeers, clock: Clock, entropy: Entropy, bus: Bus, *, again_s: float = 0.0
+    ) -> None:
+        """again_s: as of ``Ends``."""
+        super().__init__(own, peers, clock, entropy, again_s=again_s)
+        self._chain = chain
+        self._bus = bus
+        self._claims = Claims()
+        self._items = (ItemClaims(), ItemClaims())  # of transactions, of votes
+        self._fetches = StateFetch(chain, clock, self.ends)
+
+    def make(self, stream: Stream, peer: PeerId, challenge: bytes) -> TalkEnd:
+        return TalkEnd(stream, peer, self._chain, self._claims, self._items, self._fetches, self._clock, challenge)
+
+    async def beat(self) -> None:
+        await self._fetches.advance()
+
+    async def difference(self, peer: PeerId) -> StateDifference | None:
+        """The first key at which this node's state and a peer's differ after the block at which this node stopped; None when it has not.
+
+        Raises Refused(UNREACHABLE | NOT_FOUND | CONFLICT).
+        """
+        return await self._chain.difference(lambda at, nodes: self._fetches.ask(peer, at, nodes))
+
+    async def keep_asking(self) -> None:
         while True:
             await trio.sleep(ITEM_PATIENCE_S / 2)
-            self._ask_others()
+            self.ask_others()
 
-    def _ask_others(self, gone: PeerId | None = None) -> None:
-        """For what somebody announced and did not give."""
+    def ask_others(self, gone: PeerId | None = None) -> None:
         transactions, votes = (claims.overdue(self._clock.monotonic(), gone) for claims in self._items)
         for peer in transactions.keys() | votes.keys():
             end = self.ends.get(peer)
             if end is not None:  # what an end that is gone was to give it has let go itself
                 end.hint(m.Unknown(*self._chain.lacking(transactions.get(peer, ()), votes.get(peer, ()))))
 
-    async def _tell(self) -> None:
-        """Passes on what the chain publishes."""
+    async def tell(self) -> None:
+        """What the chain publishes."""
         with self._bus.subscribe(HeadMovedTo, BlockFinal, ChainItems, BlockTaken, name="talks") as news:
             async for fact in news:
                 near = told_by(self._own, self.ends)

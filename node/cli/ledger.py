@@ -18,7 +18,7 @@ from .command import Command, Invocation
 from .kinds import whole
 from .local import kit_text
 from .passphrase import add_passphrase_flags, passphrase_source
-from .text import Style, pairs, table
+from .text import Style, pairs, size, table
 
 _LEDGER = "The ledger"
 _REMOTE = (0, 1, 2, 4, 5, 6, 7, 8, 130)
@@ -278,12 +278,13 @@ def show_ledger(data: Mapping[str, object], style: Style) -> Iterator[str]:
         listed = [str(names.get(one, one)) for one in miners] if isinstance(miners, list) else []
         lines = [
             ("chain", f"{chain.get('name', '')}  {style.id(str(chain.get('chain', '')))}"),
+            ("role", f"{chain.get('role', '')}: {chain.get('headers', 0)} headers, {_size(chain.get('disk_bytes'))} with all facts"),
             ("head", f"{chain.get('height')}  {style.id(str(chain.get('tip', '')))}"),
             ("final", f"{chain.get('finalized_height')}  {style.id(str(chain.get('finalized', '')))}"),
             ("anchor", str(chain.get("anchor", ""))),
             ("state root", style.id(str(chain.get("state_root", "")))),
         ]
-        if committee:
+        if "heard" in committee:
             alive = style.good("goes on") if committee.get("finality_goes_on") else style.careful("waits for members")
             heard = f"{committee.get('heard')} of {len(_list(committee.get('members')))} members heard, {committee.get('quorum')} needed"
             lines += [
@@ -312,6 +313,10 @@ def show_history(data: Mapping[str, object], style: Style) -> Iterator[str]:
         if isinstance(row, Mapping)
     ]
     yield from table(("HEIGHT", "BLOCK", "TIME", "MINER", "STATE", "TRANSACTIONS"), rows, style, right=(0,))
+
+
+def _size(value: object) -> str:
+    return size(value) if isinstance(value, int) else "nothing"
 
 
 def _mapping(value: object) -> Mapping[object, object]:

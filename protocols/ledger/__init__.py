@@ -7,6 +7,7 @@ tree           the sparse Merkle map behind the state
 rows           the same tree as a store keeps it: four levels in a row, every version whole
 state          spaces, overlay, undo; the reference state in memory
 snapshot       the state by its nodes: fetching all of it, comparing two
+light          what a light node believes, and why
 history        the tree over all block hashes
 votes          what a committee member says, and what it promised
 committee      sizes, quorums, links across a change

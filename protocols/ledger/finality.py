@@ -86,6 +86,10 @@ class ForkTree:
                     open_.append(vote.source.hash)
         return tuple(found)[:most]
 
+    def children_of(self, block: BlockHash) -> tuple[BlockPoint, ...]:
+        """Blocks directly on top of a known one."""
+        return tuple(self._points[name] for name in self._children[block])
+
     def add_block(self, point: BlockPoint) -> tuple[BlockPoint, ...]:
         """Takes an executed block whose parent is known. Result: blocks that became final by it, oldest first."""
         assert point.parent in self._points, "parent first"

@@ -27,7 +27,12 @@ from ..limits import (
     LEDGER_RECONCILE_S,
     LEDGER_SILENCE_MAX_S,
     LEDGER_WANTED_MAX,
+    LIGHT_BUNDLES_PER_MESSAGE_MAX,
+    LIGHT_KEY_BYTES_MAX,
+    LIGHT_KEYS_PER_MESSAGE_MAX,
+    LIGHT_SUCCESSIONS_MAX,
     LOCATOR_HASHES_MAX,
+    NUMBER_MAX,
     STATE_NODES_PER_MESSAGE_MAX,
     WITNESSES_MAX,
 )
@@ -40,17 +45,25 @@ from .messages import (
     Alive,
     Announce,
     AskBlocks,
+    AskBundles,
+    AskFinal,
     AskHeaders,
     AskHistory,
+    AskInclusion,
+    AskProofs,
     AskState,
     Bodies,
+    Bundles,
+    Final,
     GiveBlock,
     Given,
     GiveState,
     Headers,
     Hello,
     History,
+    Included,
     NewBlock,
+    Proofs,
     Pruned,
     Tip,
     Want,
@@ -191,6 +204,26 @@ class Witnessed:
     witnesses: tuple[Witness, ...]
 
 
+LightQuestion = AskFinal | AskBundles | AskProofs | AskInclusion
+LightAnswer = Final | Bundles | Proofs | Included
+ANSWER_TO: Mapping[type, type] = {AskFinal: Final, AskBundles: Bundles, AskProofs: Proofs, AskInclusion: Included}
+"""Which answer a light node's question has."""
+
+
+@dataclass(frozen=True, slots=True)
+class WantLight:
+    """A light node asks this; one such question at a time."""
+
+    question: LightQuestion
+
+
+@dataclass(frozen=True, slots=True)
+class LightLoaded:
+    """Answer to LoadLight."""
+
+    answer: LightAnswer
+
+
 @dataclass(frozen=True, slots=True)
 class Busy:
     """What was asked for last takes its time: the peer is told that we live."""
@@ -234,11 +267,12 @@ class LoadItems:
 class Locate:
     """Is this head known, and if not, from where on do we ask? Answer: Located.
 
-    lowest: height of the first block that the peer keeps; below it there is nothing to ask for.
+    lowest: height of the first block that the peer keeps; below it there is nothing to ask for. final: what the peer calls final.
     """
 
     head: Checkpoint
     lowest: int = 0
+    final: Checkpoint | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -314,6 +348,21 @@ class DeliverState:
 
 
 @dataclass(frozen=True, slots=True)
+class LoadLight:
+    """A light node's question. Answer: LightLoaded, with what fits one message."""
+
+    question: LightQuestion
+
+
+@dataclass(frozen=True, slots=True)
+class DeliverLight:
+    """The answer to our question, unchecked but for its kind and number."""
+
+    question: LightQuestion
+    answer_untrusted: LightAnswer
+
+
+@dataclass(frozen=True, slots=True)
 class DeliverItems:
     """Transactions and votes that we asked this peer for, unchecked but for their ids."""
 
@@ -382,6 +431,16 @@ class TalkMachine(Machine):
         (TalkState.OPEN, AskState): ("ask_state", _OPEN),
         (TalkState.OPEN, StateLoaded): ("state_loaded", _OPEN),
         (TalkState.OPEN, GiveState): ("give_state", _OPEN),
+        (TalkState.OPEN, WantLight): ("want_light", _OPEN),
+        (TalkState.OPEN, AskFinal): ("ask_light", _OPEN),
+        (TalkState.OPEN, AskBundles): ("ask_light", _OPEN),
+        (TalkState.OPEN, AskProofs): ("ask_light", _OPEN),
+        (TalkState.OPEN, AskInclusion): ("ask_light", _OPEN),
+        (TalkState.OPEN, LightLoaded): ("light_loaded", _OPEN),
+        (TalkState.OPEN, Final): ("light", _OPEN),
+        (TalkState.OPEN, Bundles): ("light", _OPEN),
+        (TalkState.OPEN, Proofs): ("light", _OPEN),
+        (TalkState.OPEN, Included): ("light", _OPEN),
         (TalkState.OPEN, HaveItems): ("have_items", _OPEN),
         (TalkState.OPEN, Announce): ("announce", _OPEN),
         (TalkState.OPEN, Unknown): ("unknown", _OPEN),
@@ -408,6 +467,7 @@ class TalkMachine(Machine):
         self._reconcile_at = 0.0
         self._wanted: OrderedDict[bytes, float] = OrderedDict()  # id -> when asked
         self._their_head: Checkpoint | None = None
+        self._their_final: Checkpoint | None = None
         self._asks_headers = False
         self._is_locating = False
         self._asked: deque[BlockHash] = deque()  # bodies asked for and not here yet, in order
@@ -417,6 +477,7 @@ class TalkMachine(Machine):
         self._their_lowest = 0
         self._asks_state = False
         self._asks_history: BlockHash | None = None
+        self._asks_light: LightQuestion | None = None
 
     @property
     def their_head(self) -> Checkpoint | None:
@@ -431,7 +492,7 @@ class TalkMachine(Machine):
     @property
     def is_waiting(self) -> bool:
         """Asked for anything that has to come within LEDGER_PATIENCE_S."""
-        return self.is_syncing or self._asks_state
+        return self.is_syncing or self._asks_state or self._asks_light is not None
 
     def wake_at(self) -> float | None:
         if self.state is TalkState.GREETED:
@@ -477,14 +538,14 @@ class TalkMachine(Machine):
         for point in (event.head, event.final):
             if len(point.hash) != 32 or point.height < 0:
                 raise RemoteError(Reason.MALFORMED, "a head that is no block")
-        self._their_head = event.head
+        self._their_head, self._their_final = event.head, event.final
         return TalkState.OPEN, self._locate()
 
     def _locate(self) -> tuple[Effect, ...]:
         if self.is_syncing or self._is_locating or self._their_head is None:
             return ()
         self._is_locating = True
-        return (Locate(self._their_head, self._their_lowest),)
+        return (Locate(self._their_head, self._their_lowest, self._their_final),)
 
     def located(self, event: Located, now_s: float) -> Outcome:
         self._is_locating = False
@@ -639,6 +700,53 @@ class TalkMachine(Machine):
         self._asks_state = False
         return TalkState.OPEN, (DeliverState(event.nodes, event.lacking),)
 
+    # --- light nodes --------------------------------------------------------------------------------------------------
+
+    def want_light(self, event: WantLight, now_s: float) -> Outcome:
+        if self._asks_light is not None:
+            return TalkState.OPEN, ()
+        self._asks_light = event.question
+        self._progress_at = now_s
+        return TalkState.OPEN, (Send(event.question),)
+
+    def ask_light(self, event: LightQuestion, now_s: float) -> Outcome:
+        self._heard_at = now_s
+        match event:
+            case AskBundles(block, _):
+                _check_ids((block,), 1)
+            case AskProofs(block, keys):
+                _check_ids((block,), 1)
+                _check_keys(keys)
+            case AskInclusion(slot, transaction):
+                _check_ids((transaction,), 1)
+                _check_numbers(slot)
+            case AskFinal(height, generation):
+                _check_numbers(height, generation)
+        return TalkState.OPEN, (LoadLight(event),)
+
+    def light_loaded(self, event: LightLoaded, now_s: float) -> Outcome:
+        return TalkState.OPEN, (Send(event.answer),)
+
+    def light(self, event: LightAnswer, now_s: float) -> Outcome:
+        self._heard_at = now_s
+        question, self._asks_light = self._asks_light, None
+        if question is None or not isinstance(event, ANSWER_TO[type(question)]):
+            raise RemoteError(Reason.OUT_OF_ORDER, "an answer to what nobody asked")
+        match event:
+            case Final(successions, link):
+                is_more = len(successions) > LIGHT_SUCCESSIONS_MAX or len(link) > 1
+            case Bundles(bundles):
+                assert isinstance(question, AskBundles)
+                is_more = len(bundles) > (LIGHT_BUNDLES_PER_MESSAGE_MAX if question.after else 1)
+            case Proofs(values):
+                assert isinstance(question, AskProofs)
+                is_more = len(values) > len(question.keys)
+            case Included(found):
+                is_more = len(found) > 1
+        if is_more:
+            raise RemoteError(Reason.FLOOD, "more than was asked for")
+        return TalkState.OPEN, (DeliverLight(question, event),)
+
     # --- transactions and votes -------------------------------------------------------------------------------------
 
     def have_items(self, event: HaveItems, now_s: float) -> Outcome:
@@ -753,6 +861,19 @@ def _check_ids(ids: Sequence[bytes], count_max: int) -> None:
         raise RemoteError(Reason.FLOOD, f"{len(ids)} ids at once, at most {count_max} wanted")
     if any(len(one) != 32 for one in ids):
         raise RemoteError(Reason.MALFORMED, "an id that is not 32 bytes")
+
+
+def _check_keys(keys: Sequence[tuple[str, bytes]]) -> None:
+    if not 0 < len(keys) <= LIGHT_KEYS_PER_MESSAGE_MAX:
+        raise RemoteError(Reason.FLOOD, f"{len(keys)} keys at once, 1 to {LIGHT_KEYS_PER_MESSAGE_MAX} wanted")
+    for space, key in keys:
+        if not space.isascii() or not 0 < len(space) < 256 or len(key) > LIGHT_KEY_BYTES_MAX:
+            raise RemoteError(Reason.MALFORMED, "a key that no state has")
+
+
+def _check_numbers(*numbers: int) -> None:
+    if any(not 0 <= number <= NUMBER_MAX for number in numbers):
+        raise RemoteError(Reason.MALFORMED, "a number outside the 63-bit range")
 
 
 def _parts(transactions: Sequence[bytes], votes: Sequence[bytes]) -> list[tuple[tuple[bytes, ...], tuple[bytes, ...]]]:

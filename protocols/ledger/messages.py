@@ -5,8 +5,9 @@ from __future__ import annotations
 from ..codec import Record
 from ..types import BlockHash, ChainId
 from .alive import Witness
-from .block import Block
+from .block import Block, LightHeader
 from .envelope import Transaction
+from .light import Inclusion, Link, Proven, Succession
 from .snapshot import NodeAt, StateNode
 from .sync import HeaderRow
 from .votes import Checkpoint, Vote
@@ -122,6 +123,62 @@ class History(Record, frozen=True):
     rows: tuple[HeaderRow, ...]
 
 
+class AskFinal(Record, frozen=True):
+    """Why is there a final block above this height? generation: of the newest committee that the sender trusts."""
+
+    height: int
+    generation: int
+
+
+class Final(Record, frozen=True):
+    """successions: of the committees after the sender's, in order. link: none, or one to a final block above its height.
+
+    Both empty: there is nothing newer here.
+    """
+
+    successions: tuple[Succession, ...]
+    link: tuple[Link, ...]
+
+
+class AskBundles(Record, frozen=True):
+    """Headers on top of this block; or, after is False, the header of this block alone."""
+
+    block: BlockHash
+    after: bool
+
+
+class Bundles(Record, frozen=True):
+    """A page of the sender's branch, oldest first; empty where the block is not on it or not kept."""
+
+    bundles: tuple[LightHeader, ...]
+
+
+class AskProofs(Record, frozen=True):
+    """What stands at these (space, key) after this block?"""
+
+    block: BlockHash
+    keys: tuple[tuple[str, bytes], ...]
+
+
+class Proofs(Record, frozen=True):
+    """Of the first of these keys, as many as fit, one at least; empty where that state is not kept here."""
+
+    values: tuple[Proven, ...]
+
+
+class AskInclusion(Record, frozen=True):
+    """A transaction of the block in this slot of the receiver's branch."""
+
+    slot: int
+    transaction: bytes
+
+
+class Included(Record, frozen=True):
+    """It, with its place; empty where it is not there or not kept."""
+
+    found: tuple[Inclusion, ...]
+
+
 MESSAGES: tuple[tuple[int, type], ...] = (
     (1, Hello),
     (2, Tip),
@@ -139,5 +196,13 @@ MESSAGES: tuple[tuple[int, type], ...] = (
     (15, GiveState),
     (16, AskHistory),
     (17, History),
-    (18, AskState),
+    (18, AskFinal),
+    (19, Final),
+    (20, AskBundles),
+    (21, Bundles),
+    (22, AskProofs),
+    (23, Proofs),
+    (24, AskInclusion),
+    (25, Included),
+    (26, AskState),
 )

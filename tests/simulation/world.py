@@ -152,6 +152,7 @@ class Machine:
         self.node: Node | None = None
         self.chain: ChainSetup | None = None
         """The chain that its nodes follow, if the world has one."""
+        self.ledger = "full"
         self.lives = 0
         self.facts_ever: set[bytes] = set()
         """Ids of all facts that were ever committed here."""
@@ -325,6 +326,7 @@ class Machine:
             scrub_period_s=options.scrub_period_s,
             trash_window_s=options.trash_window_s,
             mdns=False,
+            ledger=self.ledger,
         )
         disk_mind = chance(world.seed, f"offload {self.number} {self.lives}")
         parts = NodeWorld(

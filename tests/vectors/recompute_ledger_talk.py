@@ -45,6 +45,10 @@ def recompute() -> dict[str, Any]:
             )
         ).digest()
     ]
+    row = [header, blocks[0][1], leaf_path]
+    value_hash = hashlib.sha256(b"value").digest()
+    there = [b"value", [[names[0], b""], names[1], value_hash]]
+    absent = [None, [[], b"", b""]]
     place = hashlib.sha256(b"\x06folder" + b"key").digest()
     leaf = b"\0" + place + hashlib.sha256(b"value").digest()
     return {
@@ -63,10 +67,19 @@ def recompute() -> dict[str, Any]:
             "given": frame(11, names[:1]),
             "new_block": frame(12, blocks[1]),
             "pruned": frame(13, 1000),
-            "ask_state": frame(18, [2, names[1]], [[b"\0\0", names[0]], [b"\0\x09\xa5\x80", names[1]]]),
+            "ask_state": frame(26, [2, names[1]], [[b"\0\0", names[0]], [b"\0\x09\xa5\x80", names[1]]]),
             "give_state": frame(15, [[leaf, "folder", b"key", b"value"], [b"\x01" + leaf[1:], "", b"", b""]], names[:1]),
             "ask_history": frame(16, names[1]),
             "history": frame(17, [[header, blocks[0][1], leaf_path]]),
+            "ask_final": frame(18, 1000, 2),
+            "final": frame(19, [[row, [vote], [there, absent], there, [transaction]]], [[row, row, [vote], there, absent]]),
+            "final_nothing": frame(19, [], []),
+            "ask_bundles": frame(20, names[0], True),
+            "bundles": frame(21, [[header, b"", blocks[0][1], leaf_path, [vote]]]),
+            "ask_proofs": frame(22, names[1], [["folder", b"key"], ["chain", b"council"]]),
+            "proofs": frame(23, [there, absent]),
+            "ask_inclusion": frame(24, 77, names[0]),
+            "included": frame(25, [[row, [1, [names[0]]], transaction]]),
         },
     }
 

@@ -277,7 +277,7 @@ def test_peer_that_prunes_is_asked_again_from_where_it_keeps() -> None:
     machine.step(m.Located((HEAD.hash,)), 1.0)
     assert machine.step(say.Pruned(5), 1.0) == ()
     assert not machine.is_syncing
-    assert machine.step(say.Tip(HEAD, HEAD), 2.0) == (m.Locate(HEAD, 5),)
+    assert machine.step(say.Tip(HEAD, HEAD), 2.0) == (m.Locate(HEAD, 5, HEAD),)
     assert sends(opened().step(m.HeadersLoaded((), 5), 1.0)) == [say.Pruned(5)]
 
 
@@ -315,6 +315,8 @@ def test_every_short_sequence_ends_in_a_listed_state_or_a_remote_error() -> None
         m.HistoryWanted(name),
         say.History((header_row(block),)),
         say.Pruned(1),
+        m.WantLight(say.AskFinal(0, 0)),
+        say.Final((), ()),
         m.Tick(),
     ]
     refused = 0
