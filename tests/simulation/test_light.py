@@ -22,7 +22,7 @@ from protocols.ledger.messages import AskFinal, Bundles, Final, Included, Proofs
 from protocols.ledger.transactions import folder_update, key_rotate
 from protocols.ledger.transactions.folder_update import FOLDER
 from storage import light as kept
-from storage.tables import CHAIN_BLOCKS, CHAIN_NODES, CHAIN_ROWS
+from storage.tables import CHAIN_BLOCKS, CHAIN_ROWS, CHAIN_TREE
 from tests.protocols.ledger import chains
 
 from .light_world import LightSeat, LightWorld
@@ -85,7 +85,7 @@ def test_light_node_follows_finality_submits_and_keeps_no_chain() -> None:
         value = seat.node.handle.peek(lambda snapshot: kept.value(snapshot, folder_key(made)))
         assert value is not None
         with seat.engine.snapshot() as snapshot:
-            assert [snapshot.count(table) for table in (CHAIN_BLOCKS, CHAIN_ROWS, CHAIN_NODES)] == [0, 0, 0]
+            assert [snapshot.count(table) for table in (CHAIN_BLOCKS, CHAIN_ROWS, CHAIN_TREE)] == [0, 0, 0]
         before = seat.chain.checkpoints()
         await trio.sleep(60)
         assert seat.chain.checkpoints() == before
