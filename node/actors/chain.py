@@ -28,7 +28,7 @@ from protocols.errors import (
     Undecided,
     Verdict,
 )
-from protocols.ledger.alive import Witness, check_alive, sign_alive
+from protocols.ledger.alive import Told, Witness, check_alive, sign_alive
 from protocols.ledger.block import Block, check_block_form, check_seal, decode_header
 from protocols.ledger.carried import HASH, committee_at
 from protocols.ledger.checks import u64
@@ -40,6 +40,7 @@ from protocols.ledger.envelope import Transaction
 from protocols.ledger.evidence import Watch
 from protocols.ledger.finality import BlockPoint, ForkTree
 from protocols.ledger.machine import vote_id
+from protocols.ledger.network_time import NetworkTime, OwnClock, TimeState
 from protocols.ledger.pool import MAY_BECOME_VALID, Origin, Pool
 from protocols.ledger.profile import Profile
 from protocols.ledger.schedule import SCHEDULE
@@ -59,7 +60,6 @@ from protocols.limits import (
     HEADERS_PER_PAGE_MAX,
     HEARD_WITHIN_MS,
     LEDGER_SILENCE_MAX_S,
-    LISTEN_FIRST_MS,
     SLOTS_WITHOUT_PROMISE,
     STATE_BYTES_PER_MESSAGE_MAX,
     VOTE_AHEAD_MAX,
@@ -143,7 +143,7 @@ class BlockTaken:
 class TakeBlock:
     """Answer: None when it is kept, was known, or is held until its time. Raises Undecided, RemoteError.
 
-    eager: it was made just now. at_ms: when it came, network time. waits: its parent is on its way from another peer, so the answer may
+    eager: it was made just now. at_ms: when it came, steady clock. waits: its parent is on its way from another peer, so the answer may
     take as long as it does.
     """
 
@@ -333,14 +333,15 @@ class ChainActor(Actor[ChainMessage]):
         self._unsettled: list[BlockPoint] = []
         self._at: BlockHash | None = None
         self._head: BlockHash | None = None
-        self._received_ms: dict[BlockHash, int] = {}
+        self._received_ms: dict[BlockHash, int] = {}  # by the steady clock, like what follows
         self._heard_ms: dict[AccountId, int] = {}
         self._heard_quorum = False
         self._own: set[TxId] = set()
         self._refused: dict[bytes, None] = {}
         self._early: dict[BlockHash, TakeBlock] = {}
         self._waiting: dict[BlockHash, tuple[TakeBlock, int]] = {}  # for their parents, and since when, by parent
-        self._started_ms = 0
+        self.time = NetworkTime(self._steady_ms())
+        self._started_ms = self._steady_ms()
         self._blocks: list[TakeBlock] = []
         self._items: list[TakeItems] = []
         self._submits: list[Submit] = []
@@ -357,9 +358,32 @@ class ChainActor(Actor[ChainMessage]):
 
     # --- what others may look at (the loop's own thread, between two awaits) ------------------------------------------
 
-    def now_ms(self) -> int:
+    def now_ms(self) -> UnixMillis:
         """Network time."""
-        return int(self._clock.now() * 1000)
+        return self.time.now_ms(self._steady_ms())
+
+    def _steady_ms(self) -> int:
+        return int(self._clock.steady() * 1000)
+
+    def _network_ms(self, steady_ms: int) -> int:
+        """What network time, as it runs now, was when the steady clock stood so."""
+        return self.now_ms() - (self._steady_ms() - steady_ms)
+
+    def _look_at_time(self) -> None:
+        clock = self._clock
+        floor_ms = clock.floor_s * 1000
+        if self.tree is not None and self.facts is not None:
+            profile = self.facts.profile
+            floor_ms = max(floor_ms, slot_start_ms(self.tree.final.slot, genesis_ms=self.facts.genesis_ms, slot_ms=profile.slot_ms))
+        wall_ms = None if clock.is_unsafe else int(clock.now() * 1000)
+        before = self.time.state
+        self.time.look(OwnClock(wall_ms, clock.is_synchronised, floor_ms), self._steady_ms())
+        if self.time.state is not before:
+            log.info("network time state=%s now=%d members=%d", self.time.state.value, self.now_ms(), self.time.agreement().members)
+        if text := time_trouble(self.time):
+            self.alerts["time"] = text
+        else:
+            self.alerts.pop("time", None)
 
     @property
     def is_joining(self) -> bool:
@@ -372,16 +396,15 @@ class ChainActor(Actor[ChainMessage]):
         return self._join
 
     def may_act(self) -> bool:
-        """Listened long enough after the start to seal or vote, and not stopped."""
-        return self.stopped is None and self.now_ms() - self._started_ms >= LISTEN_FIRST_MS
+        """Network time was set after the start and still is good to seal and vote by, and the node has not stopped."""
+        return self.stopped is None and self.time.may_act
 
     def may_seal(self, slot: int) -> bool:
         """A node that lost its promises waits until what it may have sealed lies behind."""
         if not self._lost_promises or self.facts is None:
             return True
-        return (
-            slot >= slot_of(self._started_ms, genesis_ms=self.facts.genesis_ms, slot_ms=self.facts.profile.slot_ms) + SLOTS_WITHOUT_PROMISE
-        )
+        started_ms = self._network_ms(self._started_ms)
+        return slot >= slot_of(started_ms, genesis_ms=self.facts.genesis_ms, slot_ms=self.facts.profile.slot_ms) + SLOTS_WITHOUT_PROMISE
 
     def head(self) -> BlockPoint | None:
         return None if self.tree is None else self.tree.head()
@@ -399,24 +422,37 @@ class ChainActor(Actor[ChainMessage]):
 
     def heard(self) -> frozenset[AccountId]:
         """Members and miners heard authenticated within HEARD_WITHIN_MS, ourselves included."""
-        now = self.now_ms()
+        now = self._steady_ms()
         alive = {account for account, at in self._heard_ms.items() if now - at < HEARD_WITHIN_MS}
         return frozenset(alive | {self.keys.account})
 
-    def hear(self, witnesses: Iterable[Witness], *, challenge: bytes, counter: int) -> tuple[AccountId, ...]:
-        """Signs of life from a peer; whose key does not fit is passed over. Raises RemoteError(BAD_SIGNATURE | INTEGRITY)."""
+    def hear(
+        self, witnesses: Iterable[Witness], *, challenge: bytes, counter: int, told: Told, round_trip_ms: int | None
+    ) -> tuple[AccountId, ...]:
+        """Signs of life from a peer, and what time it is there; whose key does not fit is passed over.
+
+        round_trip_ms: as of ``HeardAlive``. Raises RemoteError(BAD_SIGNATURE | INTEGRITY).
+        """
         found: list[AccountId] = []
         for witness in witnesses:
             known = frozenset() if self.facts is None else self.facts.keys.get(witness.account, frozenset())
             if witness.key not in known:
                 continue
             try:
-                check_alive(witness, self.chain, challenge=challenge, counter=counter)
+                check_alive(witness, self.chain, challenge=challenge, counter=counter, told=told)
             except InvalidObject as error:
                 raise RemoteError(error.reason, f"sign of life: {error.message}") from error
-            self._heard_ms[witness.account] = self.now_ms()
+            now = self._heard_ms[witness.account] = self._steady_ms()
+            if round_trip_ms is not None and witness.account != self.keys.account and witness.account not in found:
+                self.time.hear(witness.account, told.time, is_set=told.is_set, round_trip_ms=round_trip_ms, steady_ms=now)
             found.append(witness.account)
+        self._look_at_time()
         return tuple(found)
+
+    def tell_time(self, *, echo: int, held_ms: int) -> Told:
+        """What a peer is told beside a sign of life."""
+        time_ms, is_set = self.time.told(self._steady_ms())
+        return Told(time_ms, is_set, echo, held_ms)
 
     def drop_refused(self, refused: Iterable[tuple[Transaction, InvalidTransaction]]) -> None:
         """What a draft on the head refused leaves the pool, but what waiting may cure."""
@@ -425,10 +461,11 @@ class ChainActor(Actor[ChainMessage]):
             if reasons[waiting.id] not in OF_SIGNATURES:
                 self._refuse_again(waiting.id)
 
-    def witnesses(self, *, challenge: bytes, counter: int) -> tuple[Witness, ...]:
+    def witnesses(self, *, challenge: bytes, counter: int, told: Told) -> tuple[Witness, ...]:
         """What this node answers to a challenge."""
         keys = [key for key in (self.keys.seal, self.keys.vote) if key is not None]
-        return tuple(sign_alive(key, self.chain, challenge=challenge, counter=counter, account=self.keys.account) for key in keys)
+        account = self.keys.account
+        return tuple(sign_alive(key, self.chain, challenge=challenge, counter=counter, account=account, told=told) for key in keys)
 
     def lacking(self, transactions: Iterable[bytes], votes: Iterable[bytes]) -> tuple[tuple[bytes, ...], tuple[bytes, ...]]:
         """Those of announced ids that are worth asking for."""
@@ -571,7 +608,7 @@ class ChainActor(Actor[ChainMessage]):
 
     async def take_block(self, block: Block, source: PeerId | None, *, eager: bool, waits: bool = False) -> None:
         """Durable when this returns. Raises Undecided, RemoteError, StoreFull, ActorGone."""
-        at_ms = self.now_ms()
+        at_ms = self._steady_ms()
         await self.mailbox.ask(lambda reply: TakeBlock(block, source, eager, reply, at_ms, waits))
 
     async def take_items(self, transactions: tuple[Transaction, ...], votes: tuple[Vote, ...], source: PeerId) -> None:
@@ -606,7 +643,9 @@ class ChainActor(Actor[ChainMessage]):
     async def load(self) -> None:
         self._blocks, self._items, self._submits, self._seals, self._states, self._ends, self._vote_keys = [], [], [], [], [], [], []
         self._waiting = {}
-        self._started_ms = self.now_ms()
+        self._started_ms = self._steady_ms()
+        self.time = NetworkTime(self._started_ms)
+        self._look_at_time()
         await self._load_promises()
         try:
             await self._storage.read(store.check)
@@ -710,6 +749,7 @@ class ChainActor(Actor[ChainMessage]):
             case TakeVoteKey():
                 self._vote_keys.append(message)
             case SlotBegan(reply):
+                self._look_at_time()
                 self._blocks += [replace(one, reply=None) for one in self._early.values()]
                 self._early = {}
                 self._give_up_waiting()
@@ -924,7 +964,7 @@ class ChainActor(Actor[ChainMessage]):
     def _give_up_waiting(self) -> None:
         """Blocks whose parents did not come in time are judged as they stand."""
         for parent, (message, since_ms) in list(self._waiting.items()):
-            if self.now_ms() - since_ms > PARENT_WAIT_MS:
+            if self._steady_ms() - since_ms > PARENT_WAIT_MS:
                 del self._waiting[parent]
                 self._blocks.append(replace(message, waits=False))
 
@@ -946,7 +986,7 @@ class ChainActor(Actor[ChainMessage]):
             return False
         if self._storage.peek(lambda snapshot: store.row(snapshot, parent)) is not None:
             return False
-        self._waiting[parent] = (message, self.now_ms())
+        self._waiting[parent] = (message, self._steady_ms())
         return True
 
     async def _take_blocks(self, messages: Sequence[TakeBlock]) -> None:
@@ -1422,10 +1462,30 @@ class ChainActor(Actor[ChainMessage]):
         received = self._received_ms.get(head.hash)
         start = slot_start_ms(head.slot, genesis_ms=facts.genesis_ms, slot_ms=facts.profile.slot_ms)
         late, slot = facts.profile.late_ms, facts.profile.slot_ms
-        return received is not None and is_timely(received_ms=received, slot_start_ms=start, late_ms=late, slot_ms=slot)
+        if received is None:
+            return False
+        return is_timely(received_ms=self._network_ms(received), slot_start_ms=start, late_ms=late, slot_ms=slot)
 
     def _tell(self, fact: object) -> None:
         self.after_keep(lambda: self._bus.publish(fact))
+
+
+def time_trouble(time: NetworkTime) -> str:
+    """Why this node neither seals nor votes, and what to do; empty where its time is good, or will be in a moment."""
+    match time.state:
+        case TimeState.UNKNOWN:
+            return (
+                "network time is not known: this machine's clock is behind what is known to have happened, and too few members say what "
+                "time it is; this node neither seals nor votes until it is set"
+            )
+        case TimeState.ASTRAY:
+            minutes = abs(time.agreement().gap_ms) // 60_000
+            return (
+                f"network time is {minutes} minutes from what this node counted: it neither seals nor votes; look which clock is wrong, "
+                "set it, and start the node again"
+            )
+        case _:
+            return ""
 
 
 def _is_signed_by(vote: Vote, key: bytes) -> bool:

@@ -15,6 +15,7 @@ from . import remote
 from .command import Command, Invocation
 from .local import kit_text
 from .passphrase import add_passphrase_flags, passphrase_source
+from .show import show_clock
 from .text import Style, pairs, table
 
 _LEDGER = "The ledger"
@@ -423,9 +424,11 @@ COMMANDS: tuple[Command, ...] = (
         _LEDGER,
         ("clock",),
         "which time counts here",
-        "Shows which time this node uses, how it lies to that of the other members, and by how much blocks may be ahead of it.",
+        "Shows which time this node uses, how it lies to that of the other members, and the network time by which it seals and votes: "
+        "whether it is set, of how many members, how far they lie apart. Exit 13 where it is not known, so that the node does neither.",
         ("lading clock", "lading clock --json", "lading --home /srv/lading clock"),
-        _REMOTE,
+        (*_REMOTE, 13),
         remote.plain_call("clock"),
+        show=show_clock,
     ),
 )
