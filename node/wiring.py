@@ -154,6 +154,7 @@ class Node:
                 clock,
                 self.bus,
                 offload,
+                ring=chain.ring,
                 anchor=chain.anchor,
                 heights_kept=chain.heights_kept,
             )
@@ -161,7 +162,7 @@ class Node:
             self.talks = Talks(own.peer_id, self.chain, self.peers, clock, entropy, self.bus)
             self.anchoring = Anchoring(own, self.chain, self.facts, self.ledger_store, clock, self.bus)
             self.files.attach(self.anchoring)
-            self.acts = Acts(self.chain, lambda: self.own)
+            self.acts = Acts(self.chain, lambda: self.own, entropy)
             self.registrar = Registrar(self.acts, self.knowledge, lambda: self.own, config.country, self.bus)
         self.anchor: ChainAnchor | None = None
         self.membership.chain_anchor = self._chain_anchor

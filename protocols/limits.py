@@ -232,6 +232,8 @@ BLOCKS_PER_SLOT_ASKED_MAX = 64
 EARLY_BLOCKS_MAX = 16
 # A node that lost its last sealed slot begins to seal so many slots after its start.
 SLOTS_WITHOUT_PROMISE = 60
+# Keys that one node ever made to replace its own: each is tried when votes of its member come.
+ROTATIONS_MAX = 64
 # Snapshots: nodes of a state tree in one question (each 65 bytes, a leaf with its value), and the bytes of one answer.
 STATE_NODES_PER_MESSAGE_MAX = 256
 STATE_BYTES_PER_MESSAGE_MAX = 256 * 1024

@@ -11,8 +11,9 @@ import logging
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import TypeVar
+from typing import Literal, TypeVar
 
+from protocols.codec import replace as replace_record
 from protocols.crypto import FORMAT, SigningKey
 from protocols.errors import (
     DecodeError,
@@ -60,6 +61,7 @@ from protocols.limits import (
     HEADERS_PER_PAGE_MAX,
     HEARD_WITHIN_MS,
     LEDGER_SILENCE_MAX_S,
+    ROTATIONS_MAX,
     SLOTS_WITHOUT_PROMISE,
     STATE_BYTES_PER_MESSAGE_MAX,
     VOTE_AHEAD_MAX,
@@ -76,7 +78,7 @@ from ..actor import Actor, Reply
 from ..bus import Bus
 from ..clock import Clock
 from ..offload import Offload
-from ..promises import Kept, PromiseStore, lost
+from ..promises import Kept, KeyRing, PromiseStore, Rotated, lost
 from .storage import StorageHandle
 
 log = logging.getLogger(__name__)
@@ -97,6 +99,7 @@ assert PARENT_WAIT_MS < LEDGER_SILENCE_MAX_S * 1000
 EXPIRED_SLOTS = 2
 # Votes kept with the promises, each below 300 bytes: what justifies the source of the last vote, back to the final block.
 PROMISED_VOTES_MAX = 512
+_FIRST_NODE = "run it on the first node of the member: lading miner status says has_keys"
 BAN_REASONS = frozenset({Reason.BAD_SEAL, Reason.WORK, Reason.NONCE, Reason.MERKLE_ROOT, Reason.BAD_SIGNATURE})
 
 
@@ -205,14 +208,15 @@ class EndJoin:
 
 
 @dataclass(frozen=True, slots=True)
-class TakeVoteKey:
-    """Votes with another key from now on, one that has never said anything. Answer: its promises are on the disk."""
+class MakeKey:
+    """Another key to vote or to seal with, when the chain names it. Answer: the key, durable; raises Refused."""
 
-    key: SigningKey
-    reply: Reply[None]
+    what: Literal["vote", "seal"]
+    salt: bytes
+    reply: Reply[SigningKey]
 
 
-ChainMessage = TakeBlock | TakeItems | Submit | SlotBegan | PromiseSeal | TakeState | EndJoin | TakeVoteKey
+ChainMessage = TakeBlock | TakeItems | Submit | SlotBegan | PromiseSeal | TakeState | EndJoin | MakeKey
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,7 +233,7 @@ class ChainKeys:
 class ChainSetup:
     """What a node needs to follow a chain. genesis: None fetches the first block from peers, which the chain's id is enough to check.
 
-    anchor, heights_kept: as of ``ChainActor``.
+    anchor, heights_kept, ring: as of ``ChainActor``.
     """
 
     chain: ChainId
@@ -238,6 +242,7 @@ class ChainSetup:
     promises: PromiseStore
     anchor: Checkpoint | None = None
     heights_kept: int | None = None
+    ring: KeyRing | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -295,11 +300,14 @@ class ChainActor(Actor[ChainMessage]):
         bus: Bus,
         offload: Offload,
         *,
+        ring: KeyRing | None = None,
         anchor: Checkpoint | None = None,
         heights_kept: int | None = None,
         schedule: Schedule = SCHEDULE,
     ) -> None:
-        """anchor: a final block that this node was told of; without a chain of its own it begins there, with that block's state.
+        """ring: keys that came after those of ``keys``; None where none can be made.
+
+        anchor: a final block that this node was told of; without a chain of its own it begins there, with that block's state.
 
         heights_kept: blocks below the final one whose bodies stay; None keeps all (an archive). schedule: the rule sets that
         this program has.
@@ -323,6 +331,9 @@ class ChainActor(Actor[ChainMessage]):
         self._genesis = genesis
         self._storage = storage
         self._promise_store = promises
+        self._ring = ring
+        self._made: tuple[tuple[Rotated, SigningKey], ...] = ()  # of the ring, in the order in which they were made
+        self._first_keys = keys
         self._clock = clock
         self._bus = bus
         self._offload = offload
@@ -348,7 +359,7 @@ class ChainActor(Actor[ChainMessage]):
         self._seals: list[PromiseSeal] = []
         self._states: list[TakeState] = []
         self._ends: list[EndJoin] = []
-        self._vote_keys: list[TakeVoteKey] = []
+        self._makes: list[MakeKey] = []
         self.stopped: store.Stopped | None = None
         self._wrong: dict[BlockHash, Block] = {}  # by their state root alone
         self._wrong_votes: dict[BlockHash, dict[AccountId, Vote]] = {}
@@ -621,10 +632,13 @@ class ChainActor(Actor[ChainMessage]):
     async def slot_began(self) -> None:
         await self.mailbox.ask(SlotBegan)
 
-    async def take_vote_key(self, key: SigningKey) -> None:
-        """After a KeyRotate of this member's voting key: a key made just now, whose promises begin here. It votes once the committee in
-        force has it; the caller keeps the key before it asks. The only way back to voting for a node that lost its promises."""
-        await self.mailbox.ask(lambda reply: TakeVoteKey(key, reply))
+    async def make_key(self, what: Literal["vote", "seal"], salt: bytes) -> SigningKey:
+        """For a KeyRotate: a key that this node uses as soon as the chain names it, and until then the one before.
+
+        Where it is not known what that one has said, the new one votes when the change is final: the only way back to voting for a node
+        that lost its promises. Raises Refused.
+        """
+        return await self.mailbox.ask(lambda reply: MakeKey(what, salt, reply))
 
     async def promise_seal(self, slot: int) -> None:
         """Raises Refused(PROMISED)."""
@@ -641,7 +655,7 @@ class ChainActor(Actor[ChainMessage]):
     # --- life ---------------------------------------------------------------------------------------------------------
 
     async def load(self) -> None:
-        self._blocks, self._items, self._submits, self._seals, self._states, self._ends, self._vote_keys = [], [], [], [], [], [], []
+        self._blocks, self._items, self._submits, self._seals, self._states, self._ends, self._makes = [], [], [], [], [], [], []
         self._waiting = {}
         self._started_ms = self._steady_ms()
         self.time = NetworkTime(self._started_ms)
@@ -659,8 +673,10 @@ class ChainActor(Actor[ChainMessage]):
             kept = lost(self.chain)
             if self.keys.vote is not None:
                 log.error("promises of this node are lost: it votes no more; its voting key needs to be rotated")
-        if not kept.may_vote and self.keys.vote is not None:
-            self.alerts["promises"] = "promises were lost: this node votes no more until its voting key is rotated"
+        if self._ring is not None:
+            ring = self._ring
+            self._made = tuple((one, ring.key(one)) for one in await self._offload.run(ring.load))
+        self.keys = self._first_keys
         self._kept, self._kept_is_news = kept, False
         self._lost_promises = not kept.may_vote
 
@@ -746,8 +762,8 @@ class ChainActor(Actor[ChainMessage]):
                 self._states.append(message)
             case EndJoin():
                 self._ends.append(message)
-            case TakeVoteKey():
-                self._vote_keys.append(message)
+            case MakeKey():
+                self._makes.append(message)
             case SlotBegan(reply):
                 self._look_at_time()
                 self._blocks += [replace(one, reply=None) for one in self._early.values()]
@@ -770,7 +786,7 @@ class ChainActor(Actor[ChainMessage]):
             if message.reply is not None and message.reply.is_open:
                 message.reply.fail(error)
         self._waiting = {}
-        self._blocks, self._items, self._submits, self._seals, self._states, self._ends, self._vote_keys = [], [], [], [], [], [], []
+        self._blocks, self._items, self._submits, self._seals, self._states, self._ends, self._makes = [], [], [], [], [], [], []
 
     async def _keep_batch(self) -> None:
         blocks, self._blocks = self._blocks, []
@@ -780,9 +796,9 @@ class ChainActor(Actor[ChainMessage]):
         await self._keep_joining(blocks)
         if self.heights_kept is None and self.tree is not None:
             await self._keep_history(blocks)
-        vote_keys, self._vote_keys = self._vote_keys, []
-        for vote_key in vote_keys:
-            await self._take_vote_key(vote_key)
+        makes, self._makes = self._makes, []
+        for make in makes:
+            await self._make_key(make)
         if blocks:
             await self._take_blocks(self._with_waiting(blocks))
         for message in items:
@@ -792,11 +808,13 @@ class ChainActor(Actor[ChainMessage]):
         for seal in seals:
             await self._promise_seal(seal)
         if self._kept_is_news:
-            await self._try_promises(self._kept)
+            if await self._try_made():
+                await self._try_promises(self._kept)
         if self.tree is not None:
             await self._stop_if_outvoted()
             await self._follow_head()
             await self._settle()
+            await self._use_keys()
             await self._vote()
 
     # --- a chain that begins at an anchor --------------------------------------------------------------------------------
@@ -1050,15 +1068,16 @@ class ChainActor(Actor[ChainMessage]):
 
     def _notice_own(self, vote: Vote) -> None:
         """A vote of our own key above every promise: the file is older than what was said, which is no better than none."""
-        key, kept = self.keys.vote, self._kept
-        if key is None or not kept.may_vote or vote.member != self.keys.account or vote.target.height <= kept.promises.target_height:
+        kept = self._kept
+        if not kept.may_vote or vote.member != self.keys.account or vote.target.height <= kept.promises.target_height:
             return
-        if _is_signed_by(vote, key.public):
+        if any(_is_signed_by(vote, key) for key in self._vote_keys()):
             log.error("promises of this node are older than its votes: it votes no more; its voting key needs to be rotated")
-            self.alerts["promises"] = "promises are older than what was said: this node votes no more until its voting key is rotated"
             self._kept = Kept(kept.format, kept.chain, kept.promises, False, kept.votes)
             self._lost_promises = True
             self._kept_is_news = True
+            if (waiting := self._waiting_key()) is not None:  # somebody else speaks with it: it is not ours alone to begin
+                self._made = self._begun(waiting)
 
     def _answer_block(self, message: TakeBlock, outcome: store.Executed | LadingError | None) -> None:
         if isinstance(outcome, Undecided) and outcome.reason is Reason.TOO_EARLY and self._hold(message):
@@ -1410,17 +1429,119 @@ class ChainActor(Actor[ChainMessage]):
         self.alerts.pop("promises-file", None)
         return True
 
-    async def _take_vote_key(self, message: TakeVoteKey) -> None:
-        """Of a key that has said nothing nothing was promised; what was sealed stays so, for the sealing key is the same."""
-        promises = Promises(0, 0, self._kept.promises.sealed_slot)
+    async def _try_made(self) -> bool:
+        """The same for which keys are in use."""
         try:
-            await self._keep_promises(Kept(self._kept.format, self.chain, promises, True, ()))
+            if self._ring is not None:
+                await self._save_made(self._made)
+        except LadingError as error:
+            self.alerts["promises-file"] = f"{error.message}: this node neither votes nor seals until they can be"
+            return False
+        return True
+
+    # --- keys that are rotated ----------------------------------------------------------------------------------------
+
+    def _seal_keys(self) -> dict[bytes, SigningKey]:
+        """All that this node ever had, by public key."""
+        first = [] if self._first_keys.seal is None else [self._first_keys.seal]
+        return {key.public: key for key in (*first, *(key for one, key in self._made if one.what == "seal"))}
+
+    def _vote_keys(self) -> dict[bytes, tuple[SigningKey, Rotated | None]]:
+        """Those whose words the promises cover, and what waits to begin; the entry of each, None of the first one."""
+        found: dict[bytes, tuple[SigningKey, Rotated | None]] = {}
+        if self._first_keys.vote is not None:
+            found[self._first_keys.vote.public] = (self._first_keys.vote, None)
+        for one, key in self._made:
+            if one.begins == "began":
+                found = {}
+            if one.what == "vote":
+                found[key.public] = (key, one)
+        return found
+
+    def _waiting_key(self) -> Rotated | None:
+        """The entry of the voting key in use, where it has not begun yet."""
+        key = self.keys.vote
+        entry = None if key is None else self._vote_keys().get(key.public, (key, None))[1]
+        return entry if entry is not None and entry.begins == "waits" else None
+
+    async def _make_key(self, message: MakeKey) -> None:
+        """Durable before anybody hears of the key."""
+        ring = self._ring
+        if ring is None or self._first_keys.vote is None or self.tree is None:
+            self.refuse(message.reply, Refused(Reason.REFUSED, "this node has no keys to vote or seal with", hint=_FIRST_NODE))
+            return
+        if len(self._made) >= ROTATIONS_MAX:
+            self.refuse(message.reply, Refused(Reason.FULL, f"{ROTATIONS_MAX} keys were made here already"))
+            return
+        named = self.tree.head().committee.key_of(self.keys.account)
+        knows = self._kept.may_vote and named in self._vote_keys() and self._waiting_key() is None
+        made = Rotated(what=message.what, salt=message.salt, begins="follows" if knows or message.what == "seal" else "waits")
+        key = ring.key(made)
+        try:
+            await self._save_made((*self._made, (made, key)))
         except LadingError as error:
             self.refuse(message.reply, error)
             return
-        self.keys = replace(self.keys, vote=message.key)
-        self.alerts.pop("promises", None)
-        self.answer(message.reply, None)
+        self.answer(message.reply, key)
+
+    async def _save_made(self, made: tuple[tuple[Rotated, SigningKey], ...]) -> None:
+        assert self._ring is not None
+        try:
+            await self._offload.run(self._ring.save, tuple(one for one, _ in made))
+        except OSError as error:
+            raise LadingError(Reason.FAILED, f"which keys are in use cannot be written: {error}") from error
+        self._made = made
+
+    def _begun(self, waiting: Rotated) -> tuple[tuple[Rotated, SigningKey], ...]:
+        """With this entry begun, and no other ever to begin before it."""
+        return tuple((replace_record(one, begins="began") if one == waiting else one, key) for one, key in self._made)
+
+    async def _use_keys(self) -> None:
+        """Those that the chain names at the head; and a voting key that waited begins when its change is final."""
+        if self.facts is None or self.tree is None:
+            return
+        account = self.keys.account
+        committee, final = self.tree.head().committee, self.tree.final
+        named = committee.key_of(account)
+        votes, seals = self._vote_keys(), self._seal_keys()
+        if named is not None and named in votes:
+            self.keys = replace(self.keys, vote=votes[named][0])
+        for key in self.facts.keys.get(account, frozenset()) & seals.keys():
+            self.keys = replace(self.keys, seal=seals[key])
+        waiting = self._waiting_key()
+        # A committee is in force from the block after the one that made it.
+        if (
+            waiting is not None
+            and self.keys.vote is not None
+            and named == self.keys.vote.public
+            and committee.from_height <= final.height + 1
+        ):
+            # First that it has begun, then what it promises: a crash between the two leaves a silent node, not one that begins again.
+            promises = Promises(0, 0, self._kept.promises.sealed_slot)
+            before, self._made = self._made, self._begun(waiting)
+            if not await self._try_made():
+                self._made = before
+            elif await self._try_promises(Kept(self._kept.format, self.chain, promises, True, ())):
+                log.warning("another voting key is in force, what was promised begins with it")
+        self._alert_keys(named)
+
+    def _alert_keys(self, named: bytes | None) -> None:
+        """Why this member's seat is silent, and the command that mends it."""
+        assert self.tree is not None
+        is_here = named in self._vote_keys()
+        if self._first_keys.vote is None or named is None or (self._kept.may_vote and is_here and self._waiting_key() is None):
+            self.alerts.pop("promises", None)
+            return
+        committee = self.tree.head().committee
+        lost = "what this node promised is lost, or older than what it said"
+        why = lost if is_here else "the key of this member's seat is not on this node, or what it promised is lost"
+        if self._waiting_key() is not None:
+            how = "another key was made and votes when its change is final"
+        elif len(committee.seats) - 1 >= committee.quorum:
+            how = "lading council rotate makes another key, which votes when the change is final"
+        else:  # without this member there is no quorum that could make the change final
+            how = "lading stop, then lading council recover KIT: without this member no change becomes final"
+        self.alerts["promises"] = f"{why}: it does not vote; {how}"
 
     async def _promise_seal(self, message: PromiseSeal) -> None:
         try:
@@ -1437,6 +1558,8 @@ class ChainActor(Actor[ChainMessage]):
         tree, facts, key = self.tree, self.facts, self.keys.vote
         assert tree is not None
         if facts is None or key is None or not self._kept.may_vote or not self.may_act():
+            return
+        if self._waiting_key() is not None:
             return
         head = tree.head()
         has_heard = has_quorum(self.heard(), head.committee)

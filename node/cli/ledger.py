@@ -406,6 +406,28 @@ COMMANDS: tuple[Command, ...] = (
     ),
     Command(
         _LEDGER,
+        ("council", "rotate"),
+        "replace this member's voting key",
+        "Makes another voting key on this node and tells the chain, signed by this member. The node votes with the key before until a "
+        "block carries the change. Where what the key before said is lost, the new one votes when the change is final.",
+        ("lading council rotate", "lading council rotate --json", "lading --home /srv/lading council rotate"),
+        _REMOTE,
+        remote.plain_call("council.rotate"),
+        quiet_key="transaction",
+    ),
+    Command(
+        _LEDGER,
+        ("miner", "rotate"),
+        "replace this node's sealing key",
+        "Makes another key to seal with on this node and tells the chain, signed by this member. The node seals with the key before until "
+        "a block carries the change.",
+        ("lading miner rotate", "lading miner rotate --json", "lading --home /srv/lading miner rotate"),
+        _REMOTE,
+        remote.plain_call("miner.rotate"),
+        quiet_key="transaction",
+    ),
+    Command(
+        _LEDGER,
         ("council", "recover"),
         "replace a lost voting key",
         "Gives this member's seat on the council a new voting key, made here together with its promises, by the founder's recovery key "

@@ -168,6 +168,8 @@ OPERATIONS: Mapping[str, Operation] = {
     # act: the text of a proposal. dry_run: only say what is in it.
     "council.approve": _operation("act", act="text", dry_run="flag"),
     "council.inbox": Operation(),
+    "council.rotate": Operation(),
+    "miner.rotate": Operation(),
     "watch": Operation(open_ended=True),
 }
 

@@ -751,7 +751,7 @@ class TalkMachine(Machine):
 
     def busy(self, event: Busy, now_s: float) -> Outcome:
         self.beat_at = now_s + LEDGER_BEAT_S
-        return TalkState.OPEN, self._beat()
+        return TalkState.OPEN, self._beat(now_s)
 
     def after_close(self, event: Tick | Busy, now_s: float) -> Outcome:
         return TalkState.CLOSED, ()
