@@ -807,9 +807,8 @@ class ChainActor(Actor[ChainMessage]):
             await self._submit(submits)
         for seal in seals:
             await self._promise_seal(seal)
-        if self._kept_is_news:
-            if await self._try_made():
-                await self._try_promises(self._kept)
+        if self._kept_is_news and await self._try_made():
+            await self._try_promises(self._kept)
         if self.tree is not None:
             await self._stop_if_outvoted()
             await self._follow_head()
