@@ -1601,7 +1601,7 @@ def time_trouble(time: NetworkTime) -> str:
                 "time it is; this node neither seals nor votes until it is set"
             )
         case TimeState.ASTRAY:
-            minutes = abs(time.agreement().gap_ms) // 60_000
+            minutes = round(abs(time.agreement().gap_ms) / 60_000)
             return (
                 f"network time is {minutes} minutes from what this node counted: it neither seals nor votes; look which clock is wrong, "
                 "set it, and start the node again"
