@@ -203,7 +203,7 @@ class Node:
             self.chain = main.chain
             self.anchoring = Anchoring(own, self.chain, self.facts, self.ledger_store, clock, self.bus)
             self.files.attach(self.anchoring)
-            self.acts = {one.id: Acts(one.chain, lambda: self.own) for one in self.followed}
+            self.acts = {one.id: Acts(one.chain, lambda: self.own, entropy) for one in self.followed}
             self._registrars = [
                 Registrar(self.acts[one.id], self.knowledge, lambda: self.own, config.country, one.bus) for one in self.followed
             ]
