@@ -764,6 +764,7 @@ class TalkMachine(Machine):
 
     def busy(self, event: Busy, now_s: float) -> Outcome:
         self.beat_at = now_s + LEDGER_BEAT_S
+        self._progress_at = now_s  # what was asked for may have come meanwhile: it is not read yet
         return TalkState.OPEN, self._beat(now_s)
 
     def after_close(self, event: Tick | Busy, now_s: float) -> Outcome:
