@@ -42,6 +42,10 @@ PEER = PeerId(b"full")
 class _AfterAll:
     """A time at which every block of the chain has come."""
 
+    is_unsafe = False
+    is_synchronised = False
+    floor_s = 0
+
     def now(self) -> float:
         return START_MS / 1000 + 10 * BLOCKS
 

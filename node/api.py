@@ -15,7 +15,7 @@ from protocols.identity.peers import peer_id_text
 from protocols.limits import TICKET_LIFETIME_S
 from protocols.types import HashId, OwnerKey, PeerId
 
-from .actors.chain import BlockFinal, HeadMovedTo
+from .actors.chain import BlockFinal, HeadMovedTo, time_trouble
 from .actors.facts import FactsAccepted
 from .actors.peers import PeerConnected, PeerLost
 from .actors.puts import PutOptions
@@ -185,6 +185,7 @@ class NodeApi:
         """Which time is used, and how it lies to that of members."""
         clock = self.node.clock
         found = clock.compare()
+        network = self._network_time()
         return {
             "source": clock.source.value,
             "time": iso(clock.now()),
@@ -192,15 +193,35 @@ class NodeApi:
             "members_agreeing": found.agreeing,
             "members_differing": found.differing,
             "ahead_s": found.ahead_s,
+            "synchronised": clock.is_synchronised,
+            **({"network": network} if network is not None else {}),
+        }
+
+    def _network_time(self) -> dict[str, object] | None:
+        """The chain's clock; None where this node keeps no chain."""
+        chain = self.node.chain
+        if chain is None:
+            return None
+        found = chain.time.agreement()
+        return {
+            "time": iso(chain.now_ms() / 1000),
+            "state": found.state.value,
+            "set": chain.time.may_act,
+            "offset_ms": found.ahead_ms,
+            "members": found.members,
+            "spread_ms": found.spread_ms,
+            "gap_ms": found.gap_ms,
         }
 
     async def _tell_clock(self, args: Args, **_: object) -> Answer:
         node = self.node
         data = self._clock()
-        if node.port is not None and node.port.facts is not None:
-            data["network_time"] = iso(node.port.now_ms() / 1000)
-            data["drift_ms_max"] = node.port.facts.profile.drift_ms_max
+        if node.chain is not None and node.chain.facts is not None:
+            data["network_time"] = iso(node.chain.now_ms() / 1000)
+            data["drift_ms_max"] = node.chain.facts.profile.drift_ms_max
         trouble = clock_trouble(node.clock)
+        if node.chain is not None and (text := time_trouble(node.chain.time)):
+            raise Refused(Reason.CLOCK_UNSAFE, text, hint=CLOCK_HINT, **data)
         return Answer(data, [trouble] if trouble else [])
 
     async def _ledger_diff(self, args: Args, **_: object) -> Answer:
@@ -222,6 +243,11 @@ class NodeApi:
         trouble = clock_trouble(node.clock)
         backing = node.clock.compare().agreeing
         add("clock", not trouble, trouble or f"{iso(node.clock.now())}, {backing} members say the same", CLOCK_HINT)
+        if node.chain is not None:
+            agreed = node.chain.time.agreement()
+            text = f"{agreed.state.value}, {agreed.members} counted, {agreed.spread_ms} ms between them, {agreed.ahead_ms} ms ahead of here"
+            wrong = time_trouble(node.chain.time)
+            add("network-time", not wrong, wrong or text, CLOCK_HINT)
         usage = node.world.chunks.usage()
         free = min(usage.bytes_budget - usage.bytes_used, usage.bytes_disk_free)
         add("store", not node.holdings.read_only, f"{max(0, free)} bytes free", "free space or raise store_budget_bytes")

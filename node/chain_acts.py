@@ -13,12 +13,15 @@ from protocols.ledger.envelope import ENVELOPE_VERSION, NO_SERIAL, Content, Tran
 from protocols.ledger.light import COUNCIL_KEY
 from protocols.ledger.profile import Council
 from protocols.ledger.state import Overlay
+from protocols.ledger.terms import MINER, Miner
+from protocols.ledger.transactions import key_rotate
 from protocols.types import AccountId, TxId, UnixMillis
 from storage import chain as store
 from storage.engine import Snapshot
 
 from .actors.chain_port import ChainPort
 from .chain_keys import act_key
+from .entropy import Entropy
 from .own import MemberKeys, OwnKeys
 
 T = TypeVar("T", bound=Record)
@@ -27,9 +30,10 @@ T = TypeVar("T", bound=Record)
 class Acts:
     """What the member of this node may say on its domain's chain."""
 
-    def __init__(self, chain: ChainPort, own: Callable[[], OwnKeys]) -> None:
+    def __init__(self, chain: ChainPort, own: Callable[[], OwnKeys], entropy: Entropy) -> None:
         self.chain = chain
         self._own = own
+        self._entropy = entropy
 
     @property
     def account(self) -> AccountId:
@@ -76,6 +80,33 @@ class Acts:
         others = tuple(one for one in transaction.signatures if one.key != act.public)
         together = Transaction(content, tuple(sorted((*others, *mine), key=lambda one: one.key)))
         return await self._sent_when_enough(together, council)
+
+    async def rotate_vote(self) -> tuple[TxId, bytes]:
+        """Another voting key for this member's seat, made and kept here before it is told. Result: the transaction, the new public key.
+
+        Raises Refused, InvalidTransaction.
+        """
+        act, council = await self._act_key()
+        member = council.member(self.account)
+        if member is None:
+            raise Refused(Reason.NOT_MEMBER, "this member has no seat on the council", hint="lading council inbox shows who has")
+        new = await self.chain.make_key("vote", self._entropy.token(32))
+        body = key_rotate.Body("vote", self.account, member.vote_key, new.public, b"")
+        content = self._content(key_rotate.KIND, body, NO_SERIAL)
+        return await self.chain.submit(sign_transaction(content, [act, new])), new.public
+
+    async def rotate_seal(self) -> tuple[TxId, bytes]:
+        """The same for the key with which this node seals."""
+        keys, account, mine = self._member_keys(), await self.own_account(), self.account
+        await self.chain.bring([(MINER, mine)])
+        miner = await self.chain.plan(lambda snapshot: Overlay(store.ChainState(snapshot)).load(MINER, mine, Miner))
+        if account is None or miner is None:
+            raise Refused(Reason.NOT_ELIGIBLE, "this member is no certified miner", hint="lading miner status")
+        new = await self.chain.make_key("seal", self._entropy.token(32))
+        body = key_rotate.Body("seal", mine, miner.key, new.public, b"")
+        return await self.chain.submit(
+            sign_transaction(self._content(key_rotate.KIND, body, account.serial), [keys.signing, new])
+        ), new.public
 
     async def council(self) -> Council:
         """The council in force at the head."""

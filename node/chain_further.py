@@ -126,12 +126,12 @@ def _write(home: Path, chain: ChainFile, key: ChainKey | None, passphrase: Passp
         write_private(folder / file.name, file.data)
 
 
-def setups(home: Path, member: MemberId, passphrase: Callable[[], bytes]) -> tuple[ChainSetup, ...]:
+def setups(home: Path, member: MemberId, passphrase: Callable[[], bytes], *, member_seed: bytes | None = None) -> tuple[ChainSetup, ...]:
     """What the node needs of each; one whose files are damaged is left out, and the log says so: the others do not depend on it."""
     found: list[ChainSetup] = []
     for chain in further_chains(home)[: CHAINS_PER_NODE_MAX - 1]:
         try:
-            setup = chain_setup(home, member, passphrase, chain)
+            setup = chain_setup(home, member, passphrase, chain, member_seed=member_seed)
         except InvalidObject as error:
             log.error("a further chain is not followed, its files are damaged chain=%s error=%s", chain.hex()[:8], error)
             continue

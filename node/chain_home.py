@@ -2,9 +2,10 @@
 
 identity/chain        public: the chain's id, its first block where this home has it, and a final block to hold others' chains against
 identity/chain.key    what this node seals and votes with; protected like the other key files; absent on a node that only follows
-identity/promises     what these keys have bound themselves to; made with them, in no backup, never copied
+identity/promises     what this node has bound itself to; made with its keys, in no backup, never copied
+identity/rotations    salts of the keys that came after those of chain.key; absent until one is rotated
 
-Of a chain beside the domain's the same three files lie in ``identity/chains/ID``, its database in ``chains/ID.lmdb``.
+Of a chain beside the domain's the same four files lie in ``identity/chains/ID``, its database in ``chains/ID.lmdb``.
 """
 
 from __future__ import annotations
@@ -24,14 +25,16 @@ from protocols.limits import BLOCK_BYTES_MAX
 from protocols.types import AccountId, BlockHash, ChainId, MemberId
 
 from .actors.chain import ChainKeys, ChainSetup
+from .chain_keys import rotated_key
 from .entropy import Entropy
-from .promises import Kept, PromiseFile, fresh
+from .promises import Kept, PromiseFile, Rotated, RotationFile, fresh
 
 FOLDER = "identity"
 CHAIN_FILE = "chain"
 KEY_FILE = "chain.key"
 PROMISES_FILE = "promises"
 FURTHER_FOLDER = "chains"
+ROTATIONS_FILE = "rotations"
 # Blocks: about twenty seconds of judging on a laptop, and 8 MB.
 BEGIN_AT_ANCHOR_FROM = 2000
 _FORMAT = 1
@@ -158,8 +161,18 @@ def read_chain_key(home: Path, passphrase: Callable[[], bytes], further: ChainId
     return content
 
 
-def chain_setup(home: Path, member: MemberId, passphrase: Callable[[], bytes], further: ChainId | None = None) -> ChainSetup | None:
-    """What the node of this home needs to follow its chain, or a further one; None where it has none. member: whose node it is."""
+def chain_setup(
+    home: Path,
+    member: MemberId,
+    passphrase: Callable[[], bytes],
+    further: ChainId | None = None,
+    *,
+    member_seed: bytes | None = None,
+) -> ChainSetup | None:
+    """What the node of this home needs to follow its chain, or a further one; None where it has none.
+
+    member: whose node it is. member_seed: without it no key of this node can be rotated.
+    """
     chain = read_chain_file(home, further)
     if chain is None:
         return None
@@ -170,11 +183,20 @@ def chain_setup(home: Path, member: MemberId, passphrase: Callable[[], bytes], f
     keys = ChainKeys(account) if key is None else ChainKeys(account, SigningKey(key.seal), SigningKey(key.vote), key.reveal)
     # A short history is fetched and judged whole: nothing has to be believed.
     anchor = Checkpoint(chain.height, BlockHash(chain.hash)) if chain.height >= BEGIN_AT_ANCHOR_FROM else None
+    ring: RotationFile | None = None
+    if key is not None and member_seed is not None:
+        seed, named = member_seed, ChainId(chain.chain)
+
+        def derive(rotated: Rotated) -> SigningKey:
+            return rotated_key(seed, named, rotated.what, rotated.salt)
+
+        ring = RotationFile(chain_folder(home, further) / ROTATIONS_FILE, named, derive)
     return ChainSetup(
         chain.chain,
         first_block(chain),
         keys,
         PromiseFile(chain_folder(home, further) / PROMISES_FILE),
         anchor,
+        ring=ring,
         told=Checkpoint(chain.height, BlockHash(chain.hash)),
     )

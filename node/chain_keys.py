@@ -3,6 +3,7 @@
 seal, vote, reveal   of one node alone, in ``identity/chain.key``
 act                  signs acts of the council; from the member's seed, so that a kit brings it back
 recovery             replaces lost voting keys; from the domain root's seed, which lies in the founder's kit alone
+rotated              what votes or seals instead of a key of chain.key; from the member's seed and a salt of this node alone
 """
 
 from __future__ import annotations
@@ -32,6 +33,12 @@ def act_key(member_seed: bytes, domain: DomainId) -> SigningKey:
 def recovery_key(root_seed: bytes, domain: DomainId) -> SigningKey:
     """What replaces lost voting keys of the council that founded the chain of this domain."""
     return SigningKey(hkdf(root_seed, Label.COUNCIL_RECOVERY, domain))
+
+
+def rotated_key(member_seed: bytes, chain: ChainId, what: str, salt: bytes) -> SigningKey:
+    """A key that replaces one of this node's. From the key that it replaces nobody learns it, and a running node, which has no passphrase
+    any more, need write down nothing secret."""
+    return SigningKey(hkdf(member_seed, Label.ROTATED_KEY, chain, what.encode(), salt))
 
 
 def reveal_secret(secret: bytes, number: int) -> bytes:

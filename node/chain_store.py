@@ -29,7 +29,7 @@ from storage.engine import Env
 from storage.lmdb_engine import LmdbEngine
 from storage.lock import HomeLock
 
-from .chain_home import PROMISES_FILE, ChainFile, chain_files, file_of_first, read_chain_file, read_chain_key
+from .chain_home import PROMISES_FILE, ROTATIONS_FILE, ChainFile, chain_files, file_of_first, read_chain_file, read_chain_key
 from .chain_keys import fresh_chain_key, recovery_key
 from .clock import SystemClock
 from .entropy import SystemEntropy
@@ -43,7 +43,7 @@ from .home import (
     open_home,
     write_private,
 )
-from .promises import Kept, PromiseFile, fresh
+from .promises import Kept, PromiseFile, Rotated, RotationFile, fresh
 
 EXPORT_MAGIC = b"lading chain 1\n"
 _LENGTH_BYTES = 4
@@ -289,7 +289,14 @@ def recover_vote(home: Path, kit_text: str, *, passphrase: Passphrase) -> dict[s
         kept = Kept(new.format, new.chain, replace(new.promises, sealed_slot=slot), True, ())
         protected = is_protected((home / IDENTITY_FOLDER / "node.key").read_bytes())
         secret = ask() if protected else None
-        for one in chain_files(chain, seat, secret, entropy, kept=kept):
+        # Fresh promises last: beside a key that has voted they would let it vote twice, and so they would beside rotated ones.
+        RotationFile(home / IDENTITY_FOLDER / ROTATIONS_FILE, chain.chain, _no_key).save(())
+        files = chain_files(chain, seat, secret, entropy, kept=kept)
+        for one in sorted(files, key=lambda file: file.name == PROMISES_FILE):
             write_private(home / IDENTITY_FOLDER / one.name, one.data)
         engine.write([store.put_own(transaction)])
     return {"chain": chain.chain.hex(), "transaction": transaction.id.hex(), "names_block": final.hex(), "height": row.height}
+
+
+def _no_key(rotated: Rotated) -> SigningKey:
+    raise AssertionError("no rotated key is used here")

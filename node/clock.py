@@ -6,6 +6,7 @@ its owner), ``monotonic`` is what time-outs and pacing use (trio's own clock, so
 
 from __future__ import annotations
 
+import ctypes
 import datetime
 import time
 from typing import Protocol
@@ -16,6 +17,12 @@ from protocols.identity.clockfloor import ClockFloor, ClockReports, ClockSource,
 from protocols.limits import CLOCK_SKEW_MAX_S
 from protocols.types import MemberId, UnixSeconds
 
+# Linux counts a suspended machine's time on this one alone.
+_STEADY = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+# ntp_gettime(3) fills a struct of 72 bytes on Linux, fewer elsewhere, and says how the clock stands: 5 (TIME_ERROR) is not synchronised.
+_NTP_GETTIME = getattr(ctypes.CDLL(None), "ntp_gettime", None)
+_NTP_TIME_BYTES_MAX = 256
+_NTP_UNSYNCHRONISED = 5
 CLOCK_HINT = "set it: timedatectl set-ntp true   or   date -u -s TIME"
 
 
@@ -31,6 +38,18 @@ class Clock(Protocol):
     def steady(self) -> float:
         """The same of a clock that, unlike trio's, can be asked in any thread: what times are counted on by. Nobody can set it."""
 
+    @property
+    def is_unsafe(self) -> bool:
+        """``now`` is only what time it is at least."""
+
+    @property
+    def is_synchronised(self) -> bool:
+        """A time server keeps ``now`` right."""
+
+    @property
+    def floor_s(self) -> int:
+        """Unix seconds: it is not earlier than this. 0 where nothing is known."""
+
 
 class SystemClock:
     """The machine's clock."""
@@ -44,8 +63,25 @@ class SystemClock:
         return trio.current_time()
 
     def steady(self) -> float:
-        """Seconds of the machine's monotonic clock."""
-        return time.monotonic()
+        """Seconds since the machine was switched on, those that it slept included: whoever counts on it has not slept in vain."""
+        return time.clock_gettime(_STEADY)
+
+    @property
+    def is_unsafe(self) -> bool:
+        """Nothing is known against it here."""
+        return False
+
+    @property
+    def is_synchronised(self) -> bool:
+        """The kernel says so: what chrony, ntpd or systemd-timesyncd told it. A machine that cannot be asked is not."""
+        if _NTP_GETTIME is None:
+            return False
+        return 0 <= int(_NTP_GETTIME(ctypes.create_string_buffer(_NTP_TIME_BYTES_MAX))) < _NTP_UNSYNCHRONISED
+
+    @property
+    def floor_s(self) -> int:
+        """Nothing is known."""
+        return 0
 
 
 class SimulatedClock:
@@ -55,11 +91,14 @@ class SimulatedClock:
     offset: seconds this node's clock is ahead of the truth. Drift is set later with ``set_drift``.
     """
 
-    def __init__(self, epoch: float, offset: float = 0.0) -> None:
+    def __init__(self, epoch: float, offset: float = 0.0, *, is_synchronised: bool = False) -> None:
+        self.is_unsafe = False
+        self.is_synchronised = is_synchronised
+        self.floor_s = 0
         self._anchor_trio = 0.0
         self._anchor_unix = epoch + offset
+        self._anchor_steady = 0.0
         self._rate = 1.0
-        self._passed = 0.0
 
     def now(self) -> float:
         """Unix seconds as this node believes."""
@@ -70,24 +109,25 @@ class SimulatedClock:
         return trio.current_time()
 
     def steady(self) -> float:
-        """The same, and what was let pass: in simulation there are no threads."""
-        return trio.current_time() + self._passed
+        """The same by this machine's quartz, and what was let pass: in simulation there are no threads."""
+        return self._anchor_steady + (trio.current_time() - self._anchor_trio) * self._rate
 
     def let_pass(self, seconds: float) -> None:
         """So much time goes by for this machine without anything happening: years in minutes."""
         self._anchor_unix += seconds
-        self._passed += seconds
+        self._anchor_steady += seconds
 
     def step(self, seconds: float) -> None:
         """Somebody sets the clock: forward when positive, back when negative."""
         self._anchor_unix += seconds
 
     def set_drift(self, drift: float) -> None:
-        """From now on the clock gains ``drift`` seconds per second (0.0: runs true; 1e-4: a bad quartz)."""
+        """From now on the machine's quartz gains ``drift`` seconds per second (0.0: runs true; 1e-4: a bad one; -0.999: the machine
+        stands still, and its clocks know nothing of it, like a paused virtual one's)."""
         assert drift > -1.0, "a clock that runs backwards is a step, not a drift"
-        believed = self.now()
+        believed, steady = self.now(), self.steady()
         self._anchor_trio = trio.current_time()
-        self._anchor_unix = believed
+        self._anchor_unix, self._anchor_steady = believed, steady
         self._rate = 1.0 + drift
 
 
@@ -126,6 +166,16 @@ class FlooredClock:
     def is_unsafe(self) -> bool:
         """The machine's clock is behind the floor (it boots in the past, or somebody set it back), and no two members agree yet."""
         return self._reading.unsafe
+
+    @property
+    def is_synchronised(self) -> bool:
+        """A time server keeps the machine's clock right, and that is the one that is used."""
+        return self.source is ClockSource.MACHINE and self._inner.is_synchronised
+
+    @property
+    def floor_s(self) -> int:
+        """Unix seconds: it is not earlier than this."""
+        return self.floor.floor
 
     @property
     def _reading(self) -> Reading:

@@ -153,6 +153,8 @@ class ChainApi:
             "council.propose": self._council_propose,
             "council.approve": self._council_approve,
             "council.inbox": self._council_inbox,
+            "council.rotate": self._council_rotate,
+            "miner.rotate": self._miner_rotate,
         }
 
     @property
@@ -454,6 +456,14 @@ class ChainApi:
             return Answer(data)
         self._acts_seen[transaction.id] = transaction
         return Answer(data | {"act": encode_act(transaction)}, [f"{missing} more members must approve it: lading council approve ACT"])
+
+    async def _council_rotate(self, args: Args, **_: object) -> Answer:
+        made, key = await (await self._acts()).rotate_vote()
+        return Answer({"transaction": made.hex(), "key": key.hex(), "state": "pooled"})
+
+    async def _miner_rotate(self, args: Args, **_: object) -> Answer:
+        made, key = await (await self._acts()).rotate_seal()
+        return Answer({"transaction": made.hex(), "key": key.hex(), "state": "pooled"})
 
     async def _offer(self, text: str) -> MinerOffer:
         """An offer that the account's own key signed. Raises Refused(NOT_MEMBER | BAD_SIGNATURE), DecodeError, InvalidObject."""

@@ -72,8 +72,9 @@ def run_node(home: Path, *, overrides: Mapping[str, object], json_ready: bool, p
         member = member_key_file(home, ask)
         member_keys = encode_key_file(key_file(member)) if member is not None else b""
         chain_file = _chain_file(home, is_followed=settings.ledger != "off")
-        chain = chain_setup(home, own.member_id, ask) if settings.ledger != "off" else None
-        further = chain_further.setups(home, own.member_id, ask) if chain is not None else ()
+        seed = own.member.signing.seed if own.member is not None else None
+        chain = chain_setup(home, own.member_id, ask, member_seed=seed) if settings.ledger != "off" else None
+        further = chain_further.setups(home, own.member_id, ask, member_seed=seed) if chain is not None else ()
         once.clear()
         budget = config.store_budget(settings, shutil.disk_usage(home).total)
         ledger = LmdbEngine(home / LEDGER_FOLDER, Env.LEDGER, budget_bytes=LEDGER_BUDGET_BYTES, reserve_bytes=LEDGER_RESERVE_BYTES)

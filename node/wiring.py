@@ -226,7 +226,7 @@ class Node:
             self.anchoring = Anchoring(own, port, self.facts, self.ledger_store, clock, self.bus)
             self.files.attach(self.anchoring)
             ports: tuple[ChainPort, ...] = (port, *(one.chain for one in self.beside))
-            self.acts = {one.chain: Acts(one, lambda: self.own) for one in ports}
+            self.acts = {one.chain: Acts(one, lambda: self.own, entropy) for one in ports}
             self._registrars = {
                 one.id: Registrar(self.acts[one.id], self.knowledge, lambda: self.own, config.country, one.bus) for one in whole
             }

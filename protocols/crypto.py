@@ -94,6 +94,7 @@ class Label(enum.Enum):
     KEY_FILE = b"lading/key-file/1"
     COUNCIL_ACT = b"lading/council-act/1"
     COUNCIL_RECOVERY = b"lading/council-recovery/1"
+    ROTATED_KEY = b"lading/rotated-key/1"
     JOIN_PSK = b"lading/join-psk/1"
     FENCE_PSK = b"lading/fence-psk/1"
     # HPKE info

@@ -249,6 +249,8 @@ BLOCKS_PER_SLOT_ASKED_MAX = 64
 EARLY_BLOCKS_MAX = 16
 # A node that lost its last sealed slot begins to seal so many slots after its start.
 SLOTS_WITHOUT_PROMISE = 60
+# Keys that one node ever made to replace its own: each is tried when votes of its member come.
+ROTATIONS_MAX = 64
 # Snapshots: nodes of a state tree in one question (each 65 bytes, a leaf with its value), and the bytes of one answer.
 STATE_NODES_PER_MESSAGE_MAX = 256
 STATE_BYTES_PER_MESSAGE_MAX = 256 * 1024
@@ -275,5 +277,22 @@ DENIED_MAX = 16384
 OWN_ACT_LIFE_MS = 600_000
 # How long a node listens after a start before it seals or votes.
 LISTEN_FIRST_MS = 10_000
+# Network time. At most so much faster or slower than the steady clock: a liar can pull no faster, and 10 s are made good in half an hour.
+TIME_SLEW_MS_PER_S = 5
+# Differences below are left alone: what messages on their way and clocks of 50 ppm make of equal times.
+TIME_IGNORED_MS = 60
+# Above, slewing would take hours in which votes come late: the node rests, listens and sets its time, as after a start.
+TIME_STEP_MS = 2_000
+# It acts again when it finds itself so near to them: a block's time stamp may be as far ahead.
+TIME_SETTLED_MS = 250
+# Beyond it nothing is followed unasked: somebody has to look.
+TIME_JUMP_MS_MAX = 3_600_000
+# A report is right to half of the way there and back; a slower one is worth less than none.
+TIME_ROUND_TRIP_MS_MAX = 1_000
+# Ten beats without a word, and a member does not count; of the last eight reports the most exact counts.
+TIME_REPORT_AGE_MS_MAX = 30_000
+TIME_REPORTS_KEPT = 8
+# Year 6429: what is above is no time, and cannot be written as one.
+TIME_MS_MAX = 1 << 47
 # Nonces of one step of a search: about 1 ms on a laptop, so that a sealer lets go within 50 ms on a machine twenty times slower.
 SEARCH_STEP_NONCES = 4096

@@ -12,8 +12,9 @@ from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, 
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TypeVar
+from typing import Literal, TypeVar
 
+from protocols.codec import replace as replace_record
 from protocols.crypto import FORMAT, SigningKey
 from protocols.errors import (
     DecodeError,
@@ -29,7 +30,7 @@ from protocols.errors import (
     Undecided,
     Verdict,
 )
-from protocols.ledger.alive import Witness, check_alive, sign_alive
+from protocols.ledger.alive import Told, Witness, check_alive, sign_alive
 from protocols.ledger.block import Block, check_block_form, check_seal, decode_header
 from protocols.ledger.carried import HASH, committee_at
 from protocols.ledger.checks import u64
@@ -42,6 +43,7 @@ from protocols.ledger.evidence import Watch
 from protocols.ledger.finality import BlockPoint, ForkTree
 from protocols.ledger.light import Inclusion
 from protocols.ledger.machine import vote_id
+from protocols.ledger.network_time import NetworkTime, OwnClock, TimeState
 from protocols.ledger.pool import MAY_BECOME_VALID, Limits, Origin, Pool
 from protocols.ledger.profile import Profile
 from protocols.ledger.schedule import SCHEDULE
@@ -61,7 +63,7 @@ from protocols.limits import (
     HEADERS_PER_PAGE_MAX,
     HEARD_WITHIN_MS,
     LEDGER_SILENCE_MAX_S,
-    LISTEN_FIRST_MS,
+    ROTATIONS_MAX,
     SLOTS_WITHOUT_PROMISE,
     STATE_BYTES_PER_MESSAGE_MAX,
     VOTE_AHEAD_MAX,
@@ -79,7 +81,7 @@ from ..actor import Actor, Reply
 from ..bus import Bus
 from ..clock import Clock
 from ..offload import Offload
-from ..promises import Kept, PromiseStore, lost
+from ..promises import Kept, KeyRing, PromiseStore, Rotated, lost
 from .storage import StorageHandle
 
 log = logging.getLogger(__name__)
@@ -100,6 +102,7 @@ assert PARENT_WAIT_MS < LEDGER_SILENCE_MAX_S * 1000
 EXPIRED_SLOTS = 2
 # Votes kept with the promises, each below 300 bytes: what justifies the source of the last vote, back to the final block.
 PROMISED_VOTES_MAX = 512
+_FIRST_NODE = "run it on the first node of the member: lading miner status says has_keys"
 BAN_REASONS = frozenset({Reason.BAD_SEAL, Reason.WORK, Reason.NONCE, Reason.MERKLE_ROOT, Reason.BAD_SIGNATURE})
 
 
@@ -146,7 +149,7 @@ class BlockTaken:
 class TakeBlock:
     """Answer: None when it is kept, was known, or is held until its time. Raises Undecided, RemoteError.
 
-    eager: it was made just now. at_ms: when it came, network time. waits: its parent is on its way from another peer, so the answer may
+    eager: it was made just now. at_ms: when it came, steady clock. waits: its parent is on its way from another peer, so the answer may
     take as long as it does.
     """
 
@@ -208,14 +211,15 @@ class EndJoin:
 
 
 @dataclass(frozen=True, slots=True)
-class TakeVoteKey:
-    """Votes with another key from now on, one that has never said anything. Answer: its promises are on the disk."""
+class MakeKey:
+    """Another key to vote or to seal with, when the chain names it. Answer: the key, durable; raises Refused."""
 
-    key: SigningKey
-    reply: Reply[None]
+    what: Literal["vote", "seal"]
+    salt: bytes
+    reply: Reply[SigningKey]
 
 
-ChainMessage = TakeBlock | TakeItems | Submit | SlotBegan | PromiseSeal | TakeState | EndJoin | TakeVoteKey
+ChainMessage = TakeBlock | TakeItems | Submit | SlotBegan | PromiseSeal | TakeState | EndJoin | MakeKey
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,8 +236,8 @@ class ChainKeys:
 class ChainSetup:
     """What a node needs to follow a chain. genesis: None fetches the first block from peers, which the chain's id is enough to check.
 
-    anchor, heights_kept: as of ``ChainActor``. told: the final block that others told of, however near its beginning; where a light node
-    begins.
+    anchor, heights_kept, ring: as of ``ChainActor``. told: the final block that others told of, however near its beginning; where a light
+    node begins.
     """
 
     chain: ChainId
@@ -243,6 +247,7 @@ class ChainSetup:
     anchor: Checkpoint | None = None
     heights_kept: int | None = None
     told: Checkpoint | None = None
+    ring: KeyRing | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -300,12 +305,15 @@ class ChainActor(Actor[ChainMessage]):
         bus: Bus,
         offload: Offload,
         *,
+        ring: KeyRing | None = None,
         anchor: Checkpoint | None = None,
         heights_kept: int | None = None,
         schedule: Schedule = SCHEDULE,
         pool_limits: Limits = Limits(),
     ) -> None:
-        """anchor: a final block that this node was told of; without a chain of its own it begins there, with that block's state.
+        """ring: keys that came after those of ``keys``; None where none can be made.
+
+        anchor: a final block that this node was told of; without a chain of its own it begins there, with that block's state.
 
         heights_kept: blocks below the final one whose bodies stay; None keeps all (an archive). schedule: the rule sets that
         this program has. pool_limits: bounds of what waits.
@@ -330,6 +338,9 @@ class ChainActor(Actor[ChainMessage]):
         self._genesis = genesis
         self._storage = storage
         self._promise_store = promises
+        self._ring = ring
+        self._made: tuple[tuple[Rotated, SigningKey], ...] = ()  # of the ring, in the order in which they were made
+        self._first_keys = keys
         self._clock = clock
         self._bus = bus
         self._offload = offload
@@ -340,21 +351,22 @@ class ChainActor(Actor[ChainMessage]):
         self._unsettled: list[BlockPoint] = []
         self._at: BlockHash | None = None
         self._head: BlockHash | None = None
-        self._received_ms: dict[BlockHash, int] = {}
+        self._received_ms: dict[BlockHash, int] = {}  # by the steady clock, like what follows
         self._heard_ms: dict[AccountId, int] = {}
         self._heard_quorum = False
         self._own: dict[TxId, UnixMillis] = {}  # until when each may be included
         self._refused: dict[bytes, None] = {}
         self._early: dict[BlockHash, TakeBlock] = {}
         self._waiting: dict[BlockHash, tuple[TakeBlock, int]] = {}  # for their parents, and since when, by parent
-        self._started_ms = 0
+        self.time = NetworkTime(self._steady_ms())
+        self._started_ms = self._steady_ms()
         self._blocks: list[TakeBlock] = []
         self._items: list[TakeItems] = []
         self._submits: list[Submit] = []
         self._seals: list[PromiseSeal] = []
         self._states: list[TakeState] = []
         self._ends: list[EndJoin] = []
-        self._vote_keys: list[TakeVoteKey] = []
+        self._makes: list[MakeKey] = []
         self.stopped: store.Stopped | None = None
         self._wrong: dict[BlockHash, Block] = {}  # by their state root alone
         self._wrong_votes: dict[BlockHash, dict[AccountId, Vote]] = {}
@@ -365,9 +377,32 @@ class ChainActor(Actor[ChainMessage]):
 
     # --- what others may look at (the loop's own thread, between two awaits) ------------------------------------------
 
-    def now_ms(self) -> int:
+    def now_ms(self) -> UnixMillis:
         """Network time."""
-        return int(self._clock.now() * 1000)
+        return self.time.now_ms(self._steady_ms())
+
+    def _steady_ms(self) -> int:
+        return int(self._clock.steady() * 1000)
+
+    def _network_ms(self, steady_ms: int) -> int:
+        """What network time, as it runs now, was when the steady clock stood so."""
+        return self.now_ms() - (self._steady_ms() - steady_ms)
+
+    def _look_at_time(self) -> None:
+        clock = self._clock
+        floor_ms = clock.floor_s * 1000
+        if self.tree is not None and self.facts is not None:
+            profile = self.facts.profile
+            floor_ms = max(floor_ms, slot_start_ms(self.tree.final.slot, genesis_ms=self.facts.genesis_ms, slot_ms=profile.slot_ms))
+        wall_ms = None if clock.is_unsafe else int(clock.now() * 1000)
+        before = self.time.state
+        self.time.look(OwnClock(wall_ms, clock.is_synchronised, floor_ms), self._steady_ms())
+        if self.time.state is not before:
+            log.info("network time state=%s now=%d members=%d", self.time.state.value, self.now_ms(), self.time.agreement().members)
+        if text := time_trouble(self.time):
+            self.alerts["time"] = text
+        else:
+            self.alerts.pop("time", None)
 
     @property
     def is_joining(self) -> bool:
@@ -380,16 +415,15 @@ class ChainActor(Actor[ChainMessage]):
         return self._join
 
     def may_act(self) -> bool:
-        """Listened long enough after the start to seal or vote, and not stopped."""
-        return self.stopped is None and self.now_ms() - self._started_ms >= LISTEN_FIRST_MS
+        """Network time was set after the start and still is good to seal and vote by, and the node has not stopped."""
+        return self.stopped is None and self.time.may_act
 
     def may_seal(self, slot: int) -> bool:
         """A node that lost its promises waits until what it may have sealed lies behind."""
         if not self._lost_promises or self.facts is None:
             return True
-        return (
-            slot >= slot_of(self._started_ms, genesis_ms=self.facts.genesis_ms, slot_ms=self.facts.profile.slot_ms) + SLOTS_WITHOUT_PROMISE
-        )
+        started_ms = self._network_ms(self._started_ms)
+        return slot >= slot_of(started_ms, genesis_ms=self.facts.genesis_ms, slot_ms=self.facts.profile.slot_ms) + SLOTS_WITHOUT_PROMISE
 
     def head(self) -> BlockPoint | None:
         return None if self.tree is None else self.tree.head()
@@ -407,24 +441,37 @@ class ChainActor(Actor[ChainMessage]):
 
     def heard(self) -> frozenset[AccountId]:
         """Members and miners heard authenticated within HEARD_WITHIN_MS, ourselves included."""
-        now = self.now_ms()
+        now = self._steady_ms()
         alive = {account for account, at in self._heard_ms.items() if now - at < HEARD_WITHIN_MS}
         return frozenset(alive | {self.keys.account})
 
-    def hear(self, witnesses: Iterable[Witness], *, challenge: bytes, counter: int) -> tuple[AccountId, ...]:
-        """Signs of life from a peer; whose key does not fit is passed over. Raises RemoteError(BAD_SIGNATURE | INTEGRITY)."""
+    def hear(
+        self, witnesses: Iterable[Witness], *, challenge: bytes, counter: int, told: Told, round_trip_ms: int | None
+    ) -> tuple[AccountId, ...]:
+        """Signs of life from a peer, and what time it is there; whose key does not fit is passed over.
+
+        round_trip_ms: as of ``HeardAlive``. Raises RemoteError(BAD_SIGNATURE | INTEGRITY).
+        """
         found: list[AccountId] = []
         for witness in witnesses:
             known = frozenset() if self.facts is None else self.facts.keys.get(witness.account, frozenset())
             if witness.key not in known:
                 continue
             try:
-                check_alive(witness, self.chain, challenge=challenge, counter=counter)
+                check_alive(witness, self.chain, challenge=challenge, counter=counter, told=told)
             except InvalidObject as error:
                 raise RemoteError(error.reason, f"sign of life: {error.message}") from error
-            self._heard_ms[witness.account] = self.now_ms()
+            now = self._heard_ms[witness.account] = self._steady_ms()
+            if round_trip_ms is not None and witness.account != self.keys.account and witness.account not in found:
+                self.time.hear(witness.account, told.time, is_set=told.is_set, round_trip_ms=round_trip_ms, steady_ms=now)
             found.append(witness.account)
+        self._look_at_time()
         return tuple(found)
+
+    def tell_time(self, *, echo: int, held_ms: int) -> Told:
+        """What a peer is told beside a sign of life."""
+        time_ms, is_set = self.time.told(self._steady_ms())
+        return Told(time_ms, is_set, echo, held_ms)
 
     def drop_refused(self, refused: Iterable[tuple[Transaction, InvalidTransaction]]) -> None:
         """What a draft on the head refused leaves the pool, but what waiting may cure."""
@@ -433,10 +480,11 @@ class ChainActor(Actor[ChainMessage]):
             if reasons[waiting.id] not in OF_SIGNATURES:
                 self._refuse_again(waiting.id)
 
-    def witnesses(self, *, challenge: bytes, counter: int) -> tuple[Witness, ...]:
+    def witnesses(self, *, challenge: bytes, counter: int, told: Told) -> tuple[Witness, ...]:
         """What this node answers to a challenge."""
         keys = [key for key in (self.keys.seal, self.keys.vote) if key is not None]
-        return tuple(sign_alive(key, self.chain, challenge=challenge, counter=counter, account=self.keys.account) for key in keys)
+        account = self.keys.account
+        return tuple(sign_alive(key, self.chain, challenge=challenge, counter=counter, account=account, told=told) for key in keys)
 
     def lacking(self, transactions: Iterable[bytes], votes: Iterable[bytes]) -> tuple[tuple[bytes, ...], tuple[bytes, ...]]:
         """Those of announced ids that are worth asking for."""
@@ -595,7 +643,7 @@ class ChainActor(Actor[ChainMessage]):
 
     async def take_block(self, block: Block, source: PeerId | None, *, eager: bool, waits: bool = False) -> None:
         """Durable when this returns. Raises Undecided, RemoteError, StoreFull, ActorGone."""
-        at_ms = self.now_ms()
+        at_ms = self._steady_ms()
         await self.mailbox.ask(lambda reply: TakeBlock(block, source, eager, reply, at_ms, waits))
 
     async def take_items(self, transactions: tuple[Transaction, ...], votes: tuple[Vote, ...], source: PeerId) -> None:
@@ -615,10 +663,13 @@ class ChainActor(Actor[ChainMessage]):
     async def slot_began(self) -> None:
         await self.mailbox.ask(SlotBegan)
 
-    async def take_vote_key(self, key: SigningKey) -> None:
-        """After a KeyRotate of this member's voting key: a key made just now, whose promises begin here. It votes once the committee in
-        force has it; the caller keeps the key before it asks. The only way back to voting for a node that lost its promises."""
-        await self.mailbox.ask(lambda reply: TakeVoteKey(key, reply))
+    async def make_key(self, what: Literal["vote", "seal"], salt: bytes) -> SigningKey:
+        """For a KeyRotate: a key that this node uses as soon as the chain names it, and until then the one before.
+
+        Where it is not known what that one has said, the new one votes when the change is final: the only way back to voting for a node
+        that lost its promises. Raises Refused.
+        """
+        return await self.mailbox.ask(lambda reply: MakeKey(what, salt, reply))
 
     async def promise_seal(self, slot: int) -> None:
         """Raises Refused(PROMISED)."""
@@ -635,9 +686,11 @@ class ChainActor(Actor[ChainMessage]):
     # --- life ---------------------------------------------------------------------------------------------------------
 
     async def load(self) -> None:
-        self._blocks, self._items, self._submits, self._seals, self._states, self._ends, self._vote_keys = [], [], [], [], [], [], []
+        self._blocks, self._items, self._submits, self._seals, self._states, self._ends, self._makes = [], [], [], [], [], [], []
         self._waiting = {}
-        self._started_ms = self.now_ms()
+        self._started_ms = self._steady_ms()
+        self.time = NetworkTime(self._started_ms)
+        self._look_at_time()
         await self._load_promises()
         left = await self._storage.transact(light.leave)
         if left is not None:
@@ -657,8 +710,10 @@ class ChainActor(Actor[ChainMessage]):
             kept = lost(self.chain)
             if self.keys.vote is not None:
                 log.error("promises of this node are lost: it votes no more; its voting key needs to be rotated")
-        if not kept.may_vote and self.keys.vote is not None:
-            self.alerts["promises"] = "promises were lost: this node votes no more until its voting key is rotated"
+        if self._ring is not None:
+            ring = self._ring
+            self._made = tuple((one, ring.key(one)) for one in await self._offload.run(ring.load))
+        self.keys = self._first_keys
         self._kept, self._kept_is_news = kept, False
         self._lost_promises = not kept.may_vote
 
@@ -744,9 +799,10 @@ class ChainActor(Actor[ChainMessage]):
                 self._states.append(message)
             case EndJoin():
                 self._ends.append(message)
-            case TakeVoteKey():
-                self._vote_keys.append(message)
+            case MakeKey():
+                self._makes.append(message)
             case SlotBegan(reply):
+                self._look_at_time()
                 self._blocks += [replace(one, reply=None) for one in self._early.values()]
                 self._early = {}
                 self._give_up_waiting()
@@ -767,7 +823,7 @@ class ChainActor(Actor[ChainMessage]):
             if message.reply is not None and message.reply.is_open:
                 message.reply.fail(error)
         self._waiting = {}
-        self._blocks, self._items, self._submits, self._seals, self._states, self._ends, self._vote_keys = [], [], [], [], [], [], []
+        self._blocks, self._items, self._submits, self._seals, self._states, self._ends, self._makes = [], [], [], [], [], [], []
 
     async def _keep_batch(self) -> None:
         blocks, self._blocks = self._blocks, []
@@ -777,9 +833,9 @@ class ChainActor(Actor[ChainMessage]):
         await self._keep_joining(blocks)
         if self.heights_kept is None and self.tree is not None:
             await self._keep_history(blocks)
-        vote_keys, self._vote_keys = self._vote_keys, []
-        for vote_key in vote_keys:
-            await self._take_vote_key(vote_key)
+        makes, self._makes = self._makes, []
+        for make in makes:
+            await self._make_key(make)
         if blocks:
             await self._take_blocks(self._with_waiting(blocks))
         if items:
@@ -788,12 +844,13 @@ class ChainActor(Actor[ChainMessage]):
             await self._submit(submits)
         for seal in seals:
             await self._promise_seal(seal)
-        if self._kept_is_news:
+        if self._kept_is_news and await self._try_made():
             await self._try_promises(self._kept)
         if self.tree is not None:
             await self._stop_if_outvoted()
             await self._follow_head()
             await self._settle()
+            await self._use_keys()
             await self._vote()
 
     # --- a chain that begins at an anchor --------------------------------------------------------------------------------
@@ -963,7 +1020,7 @@ class ChainActor(Actor[ChainMessage]):
     def _give_up_waiting(self) -> None:
         """Blocks whose parents did not come in time are judged as they stand."""
         for parent, (message, since_ms) in list(self._waiting.items()):
-            if self.now_ms() - since_ms > PARENT_WAIT_MS:
+            if self._steady_ms() - since_ms > PARENT_WAIT_MS:
                 del self._waiting[parent]
                 self._blocks.append(replace(message, waits=False))
 
@@ -985,7 +1042,7 @@ class ChainActor(Actor[ChainMessage]):
             return False
         if self._storage.peek(lambda snapshot: store.row(snapshot, parent)) is not None:
             return False
-        self._waiting[parent] = (message, self.now_ms())
+        self._waiting[parent] = (message, self._steady_ms())
         return True
 
     async def _take_blocks(self, messages: Sequence[TakeBlock]) -> None:
@@ -1049,15 +1106,16 @@ class ChainActor(Actor[ChainMessage]):
 
     def _notice_own(self, vote: Vote) -> None:
         """A vote of our own key above every promise: the file is older than what was said, which is no better than none."""
-        key, kept = self.keys.vote, self._kept
-        if key is None or not kept.may_vote or vote.member != self.keys.account or vote.target.height <= kept.promises.target_height:
+        kept = self._kept
+        if not kept.may_vote or vote.member != self.keys.account or vote.target.height <= kept.promises.target_height:
             return
-        if _is_signed_by(vote, key.public):
+        if any(_is_signed_by(vote, key) for key in self._vote_keys()):
             log.error("promises of this node are older than its votes: it votes no more; its voting key needs to be rotated")
-            self.alerts["promises"] = "promises are older than what was said: this node votes no more until its voting key is rotated"
             self._kept = Kept(kept.format, kept.chain, kept.promises, False, kept.votes)
             self._lost_promises = True
             self._kept_is_news = True
+            if (waiting := self._waiting_key()) is not None:  # somebody else speaks with it: it is not ours alone to begin
+                self._made = self._begun(waiting)
 
     def _answer_block(self, message: TakeBlock, outcome: store.Executed | LadingError | None) -> None:
         if isinstance(outcome, Undecided) and outcome.reason is Reason.TOO_EARLY and self._hold(message):
@@ -1435,17 +1493,119 @@ class ChainActor(Actor[ChainMessage]):
         self.alerts.pop("promises-file", None)
         return True
 
-    async def _take_vote_key(self, message: TakeVoteKey) -> None:
-        """Of a key that has said nothing nothing was promised; what was sealed stays so, for the sealing key is the same."""
-        promises = Promises(0, 0, self._kept.promises.sealed_slot)
+    async def _try_made(self) -> bool:
+        """The same for which keys are in use."""
         try:
-            await self._keep_promises(Kept(self._kept.format, self.chain, promises, True, ()))
+            if self._ring is not None:
+                await self._save_made(self._made)
+        except LadingError as error:
+            self.alerts["promises-file"] = f"{error.message}: this node neither votes nor seals until they can be"
+            return False
+        return True
+
+    # --- keys that are rotated ----------------------------------------------------------------------------------------
+
+    def _seal_keys(self) -> dict[bytes, SigningKey]:
+        """All that this node ever had, by public key."""
+        first = [] if self._first_keys.seal is None else [self._first_keys.seal]
+        return {key.public: key for key in (*first, *(key for one, key in self._made if one.what == "seal"))}
+
+    def _vote_keys(self) -> dict[bytes, tuple[SigningKey, Rotated | None]]:
+        """Those whose words the promises cover, and what waits to begin; the entry of each, None of the first one."""
+        found: dict[bytes, tuple[SigningKey, Rotated | None]] = {}
+        if self._first_keys.vote is not None:
+            found[self._first_keys.vote.public] = (self._first_keys.vote, None)
+        for one, key in self._made:
+            if one.begins == "began":
+                found = {}
+            if one.what == "vote":
+                found[key.public] = (key, one)
+        return found
+
+    def _waiting_key(self) -> Rotated | None:
+        """The entry of the voting key in use, where it has not begun yet."""
+        key = self.keys.vote
+        entry = None if key is None else self._vote_keys().get(key.public, (key, None))[1]
+        return entry if entry is not None and entry.begins == "waits" else None
+
+    async def _make_key(self, message: MakeKey) -> None:
+        """Durable before anybody hears of the key."""
+        ring = self._ring
+        if ring is None or self._first_keys.vote is None or self.tree is None:
+            self.refuse(message.reply, Refused(Reason.REFUSED, "this node has no keys to vote or seal with", hint=_FIRST_NODE))
+            return
+        if len(self._made) >= ROTATIONS_MAX:
+            self.refuse(message.reply, Refused(Reason.FULL, f"{ROTATIONS_MAX} keys were made here already"))
+            return
+        named = self.tree.head().committee.key_of(self.keys.account)
+        knows = self._kept.may_vote and named in self._vote_keys() and self._waiting_key() is None
+        made = Rotated(what=message.what, salt=message.salt, begins="follows" if knows or message.what == "seal" else "waits")
+        key = ring.key(made)
+        try:
+            await self._save_made((*self._made, (made, key)))
         except LadingError as error:
             self.refuse(message.reply, error)
             return
-        self.keys = replace(self.keys, vote=message.key)
-        self.alerts.pop("promises", None)
-        self.answer(message.reply, None)
+        self.answer(message.reply, key)
+
+    async def _save_made(self, made: tuple[tuple[Rotated, SigningKey], ...]) -> None:
+        assert self._ring is not None
+        try:
+            await self._offload.run(self._ring.save, tuple(one for one, _ in made))
+        except OSError as error:
+            raise LadingError(Reason.FAILED, f"which keys are in use cannot be written: {error}") from error
+        self._made = made
+
+    def _begun(self, waiting: Rotated) -> tuple[tuple[Rotated, SigningKey], ...]:
+        """With this entry begun, and no other ever to begin before it."""
+        return tuple((replace_record(one, begins="began") if one == waiting else one, key) for one, key in self._made)
+
+    async def _use_keys(self) -> None:
+        """Those that the chain names at the head; and a voting key that waited begins when its change is final."""
+        if self.facts is None or self.tree is None:
+            return
+        account = self.keys.account
+        committee, final = self.tree.head().committee, self.tree.final
+        named = committee.key_of(account)
+        votes, seals = self._vote_keys(), self._seal_keys()
+        if named is not None and named in votes:
+            self.keys = replace(self.keys, vote=votes[named][0])
+        for key in self.facts.keys.get(account, frozenset()) & seals.keys():
+            self.keys = replace(self.keys, seal=seals[key])
+        waiting = self._waiting_key()
+        # A committee is in force from the block after the one that made it.
+        if (
+            waiting is not None
+            and self.keys.vote is not None
+            and named == self.keys.vote.public
+            and committee.from_height <= final.height + 1
+        ):
+            # First that it has begun, then what it promises: a crash between the two leaves a silent node, not one that begins again.
+            promises = Promises(0, 0, self._kept.promises.sealed_slot)
+            before, self._made = self._made, self._begun(waiting)
+            if not await self._try_made():
+                self._made = before
+            elif await self._try_promises(Kept(self._kept.format, self.chain, promises, True, ())):
+                log.warning("another voting key is in force, what was promised begins with it")
+        self._alert_keys(named)
+
+    def _alert_keys(self, named: bytes | None) -> None:
+        """Why this member's seat is silent, and the command that mends it."""
+        assert self.tree is not None
+        is_here = named in self._vote_keys()
+        if self._first_keys.vote is None or named is None or (self._kept.may_vote and is_here and self._waiting_key() is None):
+            self.alerts.pop("promises", None)
+            return
+        committee = self.tree.head().committee
+        lost = "what this node promised is lost, or older than what it said"
+        why = lost if is_here else "the key of this member's seat is not on this node, or what it promised is lost"
+        if self._waiting_key() is not None:
+            how = "another key was made and votes when its change is final"
+        elif len(committee.seats) - 1 >= committee.quorum:
+            how = "lading council rotate makes another key, which votes when the change is final"
+        else:  # without this member there is no quorum that could make the change final
+            how = "lading stop, then lading council recover KIT: without this member no change becomes final"
+        self.alerts["promises"] = f"{why}: it does not vote; {how}"
 
     async def _promise_seal(self, message: PromiseSeal) -> None:
         try:
@@ -1462,6 +1622,8 @@ class ChainActor(Actor[ChainMessage]):
         tree, facts, key = self.tree, self.facts, self.keys.vote
         assert tree is not None
         if facts is None or key is None or not self._kept.may_vote or not self.may_act():
+            return
+        if self._waiting_key() is not None:
             return
         head = tree.head()
         has_heard = has_quorum(self.heard(), head.committee)
@@ -1487,7 +1649,9 @@ class ChainActor(Actor[ChainMessage]):
         received = self._received_ms.get(head.hash)
         start = slot_start_ms(head.slot, genesis_ms=facts.genesis_ms, slot_ms=facts.profile.slot_ms)
         late, slot = facts.profile.late_ms, facts.profile.slot_ms
-        return received is not None and is_timely(received_ms=received, slot_start_ms=start, late_ms=late, slot_ms=slot)
+        if received is None:
+            return False
+        return is_timely(received_ms=self._network_ms(received), slot_start_ms=start, late_ms=late, slot_ms=slot)
 
     def _tell(self, fact: object) -> None:
         self.after_keep(lambda: self._bus.publish(fact))
@@ -1495,6 +1659,24 @@ class ChainActor(Actor[ChainMessage]):
 
 def _with_nodes(nodes: Sequence[StateNode], snapshot: Snapshot) -> tuple[list[Write], None]:
     return put_nodes(snapshot, nodes), None
+
+
+def time_trouble(time: NetworkTime) -> str:
+    """Why this node neither seals nor votes, and what to do; empty where its time is good, or will be in a moment."""
+    match time.state:
+        case TimeState.UNKNOWN:
+            return (
+                "network time is not known: this machine's clock is behind what is known to have happened, and too few members say what "
+                "time it is; this node neither seals nor votes until it is set"
+            )
+        case TimeState.ASTRAY:
+            minutes = round(abs(time.agreement().gap_ms) / 60_000)
+            return (
+                f"network time is {minutes} minutes from what this node counted: it neither seals nor votes; look which clock is wrong, "
+                "set it, and start the node again"
+            )
+        case _:
+            return ""
 
 
 def _is_signed_by(vote: Vote, key: bytes) -> bool:

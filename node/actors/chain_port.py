@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import TYPE_CHECKING, Literal, Protocol, TypeVar
 
+from protocols.crypto import SigningKey
 from protocols.ledger.envelope import Transaction
 from protocols.ledger.light import Inclusion
 from protocols.ledger.pool import Pool
@@ -30,7 +31,7 @@ class ChainPort(Protocol):
         """All of the state is here; else what is not brought is not known."""
 
     def now_ms(self) -> int:
-        """Network time."""
+        """Network time; on a light node, which has no word in it, the time of its machine."""
 
     def final_slot(self) -> int | None:
         """Slot of the latest final block; None before there is one."""
@@ -43,6 +44,9 @@ class ChainPort(Protocol):
 
     async def submit(self, transaction: Transaction) -> TxId:
         """Raises InvalidTransaction, Refused."""
+
+    async def make_key(self, what: Literal["vote", "seal"], salt: bytes) -> SigningKey:
+        """A key that this node uses as soon as the chain names it. Raises Refused; a light node always, it neither votes nor seals."""
 
     async def plan(self, draft: Callable[[Snapshot], T]) -> T:
         """What somebody makes of the state, in a pool thread."""

@@ -61,6 +61,7 @@ class Followed:
             clock,
             bus,
             offload,
+            ring=setup.ring,
             anchor=setup.anchor,
             heights_kept=setup.heights_kept,
             pool_limits=pool,

@@ -10,11 +10,12 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from typing import Literal, Protocol, TypeVar
 
 import trio
 
 from protocols.codec import decode
+from protocols.crypto import SigningKey
 from protocols.errors import (
     ActorGone,
     DecodeError,
@@ -151,7 +152,7 @@ class LightChain:
     # --- what others may look at --------------------------------------------------------------------------------------
 
     def now_ms(self) -> int:
-        """Network time."""
+        """The time of this machine: a light node has no word in network time."""
         return int(self._clock.now() * 1000)
 
     def checkpoints(self) -> tuple[Checkpoint, Checkpoint]:
@@ -217,6 +218,10 @@ class LightChain:
         await self._ledger.write([store.put_own(transaction)])
         self._bus.publish(ChainItems((transaction.id,), (), None))
         return transaction.id
+
+    async def make_key(self, what: Literal["vote", "seal"], salt: bytes) -> SigningKey:
+        """Raises Refused(NOT_KEPT)."""
+        raise Refused(Reason.NOT_KEPT, "this node is light: it neither votes nor seals", hint="do it at the member's full node")
 
     async def bring(self, keys: Collection[Key], *, is_fresh: bool = True) -> None:
         """Makes sure that these keys stand here as the state after the final block has them; records also as the head has them, as long as

@@ -10,6 +10,7 @@ import trio
 from protocols.effects import Effect
 from protocols.errors import Reason, Refused
 from protocols.ledger import machine as m
+from protocols.ledger.alive import Told
 from protocols.ledger.machine import LightAnswer, LightQuestion
 from protocols.ledger.votes import Checkpoint
 from protocols.limits import LEDGER_SILENCE_MAX_S
@@ -136,11 +137,11 @@ class LightEnd:
                 return m.LightLoaded(nothing(question))
             case m.DeliverLight(_, answer):
                 self._settle(answer)
-            case m.MakeWitnesses():
+            case m.MakeWitnesses(_, _, echo, held_ms):
                 if not self.is_open:
                     self.is_open = True
                     chain.wake()
-                return m.Witnessed(())
+                return m.Witnessed(Told(0, False, echo, held_ms), ())
             case m.PlanHistory() | m.HeardAlive() | m.NotGiven() | m.DeliverItems():
                 pass
             case _:

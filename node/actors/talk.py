@@ -287,13 +287,15 @@ class TalkEnd:
                     await chain.take_items(transactions, votes, self.peer)
                 except (StoreFull, ActorGone) as error:
                     log.warning("ledger items not taken peer=%s error=%s", self.peer.hex()[-8:], error)
-            case m.MakeWitnesses(challenge, counter):
+            case m.MakeWitnesses(challenge, counter, echo, held_ms):
                 if not self.is_open:
                     self.is_open = True
                     await self._fetches.advance()
-                return m.Witnessed(chain.witnesses(challenge=challenge, counter=counter))
-            case m.HeardAlive(challenge, counter, witnesses):
-                self.speaks_for = frozenset(chain.hear(witnesses, challenge=challenge, counter=counter))
+                told = chain.tell_time(echo=echo, held_ms=held_ms)
+                return m.Witnessed(told, chain.witnesses(challenge=challenge, counter=counter, told=told))
+            case m.HeardAlive(challenge, counter, told, round_trip_ms, witnesses):
+                heard = chain.hear(witnesses, challenge=challenge, counter=counter, told=told, round_trip_ms=round_trip_ms)
+                self.speaks_for = frozenset(heard)
             case _:
                 raise AssertionError(effect)
         return None

@@ -18,6 +18,7 @@ from .command import Command, Invocation
 from .kinds import whole
 from .local import kit_text
 from .passphrase import add_passphrase_flags, passphrase_source
+from .show import show_clock
 from .text import Style, pairs, size, table
 
 _LEDGER = "The ledger"
@@ -547,6 +548,30 @@ COMMANDS: tuple[Command, ...] = (
     ),
     Command(
         _LEDGER,
+        ("council", "rotate"),
+        "replace this member's voting key",
+        "Makes another voting key on this node and tells the chain, signed by this member. The node votes with the key before until a "
+        "block carries the change. Where what the key before said is lost, the new one votes when the change is final.",
+        ("lading council rotate", "lading council rotate --json", "lading --home /srv/lading council rotate"),
+        _REMOTE,
+        remote.plain_call("council.rotate", "chain"),
+        _chain_flag,
+        quiet_key="transaction",
+    ),
+    Command(
+        _LEDGER,
+        ("miner", "rotate"),
+        "replace this node's sealing key",
+        "Makes another key to seal with on this node and tells the chain, signed by this member. The node seals with the key before until "
+        "a block carries the change.",
+        ("lading miner rotate", "lading miner rotate --json", "lading --home /srv/lading miner rotate"),
+        _REMOTE,
+        remote.plain_call("miner.rotate", "chain"),
+        _chain_flag,
+        quiet_key="transaction",
+    ),
+    Command(
+        _LEDGER,
         ("council", "recover"),
         "replace a lost voting key",
         "Gives this member's seat on the council a new voting key, made here together with its promises, by the founder's recovery key "
@@ -565,9 +590,11 @@ COMMANDS: tuple[Command, ...] = (
         _LEDGER,
         ("clock",),
         "which time counts here",
-        "Shows which time this node uses, how it lies to that of the other members, and by how much blocks may be ahead of it.",
+        "Shows which time this node uses, how it lies to that of the other members, and the network time by which it seals and votes: "
+        "whether it is set, of how many members, how far they lie apart. Exit 13 where it is not known, so that the node does neither.",
         ("lading clock", "lading clock --json", "lading --home /srv/lading clock"),
-        _REMOTE,
+        (*_REMOTE, 13),
         remote.plain_call("clock"),
+        show=show_clock,
     ),
 )

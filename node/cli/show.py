@@ -48,9 +48,36 @@ def show_status(data: Mapping[str, object], style: Style) -> Iterator[str]:
 
 
 def _clock_line(clock: Mapping[str, object]) -> str:
-    """`2027-01-31T00:00:00Z (agreed on by two members)`."""
+    """`2027-01-31T00:00:00Z (agreed on by two members)`, and in a line of its own how the chain's time stands."""
+    if not clock.get("time"):
+        return ""
     source = {"machine": "this machine's", "agreed": "agreed on by two members", "floor": "not before this; unsafe"}
-    return f"{clock['time']} ({source.get(str(clock.get('source')), 'unknown')})" if clock.get("time") else ""
+    line = f"{clock['time']} ({source.get(str(clock.get('source')), 'unknown')})"
+    network = _object(clock.get("network"))
+    if not network:
+        return line
+    counted, apart = network.get("members"), network.get("spread_ms")
+    return f"{line}\nnetwork time {network.get('state')}: {counted} counted, {apart} ms apart, {network.get('offset_ms')} ms ahead"
+
+
+def show_clock(data: Mapping[str, object], style: Style) -> Iterator[str]:
+    """Whose time it is, and how network time lies to it."""
+    network = _object(data.get("network"))
+    lines = [
+        ("time", f"{data.get('time')}  {data.get('source')}{', kept right by a time server' if data.get('synchronised') else ''}"),
+        ("members", f"{data.get('members_agreeing')} say the same, {data.get('members_differing')} say otherwise"),
+    ]
+    if network:
+        lines += [
+            ("network time", f"{network.get('time')}  {network.get('state')}"),
+            ("ahead of here", f"{network.get('offset_ms')} ms"),
+            (
+                "counted",
+                f"{network.get('members')} members, {network.get('spread_ms')} ms between them, {network.get('gap_ms')} ms from here",
+            ),
+            ("blocks ahead", f"at most {data.get('drift_ms_max')} ms"),
+        ]
+    yield from pairs(lines, style)
 
 
 def show_peers(data: Mapping[str, object], style: Style) -> Iterator[str]:

@@ -186,6 +186,8 @@ OPERATIONS: Mapping[str, Operation] = {
     # act: the text of a proposal. dry_run: only say what is in it.
     "council.approve": _operation("act", act="text", dry_run="flag", chain="text"),
     "council.inbox": _operation(chain="text"),
+    "council.rotate": _operation(chain="text"),
+    "miner.rotate": _operation(chain="text"),
     "watch": Operation(open_ended=True),
 }
 

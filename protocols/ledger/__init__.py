@@ -32,7 +32,8 @@ messages       what is said on `/lading/ledger/1`
 machine        one end of it: announcing, pulling, headers first, bodies in pages
 sync           pages of headers: made, checked, and where two chains part
 offers         offers to mine and acts of the council, as text from member to member
-alive          who is there: signed answers to a challenge
+alive          who is there and what time it is: signed answers to a challenge
+network_time   what the members agree that it is; set after a start, slewed afterwards
 seals/         proof of work, scrypt, authority behind one port
 transactions/  one file for each kind
 """

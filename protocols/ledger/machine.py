@@ -34,11 +34,13 @@ from ..limits import (
     LOCATOR_HASHES_MAX,
     NUMBER_MAX,
     STATE_NODES_PER_MESSAGE_MAX,
+    TIME_MS_MAX,
+    TIME_REPORTS_KEPT,
     WITNESSES_MAX,
 )
 from ..machine import Machine, Outcome, Row
 from ..types import BlockHash, ChainId
-from .alive import Witness
+from .alive import Told, Witness
 from .block import Block
 from .envelope import Transaction
 from .messages import (
@@ -201,6 +203,7 @@ class StateLoaded:
 class Witnessed:
     """Answer to MakeWitnesses."""
 
+    told: Told
     witnesses: tuple[Witness, ...]
 
 
@@ -372,18 +375,25 @@ class DeliverItems:
 
 @dataclass(frozen=True, slots=True)
 class MakeWitnesses:
-    """Answer the peer's challenge. Answer: Witnessed."""
+    """Answer the peer's challenge and tell the time. echo, held_ms: as of ``Told``. Answer: Witnessed."""
 
     challenge: bytes
     counter: int
+    echo: int
+    held_ms: int
 
 
 @dataclass(frozen=True, slots=True)
 class HeardAlive:
-    """The peer answers our challenge, unchecked."""
+    """The peer answers our challenge, unchecked.
+
+    round_trip_ms: from what it answers to now, less what it says that it waited; of a liar any number. None: that was too long ago.
+    """
 
     challenge: bytes
     counter: int
+    told: Told
+    round_trip_ms: int | None
     witnesses_untrusted: tuple[Witness, ...]
 
 
@@ -462,6 +472,8 @@ class TalkMachine(Machine):
         self._their_challenge = b""
         self._counter = 0
         self._their_counter = 0
+        self._their_counter_at = 0.0
+        self._sent_at: dict[int, float] = {}  # when our last counters left; 0: the greeting
         self._heard_at = 0.0
         self.beat_at = 0.0  # when the peer is next told that we live
         self._reconcile_at = 0.0
@@ -507,6 +519,7 @@ class TalkMachine(Machine):
     def opened(self, event: Opened, now_s: float) -> Outcome:
         self._heard_at = now_s
         self._chain, self._challenge = event.chain, event.challenge
+        self._sent_at[0] = now_s
         return TalkState.GREETED, (Send(Hello(event.chain, event.challenge)),)
 
     def too_soon(self, event: object, now_s: float) -> Outcome:
@@ -519,14 +532,18 @@ class TalkMachine(Machine):
         if len(event.challenge) != CHALLENGE_BYTES or event.challenge == self._challenge:
             raise RemoteError(Reason.MALFORMED, "a challenge of another length, or our own")
         self._their_challenge = event.challenge
-        self._heard_at = now_s
+        self._heard_at = self._their_counter_at = now_s
         self.beat_at = now_s + LEDGER_BEAT_S
         self._reconcile_at = now_s + LEDGER_RECONCILE_S
-        return TalkState.OPEN, (*self._beat(), DescribeItems())
+        return TalkState.OPEN, (*self._beat(now_s), DescribeItems())
 
-    def _beat(self) -> tuple[Effect, ...]:
+    def _beat(self, now_s: float) -> tuple[Effect, ...]:
         self._counter += 1
-        return (MakeWitnesses(self._their_challenge, self._counter), DescribeHead())
+        self._sent_at[self._counter] = now_s
+        if len(self._sent_at) > TIME_REPORTS_KEPT:
+            del self._sent_at[next(iter(self._sent_at))]
+        held_ms = int((now_s - self._their_counter_at) * 1000)
+        return (MakeWitnesses(self._their_challenge, self._counter, self._their_counter, held_ms), DescribeHead())
 
     # --- heads, headers, blocks -------------------------------------------------------------------------------------
 
@@ -811,7 +828,7 @@ class TalkMachine(Machine):
 
     def witnessed(self, event: Witnessed, now_s: float) -> Outcome:
         assert len(event.witnesses) <= WITNESSES_MAX
-        return TalkState.OPEN, (Send(Alive(self._counter, event.witnesses)),)
+        return TalkState.OPEN, (Send(Alive(self._counter, event.told, event.witnesses)),)
 
     def alive(self, event: Alive, now_s: float) -> Outcome:
         self._heard_at = now_s
@@ -819,8 +836,13 @@ class TalkMachine(Machine):
             raise RemoteError(Reason.FLOOD, f"{len(event.witnesses)} witnesses, at most {WITNESSES_MAX} wanted")
         if not self._their_counter < event.counter < 1 << 63:
             raise RemoteError(Reason.OUT_OF_ORDER, f"sign of life {event.counter} after {self._their_counter}")
-        self._their_counter = event.counter
-        return TalkState.OPEN, (HeardAlive(self._challenge, event.counter, event.witnesses),) if event.witnesses else ()
+        told = event.told
+        if not (0 <= told.time <= TIME_MS_MAX and 0 <= told.echo <= self._counter and 0 <= told.held_ms < 1 << 63):
+            raise RemoteError(Reason.MALFORMED, "a time that is none, or the answer to what was never said")
+        self._their_counter, self._their_counter_at = event.counter, now_s
+        sent_at = self._sent_at.get(told.echo)
+        way_ms = None if sent_at is None else int((now_s - sent_at) * 1000) - told.held_ms
+        return TalkState.OPEN, (HeardAlive(self._challenge, event.counter, told, way_ms, event.witnesses),) if event.witnesses else ()
 
     # --- time -------------------------------------------------------------------------------------------------------
 
@@ -837,7 +859,7 @@ class TalkMachine(Machine):
         effects: list[Effect] = []
         if now_s >= self.beat_at:
             self.beat_at = now_s + LEDGER_BEAT_S
-            effects += self._beat()
+            effects += self._beat(now_s)
         if now_s >= self._reconcile_at:
             self._reconcile_at = now_s + LEDGER_RECONCILE_S
             while self._wanted:
@@ -850,7 +872,8 @@ class TalkMachine(Machine):
 
     def busy(self, event: Busy, now_s: float) -> Outcome:
         self.beat_at = now_s + LEDGER_BEAT_S
-        return TalkState.OPEN, self._beat()
+        self._progress_at = now_s  # what was asked for may have come meanwhile: it is not read yet
+        return TalkState.OPEN, self._beat(now_s)
 
     def after_close(self, event: Tick | Busy, now_s: float) -> Outcome:
         return TalkState.CLOSED, ()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ..codec import Record
 from ..types import BlockHash, ChainId
-from .alive import Witness
+from .alive import Told, Witness
 from .block import Block, LightHeader
 from .envelope import Transaction
 from .light import Inclusion, Link, Proven, Succession
@@ -28,9 +28,10 @@ class Tip(Record, frozen=True):
 
 
 class Alive(Record, frozen=True):
-    """A sign of life, and for whom the sender speaks. counter: from 1, rising."""
+    """A sign of life, what time it is there, and for whom the sender speaks. counter: from 1, rising."""
 
     counter: int
+    told: Told
     witnesses: tuple[Witness, ...]
 
 

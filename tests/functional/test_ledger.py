@@ -163,7 +163,7 @@ def test_lost_promises_end_the_vote_and_the_founders_kit_brings_it_back(processe
     assert founder.stop() in (0, 143)
     (home / "identity" / "promises").unlink()
     founder.start()
-    assert any("promises were lost" in alert for alert in founder.status()["alerts"])
+    wait_until(lambda: any("lading council recover KIT" in alert for alert in founder.status()["alerts"]), "what mends it")
     assert founder.run("council", "recover", str(processes.directory / "kit.txt")).error == "E-LOCKED"
     assert founder.stop() in (0, 143)
     transaction = founder.run("council", "recover", str(processes.directory / "kit.txt")).data["transaction"]
@@ -172,6 +172,38 @@ def test_lost_promises_end_the_vote_and_the_founders_kit_brings_it_back(processe
     assert not founder.status()["alerts"]
     assert founder.run("ledger", "show", transaction).data["kind"] == "CouncilRecover"
     wait_final([founder], nominate(founder, founder.member))
+
+
+def test_voting_key_is_rotated_live_and_after_its_promises_were_lost(processes: Processes) -> None:
+    """Goal: by its own member, by one command. Method: three members, two are a quorum. One rotates and the third is killed: finality needs
+    the new key. Then its promises are deleted: it is silent, status and doctor name the command, the command mends it while the others make
+    the change final, and finality needs it again."""
+    first, second, third = processes.testnet(3)
+    key = key_of_seat(first)
+    rotated = first.run("council", "rotate").data
+    wait_final([first, second, third], rotated["transaction"])
+    assert key_of_seat(second, first.member) == rotated["key"] != key
+    third.kill()
+    wait_final([first, second], nominate(first, first.member))
+    third.start()
+    assert first.stop() in (0, 143)
+    (first.home / "identity" / "promises").unlink()
+    first.start()
+    wait_until(lambda: any("lading council rotate" in alert for alert in first.status()["alerts"]), "what mends it")
+    assert any("lading council rotate" in check["message"] for check in first.call("doctor")["checks"])
+    wait_final([second, third], nominate(second, second.member))
+    mended = first.run("council", "rotate").data
+    wait_final([first, second, third], mended["transaction"])
+    wait_until(lambda: not any("does not vote" in alert for alert in first.status()["alerts"]), "nothing to mend")
+    third.kill()
+    wait_final([first, second], nominate(second, second.member, withdraw=True))
+    assert key_of_seat(second, first.member) == mended["key"]
+
+
+def key_of_seat(node: HomeNode, member: str = "") -> str:
+    """The voting key of a member of the council, by default of the node's own."""
+    seats = node.call("council.inbox")["members"]
+    return str(next(seat["votes_with"] for seat in seats if seat["id"] == (member or node.member)))
 
 
 def test_home_without_a_chain_works_as_before(processes: Processes) -> None:

@@ -34,3 +34,25 @@ def test_process_that_boots_in_1970_comes_back_with_the_members_time(processes: 
     put = board.put(after, ack="full")["record"]
     rows = {row["record"]: row for row in first.call("ls", {"all": True})["records"]}
     assert abs(datetime.fromisoformat(rows[put]["time"]).timestamp() - time.time()) < 60
+
+
+def test_process_an_hour_ahead_votes_by_network_time(processes: Processes, tmp_path: Path) -> None:
+    """Goal: the chain's clock is its members'. Method: of three members one restarts an hour ahead; it learns the time of the two others,
+    says so, and when the third is killed its vote makes blocks final."""
+    first, second, ahead = processes.testnet(3)
+    wait_until(lambda: all(node.call("clock")["network"]["members"] == 3 for node in (first, second)), "the members to be heard")
+    ahead.kill()
+    ahead.program = (sys.executable, "-m", "tests.functional.wrong_clock", str(time.time() + 3600))
+    start_all([ahead], among=[first, second, ahead])
+    wait_until(lambda: ahead.call("clock")["network"]["set"], "network time to be set", timeout_s=60)
+    found = ahead.call("clock")
+    assert found["network"]["state"] == "set"
+    assert found["network"]["members"] == 3
+    assert abs(found["network"]["offset_ms"] + 3_600_000) < 10_000
+    assert found["network"]["spread_ms"] < 2_000
+    assert abs(datetime.fromisoformat(found["network"]["time"]).timestamp() - time.time()) < 10
+    first.kill()
+    before = second.status()["ledger"]
+    (name,) = before
+    second.put(random_folder(tmp_path / "folder", seed=3, size=100_000), ack="local")
+    wait_until(lambda: second.status()["ledger"][name]["finalized"] > before[name]["finalized"], "a final block by two", timeout_s=90)

@@ -20,12 +20,12 @@ from node.bus import Bus
 from node.clock import SimulatedClock
 from node.entropy import SeededEntropy
 from node.offload import SimulatedOffload
-from node.promises import Kept, fresh
+from node.promises import Kept, Rotated, fresh
 from node.supervisor import run_contained
 from node.transport.memory import Link, MemoryNetwork, MemoryTransport
 from node.transport.port import Connection, DialFailed, PresharedKey, Stream, StreamBroken
 from protocols.codec import Record, decode, encode
-from protocols.crypto import sha256
+from protocols.crypto import SigningKey, sha256
 from protocols.errors import LadingError
 from protocols.ledger.envelope import Transaction
 from protocols.ledger.schedule import SCHEDULE
@@ -61,6 +61,22 @@ class SimulatedPromises:
 
     def save(self, kept: Kept) -> None:
         self.data = encode(kept)
+
+
+class SimulatedRing:
+    """The file of rotated keys of one seat."""
+
+    def __init__(self) -> None:
+        self.rotated: tuple[Rotated, ...] = ()
+
+    def load(self) -> tuple[Rotated, ...]:
+        return self.rotated
+
+    def save(self, rotated: tuple[Rotated, ...]) -> None:
+        self.rotated = rotated
+
+    def key(self, rotated: Rotated) -> SigningKey:
+        return SigningKey(sha256(b"rotated", rotated.what.encode(), rotated.salt))
 
 
 class ForgetfulPromises(SimulatedPromises):
@@ -157,6 +173,7 @@ class ChainNode:
             seat.clock,
             self.bus,
             seat.offload,
+            ring=seat.ring,
             anchor=seat.anchor,
             heights_kept=seat.heights_kept,
             schedule=seat.schedule,
@@ -203,6 +220,7 @@ class Seat:
             sha256(b"reveal", name.encode()),
         )
         self.promises = promises
+        self.ring = SimulatedRing()
         self.knows_genesis = knows_genesis
         self.anchor: Checkpoint | None = None
         self.heights_kept: int | None = None

@@ -11,6 +11,7 @@ import trio
 from protocols import codec
 from protocols.crypto import sha256
 from protocols.errors import LadingError, Reason, RemoteError, Undecided, Verdict
+from protocols.ledger.network_time import TimeState
 from protocols.ledger.transactions import folder_update
 from protocols.types import UnixMillis
 from storage import chain as store
@@ -209,7 +210,8 @@ def test_promise_that_is_not_on_the_disk_before_the_vote_leaves_is_noticed() -> 
 
 
 def test_bad_blocks_cost_their_sender_and_early_ones_wait() -> None:
-    """Goal: verdicts fall on the right one. Method: a node alone is fed blocks with a wrong seal, out of order, too early."""
+    """Goal: verdicts fall on the right one. Method: a node alone is fed blocks with a wrong seal, out of order, too early
+    by its own clock, which counts when nobody was heard since the start."""
 
     async def story(world: ChainWorld) -> None:
         await first_final(world)
@@ -232,7 +234,12 @@ def test_bad_blocks_cost_their_sender_and_early_ones_wait() -> None:
         with pytest.raises(Undecided) as undecided:
             await alone.chain.take_block(second, peer, eager=True)
         assert undecided.value.reason is Reason.UNKNOWN_PARENT
+        await alone.kill()
         alone.clock.step(-30)
+        await alone.start()
+        await world.until(
+            lambda: alone.chain.facts is not None and alone.chain.time.state is TimeState.ALONE, within_s=15, what="its own time"
+        )
         await alone.chain.take_block(first, peer, eager=True)
         assert alone.chain.checkpoints()[0].height == height
         alone.clock.step(30)

@@ -271,9 +271,9 @@ def test_fork_that_a_retired_committee_made_final_is_not_followed_from_an_anchor
         honest = [world.seats[name].peer for name in "abcd"]
         world.network.partition([forger.peer, fooled.peer, told.peer], honest)
         world.note_final = lambda *_: None  # type: ignore[method-assign]  # there are two truths now, which is the point
+        forger.clock.step(100)
         await forger.start()
         await trio.sleep(1)
-        forger.clock.step(100)
         for block in forged.blocks[1:]:
             await forger.chain.take_block(block, None, eager=False)
         assert forger.chain.checkpoints()[1].height > 30

@@ -31,7 +31,8 @@ def recompute() -> dict[str, Any]:
     names = [hashlib.sha256(block[0]).digest() for block in blocks]
     challenge, account = b"\x07" * 32, b"\x0a" * 32
     vote = [chain, [0, names[0]], [1, names[1]], account, b"\x0b" * 64]
-    witness = [account, public("ann"), sign("ann", "alive", chain, pack([challenge, 3, account]))]
+    told = [1_800_000_000_123, True, 2, 1500]
+    witness = [account, public("ann"), sign("ann", "alive", chain, pack([challenge, 3, account, told]))]
     header = blocks[0][0]
     leaves = len(blocks[0][2]) + 1
     assert leaves == 2
@@ -56,7 +57,7 @@ def recompute() -> dict[str, Any]:
         "frames": {
             "hello": frame(1, chain, challenge),
             "tip": frame(2, [1, names[1]], [0, names[0]]),
-            "alive": frame(3, 3, [witness]),
+            "alive": frame(3, 3, told, [witness]),
             "announce": frame(4, [names[0]], [names[1]]),
             "want": frame(5, [names[0]], []),
             "bodies": frame(6, [transaction], [vote]),

@@ -130,6 +130,8 @@ ASKED: list[tuple[str, str, dict[str, object]]] = [
     ("council propose --unseat pi4", "council.propose", {"unseat": "pi4"}),
     ("council approve ladingact1x --dry-run", "council.approve", {"act": "ladingact1x", "dry_run": True}),
     ("council inbox", "council.inbox", {}),
+    ("council rotate", "council.rotate", {}),
+    ("miner rotate --chain grain", "miner.rotate", {"chain": "grain"}),
 ]
 
 

@@ -14,7 +14,7 @@ from protocols.effects import Close, Send
 from protocols.errors import InvalidObject, Reason, RemoteError
 from protocols.ledger import machine as m
 from protocols.ledger import messages as say
-from protocols.ledger.alive import check_alive, sign_alive
+from protocols.ledger.alive import Told, check_alive, sign_alive
 from protocols.ledger.block import decode_header
 from protocols.ledger.seals.table import SEALS
 from protocols.ledger.snapshot import ROOT_PLACE, StateNode, check_state_node
@@ -23,12 +23,14 @@ from protocols.ledger.votes import Checkpoint
 from protocols.limits import (
     BLOCKS_PER_PAGE_MAX,
     HEADERS_PER_PAGE_MAX,
+    LEDGER_BEAT_S,
     LEDGER_IDS_PER_MESSAGE_MAX,
     LEDGER_PATIENCE_S,
     LEDGER_SILENCE_MAX_S,
     LEDGER_WANTED_MAX,
     LOCATOR_HASHES_MAX,
     STATE_NODES_PER_MESSAGE_MAX,
+    TIME_MS_MAX,
     WITNESSES_MAX,
 )
 from protocols.registry import decode_message, encode_message
@@ -39,6 +41,7 @@ from tests.vectors import recompute_ledger_talk as second
 CHAIN = ChainId(sha256(b"chain"))
 MINE, THEIRS = sha256(b"mine"), sha256(b"theirs")
 HEAD = Checkpoint(9, BlockHash(sha256(b"head")))
+TOLD = Told(1_800_000_000_000, True, 0, 0)
 
 
 def opened() -> m.TalkMachine:
@@ -73,7 +76,7 @@ def test_frames_are_those_of_the_second_implementation() -> None:
     assert m.vote_id(bodies.votes[0]).hex() == vectors["vote_id"]
     alive = decode_message("ledger", bytes.fromhex(vectors["frames"]["alive"]))
     assert isinstance(alive, say.Alive)
-    check_alive(alive.witnesses[0], bodies.votes[0].chain, challenge=b"\x07" * 32, counter=alive.counter)
+    check_alive(alive.witnesses[0], bodies.votes[0].chain, challenge=b"\x07" * 32, counter=alive.counter, told=alive.told)
     state = decode_message("ledger", bytes.fromhex(vectors["frames"]["give_state"]))
     assert isinstance(state, say.GiveState)
     for node in state.nodes:
@@ -131,7 +134,7 @@ class End:
                 self.height += 1
                 return []
             case m.MakeWitnesses():
-                return [m.Witnessed(())]
+                return [m.Witnessed(TOLD, ())]
             case m.DescribeItems():
                 return [m.HaveItems((), ())]
             case m.PlanHistory():
@@ -191,7 +194,7 @@ def test_what_nobody_asked_for_ends_the_stream_or_is_ignored() -> None:
     block = chains.start().blocks[0]
     transaction = block.transactions[0]
     ids = tuple(sha256(bytes([at % 256, at // 256])) for at in range(LEDGER_IDS_PER_MESSAGE_MAX + 1))
-    witness = sign_alive(chains.key_of("a"), CHAIN, challenge=MINE, counter=1, account=chains.account_of("a"))
+    witness = sign_alive(chains.key_of("a"), CHAIN, challenge=MINE, counter=1, account=chains.account_of("a"), told=TOLD)
     assert refusal(opened(), say.Headers(())) is Reason.OUT_OF_ORDER
     assert refusal(opened(), say.GiveBlock(block)) is Reason.OUT_OF_ORDER
     assert refusal(opened(), say.Hello(CHAIN, THEIRS)) is Reason.OUT_OF_ORDER
@@ -201,8 +204,8 @@ def test_what_nobody_asked_for_ends_the_stream_or_is_ignored() -> None:
     assert refusal(opened(), say.AskHeaders(ids[: LOCATOR_HASHES_MAX + 1])) is Reason.FLOOD
     assert refusal(opened(), say.AskBlocks(ids[: BLOCKS_PER_PAGE_MAX + 1])) is Reason.FLOOD
     assert refusal(opened(), say.Tip(Checkpoint(1, BlockHash(b"short")), HEAD)) is Reason.MALFORMED
-    assert refusal(opened(), say.Alive(0, ())) is Reason.OUT_OF_ORDER
-    assert refusal(opened(), say.Alive(1, (witness,) * (WITNESSES_MAX + 1))) is Reason.FLOOD
+    assert refusal(opened(), say.Alive(0, TOLD, ())) is Reason.OUT_OF_ORDER
+    assert refusal(opened(), say.Alive(1, TOLD, (witness,) * (WITNESSES_MAX + 1))) is Reason.FLOOD
     assert refusal(opened(), say.Pruned(5)) is Reason.OUT_OF_ORDER
     assert refusal(opened(), say.GiveState((), ())) is Reason.OUT_OF_ORDER
     places = tuple((ROOT_PLACE, name) for name in ids[: STATE_NODES_PER_MESSAGE_MAX + 1])
@@ -252,7 +255,7 @@ def test_silence_and_stalling_close_the_stream() -> None:
     machine.step(say.Tip(HEAD, HEAD), 1.0)
     assert sends(machine.step(m.Located((HEAD.hash,)), 1.0)) == [say.AskHeaders((HEAD.hash,))]
     for counter, now_s in enumerate(range(5, 21, 5), 1):
-        machine.step(say.Alive(counter, ()), float(now_s))
+        machine.step(say.Alive(counter, TOLD, ()), float(now_s))
         machine.step(m.Tick(), float(now_s))
     assert machine.wake_at() == 1.0 + LEDGER_PATIENCE_S
     assert any(isinstance(effect, Close) for effect in machine.step(m.Tick(), 1.0 + LEDGER_PATIENCE_S))
@@ -264,7 +267,7 @@ def test_state_and_history_are_waited_for_no_longer_than_blocks() -> None:
         machine = opened()
         assert len(sends(machine.step(event, 1.0))) == 1
         for counter, now_s in enumerate(range(5, 21, 5), 1):
-            machine.step(say.Alive(counter, ()), float(now_s))
+            machine.step(say.Alive(counter, TOLD, ()), float(now_s))
             machine.step(m.Tick(), float(now_s))
         assert machine.wake_at() == 1.0 + LEDGER_PATIENCE_S
         assert any(isinstance(effect, Close) for effect in machine.step(m.Tick(), 1.0 + LEDGER_PATIENCE_S))
@@ -282,19 +285,48 @@ def test_peer_that_prunes_is_asked_again_from_where_it_keeps() -> None:
 
 
 def test_sign_of_life_counts_for_its_stream_and_moment_only() -> None:
-    """Goal: no replay. Method: other challenge, counter, chain, account."""
+    """Goal: no replay, and no time but the signer's. Method: other challenge, counter, chain, account; another time, echo, waiting."""
     key, account = chains.key_of("a", "vote"), chains.account_of("a")
-    witness = sign_alive(key, CHAIN, challenge=MINE, counter=2, account=account)
-    check_alive(witness, CHAIN, challenge=MINE, counter=2)
-    for chain, challenge, counter, one in (
-        (ChainId(bytes(32)), MINE, 2, witness),
-        (CHAIN, THEIRS, 2, witness),
-        (CHAIN, MINE, 3, witness),
-        (CHAIN, MINE, 2, replace(witness, account=chains.account_of("b"))),
+    witness = sign_alive(key, CHAIN, challenge=MINE, counter=2, account=account, told=TOLD)
+    check_alive(witness, CHAIN, challenge=MINE, counter=2, told=TOLD)
+    for chain, challenge, counter, told, one in (
+        (ChainId(bytes(32)), MINE, 2, TOLD, witness),
+        (CHAIN, THEIRS, 2, TOLD, witness),
+        (CHAIN, MINE, 3, TOLD, witness),
+        (CHAIN, MINE, 2, TOLD, replace(witness, account=chains.account_of("b"))),
+        (CHAIN, MINE, 2, replace(TOLD, time=TOLD.time + 1), witness),
+        (CHAIN, MINE, 2, replace(TOLD, is_set=not TOLD.is_set), witness),
+        (CHAIN, MINE, 2, replace(TOLD, echo=TOLD.echo + 1), witness),
+        (CHAIN, MINE, 2, replace(TOLD, held_ms=TOLD.held_ms + 1), witness),
     ):
         with pytest.raises(InvalidObject) as error:
-            check_alive(one, chain, challenge=challenge, counter=counter)
+            check_alive(one, chain, challenge=challenge, counter=counter, told=told)
         assert error.value.reason is Reason.BAD_SIGNATURE
+
+
+def test_way_there_and_back_is_measured_by_what_the_peer_answers_to() -> None:
+    """Goal: a time is worth what its way says. Method: our greeting and first beat at 0 s, a second at 3 s, answered at 4.5 s after a
+    second's waiting; then an answer to what is forgotten, and to what was never said."""
+    witness = sign_alive(chains.key_of("a"), CHAIN, challenge=MINE, counter=1, account=chains.account_of("a"), told=TOLD)
+
+    def heard(machine: m.TalkMachine, told: Told, counter: int, now_s: float) -> int | None:
+        (effect,) = machine.step(say.Alive(counter, told, (witness,)), now_s)
+        assert isinstance(effect, m.HeardAlive)
+        assert effect.told == told
+        return effect.round_trip_ms
+
+    machine = opened()
+    assert heard(machine, Told(5, True, 0, 0), 1, 0.25) == 250
+    (ask, _) = machine.step(m.Tick(), LEDGER_BEAT_S)
+    assert ask == m.MakeWitnesses(THEIRS, 2, 1, int((LEDGER_BEAT_S - 0.25) * 1000))
+    assert heard(machine, Told(5, True, 2, 1_000), 2, LEDGER_BEAT_S + 1.5) == 500
+    assert heard(machine, Told(5, True, 2, 9_000), 3, LEDGER_BEAT_S + 2.0) == -7_000  # a liar's: nobody counts it
+    for beat in range(2, 12):
+        machine.step(m.Tick(), LEDGER_BEAT_S * beat)
+        machine.step(say.Tip(HEAD, HEAD), LEDGER_BEAT_S * beat)
+    assert heard(machine, Told(5, True, 1, 0), 4, LEDGER_BEAT_S * 11) is None
+    for told in (Told(5, True, 13, 0), Told(-1, True, 0, 0), Told(TIME_MS_MAX + 1, True, 0, 0), Told(5, True, -1, 0), Told(5, True, 0, -1)):
+        assert refusal(opened(), say.Alive(1, told, (witness,))) is Reason.MALFORMED
 
 
 def test_every_short_sequence_ends_in_a_listed_state_or_a_remote_error() -> None:
@@ -303,7 +335,7 @@ def test_every_short_sequence_ends_in_a_listed_state_or_a_remote_error() -> None
     name = BlockHash(block.hash)
     alphabet: list[object] = [
         say.Tip(HEAD, HEAD),
-        say.Alive(5, ()),
+        say.Alive(5, TOLD, ()),
         say.Headers((header_row(block),)),
         say.GiveBlock(block),
         say.Given(()),

@@ -12,7 +12,7 @@ from protocols.limits import BLOCKS_PER_PAGE_MAX, HEADERS_PER_PAGE_MAX, LEDGER_P
 from protocols.types import BlockHash
 from tests.protocols.ledger import chains
 
-from .test_talk import MINE, THEIRS, refusal, sends
+from .test_talk import MINE, THEIRS, TOLD, refusal, sends
 
 FAR = Checkpoint(10**9, BlockHash(bytes([7]) * 32))
 
@@ -45,7 +45,7 @@ def test_deep_header_chain_without_bodies_costs_one_page_and_ends_at_patience() 
     assert [len(one.hashes) for one in asked] == [BLOCKS_PER_PAGE_MAX]
     said: list[object] = []
     for counter, now_s in enumerate(range(4, 20, 3), 1):
-        said += sends(machine.step(say.Alive(counter, ()), float(now_s)))
+        said += sends(machine.step(say.Alive(counter, TOLD, ()), float(now_s)))
         said += sends(machine.step(say.Tip(Checkpoint(10**9 + counter, FAR.hash), Checkpoint(0, FAR.hash)), float(now_s)))
         assert not any(isinstance(effect, Close) for effect in machine.step(m.Tick(), float(now_s)))
     assert not any(isinstance(one, say.AskHeaders | say.AskBlocks) for one in said)
@@ -86,6 +86,6 @@ def test_body_that_is_withheld_ends_the_stream() -> None:
     asked_for_bodies().step(say.Given(names), 3.0)
     machine = asked_for_bodies()
     machine.step(say.GiveBlock(chain.blocks[1]), 3.0)
-    machine.step(say.Alive(1, ()), 10.0)
-    machine.step(say.Alive(2, ()), 20.0)
+    machine.step(say.Alive(1, TOLD, ()), 10.0)
+    machine.step(say.Alive(2, TOLD, ()), 20.0)
     assert any(isinstance(effect, Close) for effect in machine.step(m.Tick(), 3.0 + LEDGER_PATIENCE_S + 1))
