@@ -1,4 +1,5 @@
-"""A light node with real processes: what it puts becomes final and is proven to it, also without a peer; then full, then light again."""
+"""A light node with real processes: what it puts becomes final and is proven to it, also without a peer; then full, then light again; beside
+a chain that it keeps."""
 
 from __future__ import annotations
 
@@ -8,6 +9,7 @@ from tests.functional.nodes import HomeNode, Processes, start_all, wait_until
 from tests.functional.test_anchors import file_of, ledger_of
 from tests.functional.test_joining import QUIET, join, ticket_of
 from tests.functional.test_ledger import FINAL_S, chain_of, wait_one_place
+from tests.functional.test_several_chains import chains_of
 
 
 def wait_final_at(node: HomeNode, record: str) -> None:
@@ -75,3 +77,30 @@ def test_records_of_a_light_node_become_final_and_it_goes_on_without_the_peer_th
     third = str(light.run("put", str(file_of(tmp_path, "third"))).data["record"])
     wait_final_at(light, third)
     assert not light.status()["alerts"]
+
+
+def test_light_node_keeps_a_further_chain_and_leaves_what_waits_for_several_to_full_ones(processes: Processes, tmp_path: Path) -> None:
+    """Goal: light is the domain's chain alone; what needs a list of all that waits is refused under its name. Method: a newcomer founds a
+    chain, and starts light; both chains are final there; it answers and puts what it can prove, and no more."""
+    full = processes.testnet(2)
+    assert join(processes, ticket_of(full[0]), "light").code == 0
+    home = processes.directory / "light"
+    assert processes.run("ledger", "found", "trials", "--seal", "authority", home=home).code == 0
+    light = processes.node(home, **QUIET, ledger="light")
+    start_all([light], among=[*full, light])
+
+    def roles() -> list[tuple[str, bool]]:
+        return [(str(row["role"]), bool(row["finalized_height"])) for row in light.call("ledger.status")["chains"]]
+
+    assert light.run("miner", "status", "--chain", "trials").code == 0
+    record = str(light.run("put", str(file_of(tmp_path, "alone"))).data["record"])
+    wait_final_at(light, record)
+    wait_until(lambda: roles()[0] == ("light", True), "the domain's chain by proofs", timeout_s=FINAL_S, poll_s=0.5)
+    assert [role for role, _ in roles()] == ["light", "archive"]
+    assert chains_of(light)["trials"]["seals"]
+    assert set(light.status()["ledger"]) == set(chains_of(light))
+    for words in (("inbox",), ("approve", record), ("file", "extend", record, "--until", "never")):
+        assert light.run(*words).error == "E-NOT-KEPT", words
+    shared = ("put", str(file_of(tmp_path, "shared")), "--owner", full[1].member)
+    assert light.run(*shared).error == "E-NOT-KEPT"
+    assert light.run("file", "erase", record, "--yes").code == 0

@@ -294,12 +294,11 @@ def rotate_vote(world: LightWorld, name: str, old: SigningKey, new: SigningKey) 
 
 
 async def rotate(world: LightWorld, name: str, old: SigningKey, number: int) -> SigningKey:
-    """A member votes with another key from now on, and says so on the chain."""
-    new = SigningKey(sha256(b"rotated", name.encode(), bytes([number])))
+    """A member votes with another key as soon as the chain names it."""
+    new = await world.seats[name].chain.make_key("vote", sha256(name.encode(), bytes([number])))
     await world.seats[name].chain.submit(rotate_vote(world, name, old, new))
     height = world.seats[name].chain.checkpoints()[0].height
     await world.until(lambda: min(seat.chain.checkpoints()[0].height for seat in world.live()) > height, within_s=60, what="a block")
-    await world.seats[name].chain.take_vote_key(new)
     await world.agree(within_s=300)
     return new
 

@@ -25,7 +25,7 @@ from tests.protocols.ledger import chains
 from tests.protocols.ledger.chains import Chain
 
 from .test_light import light_header, link, prove_leaf, rotated, succession
-from .test_talk import opened, refusal, sends
+from .test_talk import TOLD, opened, refusal, sends
 
 NAME = BlockHash(sha256(b"block"))
 FINAL = say.AskFinal(3, 0)
@@ -70,7 +70,7 @@ def test_peer_that_does_not_answer_loses_the_stream_at_patience() -> None:
         machine = opened()
         machine.step(m.WantLight(question), 1.0)
         for counter, now_s in enumerate(range(2, 21, 3), 1):
-            machine.step(say.Alive(counter, ()), float(now_s))
+            machine.step(say.Alive(counter, TOLD, ()), float(now_s))
             assert not any(isinstance(effect, Close) for effect in machine.step(m.Tick(), float(now_s)))
         at = machine.wake_at()
         assert at is not None
