@@ -1,5 +1,5 @@
-"""A light node with real processes: what it puts becomes final and is proven to it, also without a peer; then full, then light again; beside
-a chain that it keeps."""
+"""A light node with real processes: what it puts becomes final and is proven to it, also without a peer; then full, then light again;
+beside a chain that it keeps."""
 
 from __future__ import annotations
 
