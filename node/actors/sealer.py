@@ -9,6 +9,7 @@ import dataclasses
 import functools
 import logging
 from collections.abc import Sequence
+from contextlib import suppress
 
 import trio
 
@@ -79,8 +80,10 @@ class Sealer:
     async def run(self) -> None:
         while True:
             facts = self._chain.facts
-            if facts is None:
+            if facts is None:  # the first block is on its way; what waits for it does not wait for ever
                 await trio.sleep(1.0)
+                with suppress(LadingError):
+                    await self._chain.slot_began()
                 continue
             slot_ms = facts.profile.slot_ms
             now = self._chain.now_ms()
