@@ -47,13 +47,13 @@ demo: setup
 	$(BIN)/lading demo
 
 test: setup-dev
-	$(TEST) -n 3 --dist loadgroup --no-loadscope-reorder tests
+	$(TEST) -n 4 --dist loadgroup --no-loadscope-reorder tests
 
 test-long: setup-dev
 	LADING_SEEDS=$(SEEDS) LADING_LIES=$(LIES) $(TEST) tests/simulation tests/protocols/ledger/test_lies.py
 
 test-stock: setup-dev
-	LADING_LANE=stock $(TEST) -n 3 --dist loadgroup --no-loadscope-reorder tests/node/transport tests/functional
+	LADING_LANE=stock $(TEST) -n 4 --dist loadgroup --no-loadscope-reorder tests/node/transport tests/functional
 
 check: setup-dev
 	$(BIN)/ruff format --check .
