@@ -361,7 +361,7 @@ class NodeApi:
         if wait not in ("", "final"):
             raise UsageError(f"--wait {wait!r}: final wanted")
         if wait and self.node.anchoring is None:
-            raise Refused(Reason.REFUSED, "this node follows no chain: nothing becomes final")
+            raise Refused(Reason.REFUSED, "this node follows no chain: nothing becomes final", hint="lading config get ledger")
         return bool(wait)
 
     async def _put_each(self, paths: Sequence[Path], options: PutOptions, progress: Progress) -> Answer:

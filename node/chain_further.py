@@ -112,7 +112,7 @@ def _main_chain(home: Path) -> ChainFile:
 
 def _check_room(home: Path) -> None:
     if len(further_chains(home)) + 1 >= CHAINS_PER_NODE_MAX:
-        raise Refused(Reason.QUOTA, f"a node follows at most {CHAINS_PER_NODE_MAX} chains")
+        raise Refused(Reason.QUOTA, f"a node follows at most {CHAINS_PER_NODE_MAX} chains", hint="follow this one on another node")
 
 
 def _write(home: Path, chain: ChainFile, key: ChainKey | None, passphrase: Passphrase) -> None:

@@ -61,13 +61,6 @@ def find_waits(snapshot: Snapshot, mention: bytes) -> list[Waits]:
     return [one for one in found if one is not None]
 
 
-def find_wait(snapshot: Snapshot, name: TxId) -> Waits | None:
-    """A pending transaction by its id."""
-    view = chain.ChainState(snapshot)
-    value = view.get(PENDING, name)
-    return None if value is None else read_waits(view, name, value)
-
-
 def read_waits(view: chain.ChainState, name: TxId, value: bytes) -> Waits | None:
     """None for a kind that this version does not know."""
     pending = decode(value, Pending)

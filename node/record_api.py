@@ -240,7 +240,7 @@ class RecordApi:
 
     def _anchoring(self, what: str) -> Anchoring:
         if self._node.anchoring is None:
-            raise Refused(Reason.REFUSED, f"this node follows no chain: there is {what}")
+            raise Refused(Reason.REFUSED, f"this node follows no chain: there is {what}", hint="lading config get ledger")
         return self._node.anchoring
 
     def _acts(self) -> Acts:

@@ -1553,7 +1553,9 @@ class ChainActor(Actor[ChainMessage]):
         try:
             await self._offload.run(self._ring.save, tuple(one for one, _ in made))
         except OSError as error:
-            raise LadingError(Reason.FAILED, f"which keys are in use cannot be written: {error}") from error
+            raise LadingError(
+                Reason.FAILED, f"which keys are in use cannot be written: {error}", hint="make room or make identity/ writable, then again"
+            ) from error
         self._made = made
 
     def _begun(self, waiting: Rotated) -> tuple[tuple[Rotated, SigningKey], ...]:

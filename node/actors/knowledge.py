@@ -56,7 +56,7 @@ from protocols.limits import (
     WRAPS_PER_RECORD_MAX,
 )
 from protocols.signed import Signed
-from protocols.types import Digest, DomainId, HashId, MemberId, NetworkId, OwnerKey, PeerId, RecordKey, SequenceRoot
+from protocols.types import Digest, DomainId, MemberId, NetworkId, OwnerKey, PeerId, RecordKey, SequenceRoot
 
 from ..services import Standing, may_share, standing_of
 
@@ -859,9 +859,6 @@ class Knowledge:
             counters += [receipt.counter for receipt in facts.receipts.values() if receipt.holder == holder]
             counters += [withdrawal.counter for withdrawal in facts.withdrawals.values() if withdrawal.holder == holder]
         return max(counters)
-
-    def find_hash_id(self, hash_id: HashId) -> tuple[RecordFacts, ...]:
-        return tuple(facts for key, facts in self.records.items() if key[1] == hash_id)
 
 
 def _id_of(signed: Signed, known: Known) -> bytes:
