@@ -158,7 +158,7 @@ def test_disk_that_hangs_holds_up_its_own_group_and_takes_few_threads(count: int
                 for name in names[count:]:
                     puts.start_soon(put, name)
                 if count < SEALINGS_AT_ONCE_MAX:
-                    await trio.sleep(1)
+                    await trio.sleep(5)
                     assert told == {name: f"{name} is out" for name in names[count:]}
             nursery.cancel_scope.cancel()
         assert depths.hanging_most == min(count, SEALINGS_AT_ONCE_MAX)
