@@ -1,5 +1,5 @@
 """The one file that imports lmdb: an environment on disk, durable at every commit (docs/decisions/0002). Bodies of full chunks lie beside
-it in slots (body_file), and pointers in it: they are written and synced before the commit that speaks of them.
+it in extents (body_file), and pointers in it: they are written and synced before the commit that speaks of them.
 
 LMDB never meets a full disk here: the space that a batch may need is taken from the file system before the batch begins, so
 ``StoreFull`` is said with nothing written, and the headroom taken earlier lets deletes through when nothing else is left.
@@ -24,9 +24,9 @@ import lmdb
 
 from protocols.errors import LadingError, LocalError, Reason, StoreDamaged, StoreFull
 
-from .body_file import POINTER_BYTES, SLOT_BYTES, BodyFile, goes_apart, pointed_at, pointer
+from .body_file import EXTENT_BYTES, POINTER_BYTES, BodyFile, goes_apart, pointed_at, pointer
 from .engine import Appetite, Env, Put, Snapshot, Table, Usage, Write, appetite, delete_headroom
-from .tables import FREE_SLOTS, tables_of
+from .tables import FREE_EXTENTS, tables_of
 
 DATA_FILE = "data.mdb"
 LOCK_FILE = "lock.mdb"
@@ -46,10 +46,10 @@ PREPARE_STEP_BYTES = 1024 * 1024
 FULL_ERRNOS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 READ_ONLY_ERRNOS = (errno.EROFS, errno.EACCES, errno.EPERM)
 
-_SLOT = struct.Struct(">Q")
-_SLOT_COUNT_KEY = b"\xff" * 8
-# Looked up at once of the slots that are free.
-SLOTS_LOOKED_UP = 1024
+_EXTENT = struct.Struct(">Q")
+_EXTENT_COUNT_KEY = b"\xff" * 8
+# Looked up at once of the extents that are free.
+EXTENTS_LOOKED_UP = 1024
 
 _M_TRIM_THRESHOLD = -1
 _M_MMAP_THRESHOLD = -3
@@ -140,8 +140,8 @@ class _Gate:
 
 
 @dataclass(slots=True)
-class _Slots:
-    """What the writing thread knows of the slots. there: how many there are. free: how many of them the database calls free. resting: of
+class _Extents:
+    """What the writing thread knows of the extents. there: how many there are. free: how many of them the database calls free. resting: of
     those, the ones that somebody may still be reading; left: the same by the commit that freed them. ready: some others, the first last."""
 
     there: int = 0
@@ -156,7 +156,7 @@ class _Slots:
 
     @property
     def used_bytes(self) -> int:
-        return (self.there - self.free) * SLOT_BYTES
+        return (self.there - self.free) * EXTENT_BYTES
 
     def wake(self, seen_by_all: int) -> None:
         while self.left and self.left[0][0] <= seen_by_all:
@@ -165,7 +165,7 @@ class _Slots:
 
 @dataclass(slots=True)
 class _Taken:
-    """By one batch. values: pointers by place in the batch. again: slots that were free. there: how many there will be. freed: by it."""
+    """By one batch. values: pointers by place in the batch. again: extents that were free. there: how many there will be. freed: by it."""
 
     there: int
     values: dict[int, bytes] = field(default_factory=dict)
@@ -294,7 +294,7 @@ class LmdbEngine:
         self._closed = False
         self._file = -1
         self._bodies: BodyFile | None = None
-        self._slots = _Slots()
+        self._extents = _Extents()
         self._allocated_bytes = 0
         self.prepares = True
         self._prepared_to = 0
@@ -357,8 +357,8 @@ class LmdbEngine:
         with self._lmdb.begin() as transaction:
             there = {bytes(key) for key in transaction.cursor().iternext(values=False)}
         missing = [name for name in wanted if name.encode() not in there]
-        if self.read_only and missing == [FREE_SLOTS.name]:  # of a version that kept all bodies inside
-            wanted.remove(FREE_SLOTS.name)
+        if self.read_only and missing == [FREE_EXTENTS.name]:  # of a version that kept all bodies inside
+            wanted.remove(FREE_EXTENTS.name)
             missing = []
         if missing:
             if self.read_only:
@@ -375,13 +375,13 @@ class LmdbEngine:
 
     def _open_bodies(self) -> None:
         self._bodies = BodyFile(self.path, read_only=self.read_only)
-        table = self._tables.get(FREE_SLOTS.name)
+        table = self._tables.get(FREE_EXTENTS.name)
         with self._lmdb.begin() as transaction:
-            count = None if table is None else transaction.get(_SLOT_COUNT_KEY, db=table)
+            count = None if table is None else transaction.get(_EXTENT_COUNT_KEY, db=table)
             if count is not None:
-                self._slots.there = int(_SLOT.unpack(count)[0])
-                self._slots.free = int(transaction.stat(table)["entries"]) - 1
-        wanted = self._slots.there * SLOT_BYTES
+                self._extents.there = int(_EXTENT.unpack(count)[0])
+                self._extents.free = int(transaction.stat(table)["entries"]) - 1
+        wanted = self._extents.there * EXTENT_BYTES
         if self._bodies.allocated_bytes < wanted:
             path = self._bodies.path
             raise StoreDamaged(f"{path} is cut off: {self._bodies.allocated_bytes} bytes, {wanted} wanted", path=str(path))
@@ -413,15 +413,15 @@ class LmdbEngine:
         wants = appetite(batch)
         apart = False
         if wants is not Appetite.DELETES:
-            needed, slots = self._needed(batch)
+            needed, extents = self._needed(batch)
             live = self._live_bytes()
-            self._check_budget(wants, needed=needed + slots * SLOT_BYTES, live=live + self._slots.used_bytes)
-            apart = bool(slots) and self._reach(slots)
+            self._check_budget(wants, needed=needed + extents * EXTENT_BYTES, live=live + self._extents.used_bytes)
+            apart = bool(extents) and self._reach(extents)
             if not apart:
-                needed += slots * SLOT_BYTES
-            self._check_disk(wants, needed=needed, live=live, grows=apart or not slots)
+                needed += extents * EXTENT_BYTES
+            self._check_disk(wants, needed=needed, live=live, grows=apart or not extents)
         while True:
-            taken = _Taken(self._slots.there)
+            taken = _Taken(self._extents.there)
             try:
                 self._commit(batch, taken, apart=apart)
             except lmdb.MapFullError as error:
@@ -450,16 +450,16 @@ class LmdbEngine:
                     transaction.put(write.key, taken.values.get(index, write.value), db=table)
                 else:
                     transaction.delete(write.key, db=table)
-            self._write_slots(transaction, taken)
+            self._write_extents(transaction, taken)
 
     # --- bodies apart -----------------------------------------------------------------------------------------------
 
-    def _reach(self, slots: int) -> bool:
+    def _reach(self, extents: int) -> bool:
         """Whether so many can be written: free ones that nobody reads any more, or new ones within budget and disk."""
         assert self._bodies is not None
-        self._slots.wake(self._gate.seen_by_all())
-        there = self._slots.there + max(0, slots - self._slots.usable)
-        growth = there * SLOT_BYTES - self._bodies.allocated_bytes
+        self._extents.wake(self._gate.seen_by_all())
+        there = self._extents.there + max(0, extents - self._extents.usable)
+        growth = there * EXTENT_BYTES - self._bodies.allocated_bytes
         if growth > 0 and self._disk_free_bytes() - growth < self._reserve_bytes:
             return False
         kept = max(self._reserve_bytes, delete_headroom(self._budget_bytes))
@@ -476,50 +476,50 @@ class LmdbEngine:
             for index, write in enumerate(batch)
             if isinstance(write, Put) and write.table.bodies and goes_apart(len(write.value))
         ]
-        slots: list[int] = []
+        extents: list[int] = []
         for index, body in apart:
-            if not self._slots.ready and self._slots.usable > len(taken.again):
+            if not self._extents.ready and self._extents.usable > len(taken.again):
                 self._look_up(transaction, taken.again)
-            if self._slots.ready:
-                slots.append(self._slots.ready.pop())
-                taken.again.append(slots[-1])
+            if self._extents.ready:
+                extents.append(self._extents.ready.pop())
+                taken.again.append(extents[-1])
             else:
-                slots.append(taken.there)
+                extents.append(taken.there)
                 taken.there += 1
-            taken.values[index] = pointer(slots[-1], len(body))
-        self._bodies.write(slots, [body for _, body in apart])
+            taken.values[index] = pointer(extents[-1], len(body))
+        self._bodies.write(extents, [body for _, body in apart])
 
     def _look_up(self, transaction: lmdb.Transaction, taken: Sequence[int]) -> None:
-        """Makes some free slots ready that nobody reads any more, also those of batches that failed. taken: by this batch, free in the
+        """Makes some free extents ready that nobody reads any more, also those of batches that failed. taken: by this batch, free in the
         database still."""
         found: list[int] = []
-        with transaction.cursor(db=self._tables[FREE_SLOTS.name]) as cursor:
+        with transaction.cursor(db=self._tables[FREE_EXTENTS.name]) as cursor:
             is_there = cursor.first()
-            while is_there and len(found) < SLOTS_LOOKED_UP and (key := bytes(cursor.key())) != _SLOT_COUNT_KEY:
-                slot = int(_SLOT.unpack(key)[0])
-                if slot not in self._slots.resting and slot not in taken:
-                    found.append(slot)
+            while is_there and len(found) < EXTENTS_LOOKED_UP and (key := bytes(cursor.key())) != _EXTENT_COUNT_KEY:
+                extent = int(_EXTENT.unpack(key)[0])
+                if extent not in self._extents.resting and extent not in taken:
+                    found.append(extent)
                 is_there = cursor.next()
-        self._slots.ready = found[::-1]
+        self._extents.ready = found[::-1]
 
-    def _write_slots(self, transaction: lmdb.Transaction, taken: _Taken) -> None:
-        table = self._tables.get(FREE_SLOTS.name)
-        for slot in taken.again:
-            transaction.delete(_SLOT.pack(slot), db=table)
-        for slot in taken.freed:
-            transaction.put(_SLOT.pack(slot), b"", db=table)
-        if taken.there != self._slots.there:
-            transaction.put(_SLOT_COUNT_KEY, _SLOT.pack(taken.there), db=table)
+    def _write_extents(self, transaction: lmdb.Transaction, taken: _Taken) -> None:
+        table = self._tables.get(FREE_EXTENTS.name)
+        for extent in taken.again:
+            transaction.delete(_EXTENT.pack(extent), db=table)
+        for extent in taken.freed:
+            transaction.put(_EXTENT.pack(extent), b"", db=table)
+        if taken.there != self._extents.there:
+            transaction.put(_EXTENT_COUNT_KEY, _EXTENT.pack(taken.there), db=table)
 
     def _note(self, taken: _Taken) -> None:
         """A batch has come about."""
-        slots = self._slots
+        extents = self._extents
         commit = self._gate.commit_ended()
-        slots.there = taken.there
-        slots.free += len(taken.freed) - len(taken.again)
+        extents.there = taken.there
+        extents.free += len(taken.freed) - len(taken.again)
         if taken.freed:
-            slots.resting.update(taken.freed)
-            slots.left.append((commit, taken.freed))
+            extents.resting.update(taken.freed)
+            extents.left.append((commit, taken.freed))
 
     def _commit_error(self, error: lmdb.Error) -> LadingError:
         # A write cut short by a full disk comes out of LMDB as an I/O error.
@@ -528,21 +528,21 @@ class LmdbEngine:
         return _translated(error, f"writing {self.path}")
 
     def _needed(self, batch: Sequence[Write]) -> tuple[int, int]:
-        """Bytes in pages that the puts will take, more or less: whole pages for large values, rows with their overhead else; and slots."""
+        """Bytes in pages that the puts will take, more or less: whole pages for large values, rows with overhead else; and extents."""
         page = self._page_bytes
-        rows = pages = slots = 0
+        rows = pages = extents = 0
         for write in batch:
             if isinstance(write, Put):
                 value_bytes = len(write.value)
                 if write.table.bodies and goes_apart(value_bytes):
-                    slots += 1
+                    extents += 1
                     value_bytes = POINTER_BYTES
                 size = len(write.key) + value_bytes + 16
                 if size > page // 2:
                     pages += (value_bytes + 16 + page - 1) // page
                 else:
                     rows += size
-        return (pages + rows * 3 // 2 // page + 1) * page, slots
+        return (pages + rows * 3 // 2 // page + 1) * page, extents
 
     def _live_bytes(self) -> int:
         """Of the data file."""
@@ -655,7 +655,7 @@ class LmdbEngine:
         return disk.f_bavail * disk.f_frsize
 
     def usage(self) -> Usage:
-        return Usage(self._live_bytes() + self._slots.used_bytes, self._budget_bytes, self._disk_free_bytes(), self.read_only)
+        return Usage(self._live_bytes() + self._extents.used_bytes, self._budget_bytes, self._disk_free_bytes(), self.read_only)
 
     def _check_open(self) -> None:
         if self._closed:

@@ -22,8 +22,10 @@ ROOTS = Table("roots/1", Env.CHUNKS, key_form="sequence root | owner | HashID; t
 OFFERED = Table("offered/1", Env.CHUNKS, key_form="sequence root | owner")
 STORE = Table("store/1", Env.CHUNKS, key_form="name, ASCII")
 # Of the engine that keeps bodies apart; empty in others, and no business of anybody else's.
-FREE_SLOTS = Table(
-    "free-slots/1", Env.CHUNKS, key_form="slot (8) of the body file that may be written again; eight times ff: how many slots there are"
+FREE_EXTENTS = Table(
+    "free-extents/1",
+    Env.CHUNKS,
+    key_form="extent (8) of the body file that may be written again; eight times ff: how many extents there are",
 )
 
 # --- ledger environment: small things -----------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""Bodies beside the database: slots that are used again when nobody reads them, what refusals and damage leave, where bytes go."""
+"""Bodies beside the database: extents that are used again when nobody reads them, what refusals and damage leave, where bytes go."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from protocols.crypto import sha256
 from protocols.errors import StoreDamaged, StoreFull
 from protocols.types import UnixSeconds
 from storage import backup, lmdb_engine
-from storage.body_file import BLOCK_BYTES, BODIES_FILE, POINTER_BYTES, SLOT_BODY_BYTES_MIN, SLOT_BYTES
+from storage.body_file import BLOCK_BYTES, BODIES_FILE, EXTENT_BODY_BYTES_MIN, EXTENT_BYTES, POINTER_BYTES
 from storage.engine import Delete, Env, Put, Snapshot, Write
 from storage.lmdb_engine import LmdbEngine
 from storage.tables import BODIES, OWNERS
@@ -25,15 +25,15 @@ from storage.tables import BODIES, OWNERS
 from .contract import BODY, fill, fill_rows, name
 from .test_disk import MIB, bytes_on_disk, open_engine, resident_bytes
 
-SIZES = (0, 1, POINTER_BYTES, POINTER_BYTES + 1, 5000, SLOT_BODY_BYTES_MIN - 1, SLOT_BODY_BYTES_MIN, len(BODY), SLOT_BYTES)
+SIZES = (0, 1, POINTER_BYTES, POINTER_BYTES + 1, 5000, EXTENT_BODY_BYTES_MIN - 1, EXTENT_BODY_BYTES_MIN, len(BODY), EXTENT_BYTES)
 
 
 def body(index: int, size: int = len(BODY)) -> bytes:
     return (name(index) * (size // 32 + 1))[:size]
 
 
-def slots_in_file(engine: LmdbEngine) -> int:
-    return engine._slots.there
+def extents_in_file(engine: LmdbEngine) -> int:
+    return engine._extents.there
 
 
 class Reader:
@@ -79,7 +79,7 @@ def compared(model: dict[bytes, bytes]) -> Callable[[Snapshot], None]:
 
 @pytest.mark.parametrize("seed", range(6))
 def test_random_batches_match_a_dict_also_for_those_who_began_to_read_long_ago(tmp_path: Path, seed: int) -> None:
-    """Goal: whatever is written, replaced and deleted, every snapshot shows its own moment, and after all is deleted all slots are free.
+    """Goal: whatever is written, replaced and deleted, every snapshot shows its own moment, and after all is deleted all extents are free.
     Method: batches of bodies of all sizes, readers that begin and end in between, the store closed and opened again at times."""
     chance = random.Random(seed)
     engine = open_engine(tmp_path / "e", budget_bytes=256 * MIB)
@@ -110,46 +110,46 @@ def test_random_batches_match_a_dict_also_for_those_who_began_to_read_long_ago(t
     for reader in readers:
         reader.finish()
     engine.write([Delete(BODIES, key) for key in model])
-    assert engine._slots.free == engine._slots.there > 0
-    before = slots_in_file(engine)
+    assert engine._extents.free == engine._extents.there > 0
+    before = extents_in_file(engine)
     fill(engine, before)
-    assert slots_in_file(engine) == before
+    assert extents_in_file(engine) == before
     engine.close()
 
 
-def test_slot_that_somebody_reads_is_not_written_again_until_he_ends(tmp_path: Path) -> None:
-    """Method: one reads a body that is deleted; another is put, which takes a new slot; he ends; the next one takes his."""
+def test_extent_that_somebody_reads_is_not_written_again_until_he_ends(tmp_path: Path) -> None:
+    """Method: one reads a body that is deleted; another is put, which takes a new extent; he ends; the next one takes his."""
     engine = open_engine(tmp_path / "e")
     engine.write([Put(BODIES, name(1), body(1))])
     reader = Reader(engine, compared({name(1): body(1)}))
     engine.write([Delete(BODIES, name(1))])
     engine.write([Put(BODIES, name(2), body(2))])
-    assert slots_in_file(engine) == 2
+    assert extents_in_file(engine) == 2
     late = Reader(engine, compared({name(2): body(2)}))  # does not see what was freed, and keeps nobody from it
     reader.finish()
     engine.write([Put(BODIES, name(3), body(3))])
-    assert slots_in_file(engine) == 2
+    assert extents_in_file(engine) == 2
     late.finish()
     engine.close()
 
 
-def test_slots_are_free_again_in_the_next_process(tmp_path: Path) -> None:
+def test_extents_are_free_again_in_the_next_process(tmp_path: Path) -> None:
     engine = open_engine(tmp_path / "e")
     fill(engine, 20)
     engine.write([Delete(BODIES, name(index)) for index in range(5, 15)])
     engine.close()
     engine = open_engine(tmp_path / "e")
     engine.write([Put(BODIES, name(index), body(index)) for index in range(100, 110)])
-    assert slots_in_file(engine) == 20
+    assert extents_in_file(engine) == 20
     with engine.snapshot() as snapshot:
         assert [snapshot.get(BODIES, name(index)) for index in range(100, 110)] == [body(index) for index in range(100, 110)]
         assert snapshot.get(BODIES, name(4)) == snapshot.get(BODIES, name(15)) == BODY
-    assert engine.usage().bytes_used >= 20 * SLOT_BYTES
+    assert engine.usage().bytes_used >= 20 * EXTENT_BYTES
     engine.close()
 
 
 @pytest.mark.parametrize("where", ["pwrite", "fdatasync"])
-def test_write_that_fails_leaves_nothing_and_gives_its_slots_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str) -> None:
+def test_write_that_fails_leaves_nothing_and_gives_its_extents_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str) -> None:
     """Goal: all or nothing, whatever the disk says. Method: an I/O error, then a full disk, in the middle; then the same once more."""
     engine = open_engine(tmp_path / "e")
     fill(engine, 4)
@@ -167,20 +167,20 @@ def test_write_that_fails_leaves_nothing_and_gives_its_slots_back(tmp_path: Path
         with engine.snapshot() as snapshot:
             assert (snapshot.count(BODIES), snapshot.count(OWNERS)) == (3, 0)
     engine.write(batch)
-    assert slots_in_file(engine) == 6
+    assert extents_in_file(engine) == 6
     with engine.snapshot() as snapshot:
         assert [snapshot.get(BODIES, name(index)) for index in (10, 11, 12)] == [body(index) for index in (10, 11, 12)]
     engine.close()
 
 
-def test_map_that_grows_in_the_middle_of_a_batch_takes_no_slot_twice(tmp_path: Path) -> None:
-    """Method: rows that outgrow the map of 4 MiB together with bodies, some of them in slots that were free."""
+def test_map_that_grows_in_the_middle_of_a_batch_takes_no_extent_twice(tmp_path: Path) -> None:
+    """Method: rows that outgrow the map of 4 MiB together with bodies, some of them in extents that were free."""
     engine = open_engine(tmp_path / "e")
     fill(engine, 3)
     engine.write([Delete(BODIES, name(0)), Delete(BODIES, name(2))])
     rows = [Put(OWNERS, name(index), bytes(1000)) for index in range(6000)]
     engine.write([*(Put(BODIES, name(index), body(index)) for index in (10, 11, 12)), *rows])
-    assert slots_in_file(engine) == 4
+    assert extents_in_file(engine) == 4
     with engine.snapshot() as snapshot:
         assert [snapshot.get(BODIES, name(index)) for index in (1, 10, 11, 12)] == [BODY, *(body(index) for index in (10, 11, 12))]
         assert snapshot.count(OWNERS) == 6000
@@ -244,8 +244,8 @@ def test_bodies_pass_the_page_cache_until_they_are_read_again(tmp_path: Path) ->
     path = tmp_path / "e" / BODIES_FILE
 
     def in_memory() -> list[bool]:
-        """Of the slots, by their middles."""
-        middles = [index * SLOT_BYTES + 16 * BLOCK_BYTES for index in range(4)]
+        """Of the extents, by their middles."""
+        middles = [index * EXTENT_BYTES + 16 * BLOCK_BYTES for index in range(4)]
         return [bool(resident_bytes(path, middle, middle + BLOCK_BYTES)) for middle in middles]
 
     with engine.snapshot() as snapshot:
@@ -254,8 +254,8 @@ def test_bodies_pass_the_page_cache_until_they_are_read_again(tmp_path: Path) ->
         assert snapshot.get(BODIES, name(2)) == body(2)
         assert in_memory()[2]
     engine.write([Delete(BODIES, name(2))])
-    engine.write([Put(BODIES, name(7), body(7))])  # in the same slot: the system's memory of it is no longer true
-    assert slots_in_file(engine) == 4
+    engine.write([Put(BODIES, name(7), body(7))])  # in the same extent: the system's memory of it is no longer true
+    assert extents_in_file(engine) == 4
     with engine.snapshot() as snapshot:
         assert [snapshot.get(BODIES, name(7)) for _ in range(3)] == [body(7)] * 3
     engine.close()
@@ -308,7 +308,7 @@ def test_body_file_that_is_cut_off_or_gone_is_damage_with_its_name(tmp_path: Pat
         open_engine(tmp_path / "e")
 
 
-def test_copy_of_a_store_has_its_bodies_and_its_own_slots(tmp_path: Path) -> None:
+def test_copy_of_a_store_has_its_bodies_and_its_own_extents(tmp_path: Path) -> None:
     """Method: a store with gaps is copied while it is open; the copy has no gap, and takes bodies."""
     engine = open_engine(tmp_path / "e")
     fill(engine, 12)
@@ -322,7 +322,7 @@ def test_copy_of_a_store_has_its_bodies_and_its_own_slots(tmp_path: Path) -> Non
     assert len(copied.damaged) == 9  # named by number here, not by what they hold
     with other.snapshot() as snapshot:
         assert [snapshot.get(BODIES, put.key) for put in real] == [put.value for put in real]
-    assert (slots_in_file(other), other._slots.free) == (4, 0)
+    assert (extents_in_file(other), other._extents.free) == (4, 0)
     fill(other, 3)
     engine.close()
     other.close()

@@ -21,7 +21,7 @@ from protocols.crypto import sha256
 from protocols.errors import Reason, Refused, StoreDamaged, StoreFull
 from protocols.types import ChunkName, OwnerKey, UnixSeconds
 from storage import check, chunks
-from storage.body_file import BODIES_FILE, SLOT_BODY_BYTES_MIN
+from storage.body_file import BODIES_FILE, EXTENT_BODY_BYTES_MIN
 from storage.engine import Delete, Env, Put
 from storage.lmdb_engine import DATA_FILE, LmdbEngine
 from storage.lock import HomeLock
@@ -31,8 +31,8 @@ from storage.tables import BODIES, CHUNKS, OWNERS
 from .contract import BODY, fill, fill_rows, name
 
 MIB = 1024 * 1024
-# Names that make a body: one that stays in the database, one that has a slot.
-INSIDE_AND_APART = (2048, SLOT_BODY_BYTES_MIN // 32 + 1)
+# Names that make a body: one that stays in the database, one that has an extent.
+INSIDE_AND_APART = (2048, EXTENT_BODY_BYTES_MIN // 32 + 1)
 OWNER = OwnerKey(bytes(32))
 PROTECTION = chunks.Protection(OWNER, b"put", UnixSeconds(1_000_000))
 
