@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from storage.body_file import BODIES_FILE, SLOT_BODY_BYTES_MIN
+from storage.body_file import BODIES_FILE, EXTENT_BODY_BYTES_MIN
 from storage.engine import Env
 from storage.lmdb_engine import LmdbEngine
 from storage.tables import BODIES
@@ -26,7 +26,7 @@ def sealed_chunks(node: HomeNode, count: int) -> list[bytes]:
     engine = LmdbEngine(node.home / "chunks.lmdb", Env.CHUNKS, budget_bytes=2**34, reserve_bytes=MIB)
     try:
         with engine.snapshot() as snapshot:
-            return [body for _, body in snapshot.scan(BODIES) if len(body) >= SLOT_BODY_BYTES_MIN][:count]
+            return [body for _, body in snapshot.scan(BODIES) if len(body) >= EXTENT_BODY_BYTES_MIN][:count]
     finally:
         engine.close()
 
