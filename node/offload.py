@@ -60,6 +60,11 @@ class Carried(Generic[T]):
         """What was raised."""
         return self._error
 
+    @property
+    def value(self) -> T | None:
+        """What was returned; None also when it raised."""
+        return self._value
+
     def unwrap(self) -> T:
         """In the caller's task: the value, or what was raised."""
         if self._error is not None:

@@ -6,6 +6,7 @@ overlay           a snapshot with writes laid over it, so that several transacti
 memory            the engine in a dict: the reference, and the simulation's disk
 faulty            an engine that tears, loses and refuses on command; no faults turned on = its contract is the engine's
 lmdb_engine       the one file that imports lmdb
+body_file         beside it: bodies of full chunks in extents, past the page cache
 chunks            sealed chunks: presence, references, protections, trash, quarantine, what owners use, collection
 places            where sequences stand: by record and index, by root, those only offered so far
 records receipts  signed objects of records; who holds what, by whose word

@@ -11,7 +11,7 @@ from protocols.types import ChunkName, Digest, UnixSeconds
 from . import chunks
 from .engine import Engine, Env, Put, Snapshot, Write
 from .overlay import Overlay
-from .tables import BODIES, STORE, tables_of
+from .tables import BODIES, FREE_EXTENTS, STORE, tables_of
 
 BATCH_BYTES = 4 * 1024 * 1024
 
@@ -59,7 +59,7 @@ def copy(source: Engine, target: Engine, *, now: UnixSeconds) -> Copied:
 
 def _rows(snapshot: Snapshot, env: Env, damaged: dict[ChunkName, Digest]) -> Iterator[Put]:
     for table in tables_of(env):
-        if table == STORE:
+        if table in (STORE, FREE_EXTENTS):  # each store's own
             continue
         for key, value in snapshot.scan(table):
             if table == BODIES:

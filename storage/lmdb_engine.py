@@ -1,4 +1,5 @@
-"""The one file that imports lmdb: an environment on disk, durable at every commit (docs/decisions/0002).
+"""The one file that imports lmdb: an environment on disk, durable at every commit (docs/decisions/0002). Bodies of full chunks lie beside
+it in extents (body_file), and pointers in it: they are written and synced before the commit that speaks of them.
 
 LMDB never meets a full disk here: the space that a batch may need is taken from the file system before the batch begins, so
 ``StoreFull`` is said with nothing written, and the headroom taken earlier lets deletes through when nothing else is left.
@@ -12,8 +13,10 @@ import os
 import struct
 import sys
 import threading
+from collections import Counter, deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +24,9 @@ import lmdb
 
 from protocols.errors import LadingError, LocalError, Reason, StoreDamaged, StoreFull
 
+from .body_file import EXTENT_BYTES, POINTER_BYTES, BodyFile, goes_apart, pointed_at, pointer
 from .engine import Appetite, Env, Put, Snapshot, Table, Usage, Write, appetite, delete_headroom
-from .tables import tables_of
+from .tables import FREE_EXTENTS, tables_of
 
 DATA_FILE = "data.mdb"
 LOCK_FILE = "lock.mdb"
@@ -41,6 +45,11 @@ PREPARED_OF_FREE = 16  # a sixteenth of the free disk at most
 PREPARE_STEP_BYTES = 1024 * 1024
 FULL_ERRNOS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 READ_ONLY_ERRNOS = (errno.EROFS, errno.EACCES, errno.EPERM)
+
+_EXTENT = struct.Struct(">Q")
+_EXTENT_COUNT_KEY = b"\xff" * 8
+# Looked up at once of the extents that are free.
+EXTENTS_LOOKED_UP = 1024
 
 _M_TRIM_THRESHOLD = -1
 _M_MMAP_THRESHOLD = -3
@@ -67,13 +76,27 @@ def _errno_of(error: BaseException) -> int | None:
 
 
 class _Gate:
-    """Many readers, or one who changes the map. A waiting changer goes before new readers."""
+    """Many readers, or one who changes the map. A waiting changer goes before new readers. It also knows which commits readers may not have
+    seen: each counts as of the commit that had ended when he came."""
 
     def __init__(self) -> None:
         self._condition = threading.Condition()
         self._readers = 0
         self._changing = False
         self._mine = threading.local()
+        self._commits = 0
+        self._since: Counter[int] = Counter()
+
+    def commit_ended(self) -> int:
+        """Its number: whoever comes from now on sees it."""
+        with self._condition:
+            self._commits += 1
+            return self._commits
+
+    def seen_by_all(self) -> int:
+        """The last commit that every reader sees who is reading now."""
+        with self._condition:
+            return min(self._since, default=self._commits)
 
     def is_reading_here(self) -> bool:
         return bool(getattr(self._mine, "depth", 0))
@@ -86,6 +109,8 @@ class _Gate:
             while self._changing and depth == 0:
                 self._condition.wait()
             self._readers += 1
+            since = self._commits
+            self._since[since] += 1
         self._mine.depth = depth + 1
         try:
             yield
@@ -93,6 +118,9 @@ class _Gate:
             self._mine.depth = depth
             with self._condition:
                 self._readers -= 1
+                self._since[since] -= 1
+                if not self._since[since]:
+                    del self._since[since]
                 self._condition.notify_all()
 
     @contextmanager
@@ -111,19 +139,62 @@ class _Gate:
                 self._condition.notify_all()
 
 
+@dataclass(slots=True)
+class _Extents:
+    """What the writing thread knows of the extents. there: how many there are. free: how many of them the database calls free. resting: of
+    those, the ones that somebody may still be reading; left: the same by the commit that freed them. ready: some others, the first last."""
+
+    there: int = 0
+    free: int = 0
+    resting: set[int] = field(default_factory=set)
+    left: deque[tuple[int, Sequence[int]]] = field(default_factory=deque)
+    ready: list[int] = field(default_factory=list)
+
+    @property
+    def usable(self) -> int:
+        return self.free - len(self.resting)
+
+    @property
+    def used_bytes(self) -> int:
+        return (self.there - self.free) * EXTENT_BYTES
+
+    def wake(self, seen_by_all: int) -> None:
+        while self.left and self.left[0][0] <= seen_by_all:
+            self.resting.difference_update(self.left.popleft()[1])
+
+
+@dataclass(slots=True)
+class _Taken:
+    """By one batch. values: pointers by place in the batch. again: extents that were free. there: how many there will be. freed: by it."""
+
+    there: int
+    values: dict[int, bytes] = field(default_factory=dict)
+    again: list[int] = field(default_factory=list)
+    freed: list[int] = field(default_factory=list)
+
+
 class LmdbSnapshot:
     """A read transaction."""
 
-    def __init__(self, transaction: lmdb.Transaction, tables: dict[str, Any]) -> None:
+    def __init__(self, transaction: lmdb.Transaction, tables: dict[str, Any], bodies: BodyFile | None) -> None:
         self._transaction = transaction
         self._tables = tables
+        self._bodies = bodies
+
+    def _value(self, table: Table, value: bytes | memoryview) -> bytes:
+        if not table.bodies or len(value) != POINTER_BYTES or self._bodies is None:
+            return bytes(value)  # bytes already: no copy, the transaction hands out no views
+        try:
+            return self._bodies.read(*pointed_at(value))
+        except OSError as error:
+            raise _translated(error, f"reading {self._bodies.path}") from error
 
     def get(self, table: Table, key: bytes) -> bytes | None:
         try:
             value = self._transaction.get(key, db=self._tables[table.name])
         except lmdb.Error as error:
             raise _translated(error, f"reading {table.name}") from error
-        return None if value is None else bytes(value)  # bytes already: no copy, the transaction hands out no views
+        return None if value is None else self._value(table, value)
 
     def has(self, table: Table, key: bytes) -> bool:
         try:
@@ -141,7 +212,7 @@ class LmdbSnapshot:
                     key = bytes(cursor.key())
                     if not key.startswith(prefix):
                         return
-                    yield key, bytes(cursor.value())
+                    yield key, self._value(table, cursor.value())
                     found = cursor.next()
         except lmdb.Error as error:
             raise _translated(error, f"reading {table.name}") from error
@@ -205,7 +276,8 @@ class LmdbEngine:
     """One environment in a folder of its own. The home lock (storage/lock.py) keeps other processes out."""
 
     def __init__(self, path: Path | str, env: Env, *, budget_bytes: int, reserve_bytes: int) -> None:
-        """budget_bytes: the data file never grows beyond it. reserve_bytes: what bodies leave free, of budget and of disk.
+        """budget_bytes: the data file and the body file together never grow beyond it. reserve_bytes: what bodies leave free, of budget and
+        of disk.
 
         A read-only disk opens and reads; its writes are refused with StoreFull. Raises StoreFull when not even an empty
         store fits, StoreDamaged.
@@ -221,6 +293,8 @@ class LmdbEngine:
         self._gate = _Gate()
         self._closed = False
         self._file = -1
+        self._bodies: BodyFile | None = None
+        self._extents = _Extents()
         self._allocated_bytes = 0
         self.prepares = True
         self._prepared_to = 0
@@ -265,6 +339,8 @@ class LmdbEngine:
                 self._file = os.open(data, os.O_RDWR | os.O_CLOEXEC)
                 self._allocated_bytes = os.fstat(self._file).st_size
             self._tables = self._open_tables()
+            if any(table.bodies for table in tables_of(self.env)):
+                self._open_bodies()
         except (lmdb.Error, OSError) as error:
             raise _translated(error, f"opening {self.path}") from error
 
@@ -281,6 +357,9 @@ class LmdbEngine:
         with self._lmdb.begin() as transaction:
             there = {bytes(key) for key in transaction.cursor().iternext(values=False)}
         missing = [name for name in wanted if name.encode() not in there]
+        if self.read_only and missing == [FREE_EXTENTS.name]:  # of a version that kept all bodies inside
+            wanted.remove(FREE_EXTENTS.name)
+            missing = []
         if missing:
             if self.read_only:
                 raise StoreDamaged(f"{self.path} lacks {', '.join(missing)} and the disk is read-only", path=str(self.path))
@@ -294,6 +373,19 @@ class LmdbEngine:
         # Each in a transaction of its own that commits: handles opened in a read transaction are lost when py-lmdb recycles it.
         return {name: self._lmdb.open_db(name.encode(), create=False) for name in wanted}
 
+    def _open_bodies(self) -> None:
+        self._bodies = BodyFile(self.path, read_only=self.read_only)
+        table = self._tables.get(FREE_EXTENTS.name)
+        with self._lmdb.begin() as transaction:
+            count = None if table is None else transaction.get(_EXTENT_COUNT_KEY, db=table)
+            if count is not None:
+                self._extents.there = int(_EXTENT.unpack(count)[0])
+                self._extents.free = int(transaction.stat(table)["entries"]) - 1
+        wanted = self._extents.there * EXTENT_BYTES
+        if self._bodies.allocated_bytes < wanted:
+            path = self._bodies.path
+            raise StoreDamaged(f"{path} is cut off: {self._bodies.allocated_bytes} bytes, {wanted} wanted", path=str(path))
+
     # --- reading --------------------------------------------------------------------------------------------------
 
     @contextmanager
@@ -305,7 +397,7 @@ class LmdbEngine:
             except lmdb.Error as error:
                 raise _translated(error, f"reading {self.path}") from error
             try:
-                yield LmdbSnapshot(transaction, self._tables)
+                yield LmdbSnapshot(transaction, self._tables, self._bodies)
             finally:
                 transaction.abort()
 
@@ -319,31 +411,115 @@ class LmdbEngine:
         if not batch:
             return
         wants = appetite(batch)
+        apart = False
         if wants is not Appetite.DELETES:
-            needed = self._bytes_needed(batch)
+            needed, extents = self._needed(batch)
             live = self._live_bytes()
-            self._check_budget(wants, needed=needed, live=live)
-            self._check_disk(wants, needed=needed, live=live)
+            self._check_budget(wants, needed=needed + extents * EXTENT_BYTES, live=live + self._extents.used_bytes)
+            apart = bool(extents) and self._reach(extents)
+            if not apart:
+                needed += extents * EXTENT_BYTES
+            self._check_disk(wants, needed=needed, live=live, grows=apart or not extents)
         while True:
+            taken = _Taken(self._extents.there)
             try:
-                self._commit(batch)
+                self._commit(batch, taken, apart=apart)
             except lmdb.MapFullError as error:
                 if not self._grow_map():
                     raise _translated(error, f"writing {self.path}") from error
             except lmdb.Error as error:
                 raise self._commit_error(error) from error
+            except OSError as error:
+                raise _translated(error, f"writing {self.path}") from error
             else:
+                self._note(taken)
                 return
 
-    def _commit(self, batch: Sequence[Write]) -> None:
-        with self._lmdb.begin(write=True) as transaction:
-            for write in batch:
+    def _commit(self, batch: Sequence[Write], taken: _Taken, *, apart: bool) -> None:
+        with self._lmdb.begin(write=True, buffers=True) as transaction:
+            if apart:
+                self._write_apart(transaction, batch, taken)
+            for index, write in enumerate(batch):
                 assert write.table.env is self.env, write.table
                 table = self._tables[write.table.name]
+                if write.table.bodies:
+                    old = transaction.get(write.key, db=table)
+                    if old is not None and len(old) == POINTER_BYTES:
+                        taken.freed.append(pointed_at(old)[0])
                 if isinstance(write, Put):
-                    transaction.put(write.key, write.value, db=table)
+                    transaction.put(write.key, taken.values.get(index, write.value), db=table)
                 else:
                     transaction.delete(write.key, db=table)
+            self._write_extents(transaction, taken)
+
+    # --- bodies apart -----------------------------------------------------------------------------------------------
+
+    def _reach(self, extents: int) -> bool:
+        """Whether so many can be written: free ones that nobody reads any more, or new ones within budget and disk."""
+        assert self._bodies is not None
+        self._extents.wake(self._gate.seen_by_all())
+        there = self._extents.there + max(0, extents - self._extents.usable)
+        growth = there * EXTENT_BYTES - self._bodies.allocated_bytes
+        if growth > 0 and self._disk_free_bytes() - growth < self._reserve_bytes:
+            return False
+        kept = max(self._reserve_bytes, delete_headroom(self._budget_bytes))
+        bytes_max = self._budget_bytes - max(self._allocated_bytes, self._end_bytes() + kept)
+        try:
+            return self._bodies.reach(there, bytes_max=bytes_max)
+        except OSError as error:
+            raise _translated(error, f"growing {self._bodies.path}") from error
+
+    def _write_apart(self, transaction: lmdb.Transaction, batch: Sequence[Write], taken: _Taken) -> None:
+        assert self._bodies is not None
+        apart = [
+            (index, write.value)
+            for index, write in enumerate(batch)
+            if isinstance(write, Put) and write.table.bodies and goes_apart(len(write.value))
+        ]
+        extents: list[int] = []
+        for index, body in apart:
+            if not self._extents.ready and self._extents.usable > len(taken.again):
+                self._look_up(transaction, taken.again)
+            if self._extents.ready:
+                extents.append(self._extents.ready.pop())
+                taken.again.append(extents[-1])
+            else:
+                extents.append(taken.there)
+                taken.there += 1
+            taken.values[index] = pointer(extents[-1], len(body))
+        self._bodies.write(extents, [body for _, body in apart])
+
+    def _look_up(self, transaction: lmdb.Transaction, taken: Sequence[int]) -> None:
+        """Makes some free extents ready that nobody reads any more, also those of batches that failed. taken: by this batch, free in the
+        database still."""
+        found: list[int] = []
+        with transaction.cursor(db=self._tables[FREE_EXTENTS.name]) as cursor:
+            is_there = cursor.first()
+            while is_there and len(found) < EXTENTS_LOOKED_UP and (key := bytes(cursor.key())) != _EXTENT_COUNT_KEY:
+                extent = int(_EXTENT.unpack(key)[0])
+                if extent not in self._extents.resting and extent not in taken:
+                    found.append(extent)
+                is_there = cursor.next()
+        self._extents.ready = found[::-1]
+
+    def _write_extents(self, transaction: lmdb.Transaction, taken: _Taken) -> None:
+        table = self._tables.get(FREE_EXTENTS.name)
+        for extent in taken.again:
+            transaction.delete(_EXTENT.pack(extent), db=table)
+        for extent in taken.freed:
+            transaction.put(_EXTENT.pack(extent), b"", db=table)
+        if taken.there != self._extents.there:
+            transaction.put(_EXTENT_COUNT_KEY, _EXTENT.pack(taken.there), db=table)
+
+    def _note(self, taken: _Taken) -> None:
+        """A batch has come about."""
+        extents = self._extents
+        commit = self._gate.commit_ended()
+        extents.there = taken.there
+        extents.free += len(taken.freed) - len(taken.again)
+        if taken.freed:
+            extents.resting.update(taken.freed)
+            extents.left.append((commit, taken.freed))
 
     def _commit_error(self, error: lmdb.Error) -> LadingError:
         # A write cut short by a full disk comes out of LMDB as an I/O error.
@@ -351,21 +527,25 @@ class LmdbEngine:
             return StoreFull(f"writing {self.path}: no space left on the disk", resource="disk")
         return _translated(error, f"writing {self.path}")
 
-    def _bytes_needed(self, batch: Sequence[Write]) -> int:
-        """Pages that the puts will take, more or less: whole pages for large values, rows with their overhead else."""
+    def _needed(self, batch: Sequence[Write]) -> tuple[int, int]:
+        """Bytes in pages that the puts will take, more or less: whole pages for large values, rows with overhead else; and extents."""
         page = self._page_bytes
-        rows = 0
-        pages = 0
+        rows = pages = extents = 0
         for write in batch:
             if isinstance(write, Put):
-                size = len(write.key) + len(write.value) + 16
+                value_bytes = len(write.value)
+                if write.table.bodies and goes_apart(value_bytes):
+                    extents += 1
+                    value_bytes = POINTER_BYTES
+                size = len(write.key) + value_bytes + 16
                 if size > page // 2:
-                    pages += (len(write.value) + 16 + page - 1) // page
+                    pages += (value_bytes + 16 + page - 1) // page
                 else:
                     rows += size
-        return (pages + rows * 3 // 2 // page + 1) * page
+        return (pages + rows * 3 // 2 // page + 1) * page, extents
 
     def _live_bytes(self) -> int:
+        """Of the data file."""
         with self.snapshot() as snapshot:
             assert isinstance(snapshot, LmdbSnapshot)
             try:
@@ -386,11 +566,17 @@ class LmdbEngine:
                 env=self.env.value,
             )
 
-    def _check_disk(self, wants: Appetite, *, needed: int, live: int) -> None:
-        """Takes the space from the file system before LMDB needs it, unless enough of the file is free to be used again."""
+    def _check_disk(self, wants: Appetite, *, needed: int, live: int, grows: bool) -> None:
+        """Takes the space from the file system before LMDB needs it, unless enough of the file is free to be used again. grows: not for
+        bodies that should have gone apart."""
         headroom = delete_headroom(self._budget_bytes)
         fits_inside = self._end_bytes() - live >= needed + headroom
-        if wants is Appetite.BODIES and not fits_inside and self._disk_free_bytes() - needed < self._reserve_bytes:
+        is_taken = self._allocated_bytes - self._end_bytes() >= needed + headroom
+        if not grows and not fits_inside:
+            raise StoreFull(
+                f"{needed} bytes more have no place in {self.path}: neither budget nor disk give more", resource="disk", env=self.env.value
+            )
+        if wants is Appetite.BODIES and not (fits_inside or is_taken) and self._disk_free_bytes() - needed < self._reserve_bytes:
             raise StoreFull(
                 f"{needed} bytes more would leave less than {self._reserve_bytes} free on the disk of {self.path}",
                 resource="disk",
@@ -409,11 +595,12 @@ class LmdbEngine:
     def _allocate(self, room_bytes: int, *, exactly: bool = False) -> bool:
         """Whether the file holds ``room_bytes`` beyond its last page, on blocks of the disk that are ours. Within the budget.
         exactly: else it takes more at once, where there is more, so that it need not soon again."""
-        wanted = min(self._end_bytes() + room_bytes, self._budget_bytes)
+        bytes_max = self._budget_bytes - (self._bodies.allocated_bytes if self._bodies is not None else 0)
+        wanted = min(self._end_bytes() + room_bytes, bytes_max)
         if wanted <= self._allocated_bytes:
             return True
         step = 0 if exactly else min(max(self._allocated_bytes // 8, room_bytes), GROW_STEP_BYTES_MAX)
-        for target in (min(wanted + step, self._budget_bytes), wanted):
+        for target in (min(wanted + step, bytes_max), wanted):
             try:
                 os.posix_fallocate(self._file, self._allocated_bytes, target - self._allocated_bytes)
             except OSError as error:
@@ -468,7 +655,7 @@ class LmdbEngine:
         return disk.f_bavail * disk.f_frsize
 
     def usage(self) -> Usage:
-        return Usage(self._live_bytes(), self._budget_bytes, self._disk_free_bytes(), self.read_only)
+        return Usage(self._live_bytes() + self._extents.used_bytes, self._budget_bytes, self._disk_free_bytes(), self.read_only)
 
     def _check_open(self) -> None:
         if self._closed:
@@ -481,6 +668,8 @@ class LmdbEngine:
         if self._file >= 0:
             os.close(self._file)
             self._file = -1
+        if self._bodies is not None:
+            self._bodies.close()
 
     def close(self) -> None:
         """Waits for open snapshots; closing twice is fine."""

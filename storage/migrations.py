@@ -10,12 +10,18 @@ from pathlib import Path
 from protocols.codec import from_json, to_json
 from protocols.errors import DecodeError, Reason, Refused, StoreDamaged, StoreFull
 
-VERSION = 1
+VERSION = 2
 VERSION_FILE = "VERSION"
 VERSION_FILE_BYTES_MAX = 4096
 
 Step = Callable[[Path], None]
-STEPS: Mapping[int, Step] = {}
+
+
+def _bodies_apart(home: Path) -> None:
+    """Version 2: bodies of full chunks go to a file beside the database, which older programs don't know. What is inside stays there."""
+
+
+STEPS: Mapping[int, Step] = {1: _bodies_apart}
 """From version n to n + 1. A step may run twice (a crash in between) and uses a fixed amount of memory."""
 
 

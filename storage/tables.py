@@ -21,6 +21,12 @@ PLACES = Table("places/1", Env.CHUNKS, key_form="owner | HashID | sequence index
 ROOTS = Table("roots/1", Env.CHUNKS, key_form="sequence root | owner | HashID; the value is the sequence index (4)")
 OFFERED = Table("offered/1", Env.CHUNKS, key_form="sequence root | owner")
 STORE = Table("store/1", Env.CHUNKS, key_form="name, ASCII")
+# Of the engine that keeps bodies apart; empty in others, and no business of anybody else's.
+FREE_EXTENTS = Table(
+    "free-extents/1",
+    Env.CHUNKS,
+    key_form="extent (8) of the body file that may be written again; eight times ff: how many extents there are",
+)
 
 # --- ledger environment: small things -----------------------------------------------------------------------------
 KEYS = Table("keys/1", Env.LEDGER, key_form="name, ASCII")

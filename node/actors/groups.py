@@ -1,4 +1,4 @@
-"""Puts of small records in groups: what comes together is sealed in one turn of a thread, and kept together.
+"""Puts of small and medium records in groups: what comes together is sealed in one turn of a thread, and kept together.
 
 A record alone costs its node four turns of threads and a dozen of tasks, most of them for a fraction of a millisecond of work. Nobody waits
 for company: a group begins as soon as the one before it is sealed, with whoever has come meanwhile, first come, first served.
@@ -22,6 +22,10 @@ R = TypeVar("R")
 # Of at most 256 KiB each and their manifests: about 6 MiB. A group costs three nodes 15 ms of a processor together, whatever is in it, most
 # of them for commits. Measured with documents of 34 KiB, 12 to 45: from 20 on the mean wait is the same.
 GROUP_MEMBERS_MAX = 20
+# What is sealed in one turn, more or less by one record: a commit's worth. The others of the group go with the next.
+GROUP_BYTES_MAX = 4 * 1024 * 1024
+# Sealed, and in memory until their holders have answered: no further group is sealed meanwhile.
+HELD_BYTES_MAX = 32 * 1024 * 1024
 # Who reads from a disk that hangs, or a folder without end, holds up nobody but those who are in his group.
 SEALING_PATIENCE_S = 1.0
 # The pool has four threads, which others want too.
@@ -31,12 +35,13 @@ SEALINGS_AT_ONCE_MAX = 2
 class Member(Generic[S, R]):
     """One who goes with others."""
 
-    __slots__ = ("_error", "_outcome", "_over", "began", "carried", "is_wanted", "seal", "sealed")
+    __slots__ = ("_error", "_outcome", "_over", "began", "bytes", "carried", "is_wanted", "seal", "sealed")
 
     def __init__(self, seal: Callable[[], S | None]) -> None:
         self.seal = seal
         self.is_wanted = True
         self.began = False
+        self.bytes = 0
         self.sealed = trio.Event()
         self.carried: Carried[S | None] = Carried()
         self._over = trio.Event()
@@ -83,10 +88,15 @@ class _Turn:
 class Groups(Generic[S, R]):
     """See the module. Whoever joins bounds how many do so at once."""
 
-    def __init__(self, offload: Offload, keep: Callable[[Sequence[tuple[Member[S, R], S]]], Awaitable[None]]) -> None:
-        """keep: publishes what was sealed together, and gives each its outcome."""
+    def __init__(
+        self, offload: Offload, keep: Callable[[Sequence[tuple[Member[S, R], S]]], Awaitable[None]], *, size: Callable[[S], int]
+    ) -> None:
+        """keep: publishes what was sealed together, and gives each its outcome. size: bytes in memory of what was sealed."""
         self._offload = offload
         self._keep = keep
+        self._size = size
+        self._held_bytes = 0
+        self._eased = trio.Event()
         self._nursery: trio.Nursery | None = None
         self._waiting: deque[Member[S, R]] = deque()
         self._is_forming = False
@@ -110,15 +120,28 @@ class Groups(Generic[S, R]):
             for member in waiting:
                 member.fail(ActorGone("puts have stopped"))
 
-    async def join(self, seal: Callable[[], S | None]) -> R | None:
+    async def join(self, seal: Callable[[], S | None], then: Callable[[R], Awaitable[None]] | None = None) -> R | None:
         """What came of it; None when it has to go alone: ``seal``, called in a thread, said so or what it sealed is in the making already.
-        Raises what ``seal`` raised, and LadingError."""
+        then: awaited before; until it ends, what was sealed counts as in memory. Raises what ``seal`` raised, and LadingError."""
         if self._nursery is None:
             raise ActorGone("puts have stopped")
         member: Member[S, R] = Member(seal)
         self._waiting.append(member)
         self._form()
-        return await member.outcome()
+        try:
+            outcome = await member.outcome()
+            if outcome is not None and then is not None:
+                await then(outcome)
+            return outcome
+        finally:
+            self._hold(member, 0)
+
+    def _hold(self, member: Member[S, R], size: int) -> None:
+        self._held_bytes += size - member.bytes
+        member.bytes = size
+        if self._held_bytes < HELD_BYTES_MAX:
+            self._eased.set()
+            self._eased = trio.Event()
 
     def _form(self) -> None:
         """Begins a group if somebody waits for one."""
@@ -133,6 +156,8 @@ class Groups(Generic[S, R]):
             turn = await self._turn()
             try:
                 async with self._threads:
+                    while self._held_bytes >= HELD_BYTES_MAX:
+                        await self._eased.wait()
                     members = self._next()
                     self._is_forming = False
                     self._form()
@@ -174,18 +199,38 @@ class Groups(Generic[S, R]):
                 members.append(member)
         return members
 
-    async def _seal(self, members: Sequence[Member[S, R]]) -> list[tuple[Member[S, R], S]]:
+    async def _seal(self, members: list[Member[S, R]]) -> list[tuple[Member[S, R], S]]:
+        """Those whom it has not come to when there is enough wait again, and are no longer among ``members``."""
+        count = 0
+
         def run() -> None:
+            nonlocal count
+            size = 0
             for member in members:
+                if size >= GROUP_BYTES_MAX:
+                    break
+                count += 1
                 if member.is_wanted:
                     member.carried.run(member.seal)
+                    if (sealed := member.carried.value) is not None:
+                        member.bytes = self._size(sealed)
+                        size += member.bytes
 
         try:
             if members:
                 await self._offload.run(run)
         finally:
+            for member in reversed(members[count:]):
+                if member.is_wanted:
+                    member.began = False
+                    self._waiting.appendleft(member)
+                else:
+                    member.sealed.set()
+            del members[count:]
             for member in members:
                 member.sealed.set()
+                self._held_bytes += member.bytes
+            self._form()
         found: list[tuple[Member[S, R], S]] = []
         for member in members:
             if member.carried.error is not None:  # whatever it is: a fault in one is no other's

@@ -2,8 +2,8 @@
 
 Steps overlap. A pool thread seals the next piece while the last one is committed, and a sequence leaves for its holders as soon as it is
 full, from memory, under an offer. The statement is signed when everything is on this disk; holders that have the sequences already
-then only turn their holds into receipts. A record of at most SMALL_BYTES_MAX skips all that: it is sealed, kept and published in one go
-together with others that come at the same time (groups), and travels in a bundle.
+then only turn their holds into receipts. A record of at most SMALL_BYTES_MAX, of MEDIUM_BYTES_MAX when many come, skips all that: it is
+sealed, kept and published in one go together with others that come at the same time (groups), and travels in a bundle.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ STEPS_PER_TRIP_MAX = 8
 SEALING_TRIPS_MAX = 2
 # Large ones, each with its pieces in memory; more wait.
 PUTS_AT_ONCE_MAX = 64
-# Sealed, kept and sent from memory: 28 MiB of the largest. More wait, and have read nothing yet.
+# Sealed, kept and sent from memory, which groups bound. More wait, and have read nothing yet.
 SMALL_AT_ONCE_MAX = 96
 # A record of more entries takes its time, however small they are, and goes alone.
 SMALL_ENTRIES_MAX = 64
@@ -135,14 +135,14 @@ class _Pump:
         self.colliding: list[tuple[str, str]] = []
         self.bytes_total = 0
 
-    def looks_small(self) -> bool:
+    def looks_small(self, bytes_max: int) -> bool:
         """By the number of its sources and what they say of their sizes. Looks at no more of them than a small record has."""
         if self._items is None:
             items = scan_few(self._paths, SMALL_ENTRIES_MAX)
             if items is None:
                 return False
             self._begin(items)
-        return self.bytes_total <= SMALL_BYTES_MAX
+        return self.bytes_total <= bytes_max
 
     def _begin(self, items: Sequence[SourceItem]) -> Iterator[SourceItem]:
         self.colliding = list(colliding_paths(item.path for item in items))
@@ -218,7 +218,7 @@ class Puts:
         self.sealing = SharedTrips(offload, calls_max=STEPS_PER_TRIP_MAX, trips_max=SEALING_TRIPS_MAX, given=lambda: nullcontext(()))
         self.shipping = trio.CapacityLimiter(SEQUENCES_SHIPPING_MAX)
         self.under_way = 0
-        self.groups: Groups[_Small, _Kept] = Groups(offload, self._keep_together)
+        self.groups: Groups[_Small, _Kept] = Groups(offload, self._keep_together, size=lambda small: small.taken.body_bytes)
         self.small = trio.CapacityLimiter(SMALL_AT_ONCE_MAX)
         self.large = trio.CapacityLimiter(PUTS_AT_ONCE_MAX)
         self._publishing: dict[HashId, trio.Lock] = {}
@@ -348,24 +348,31 @@ class _OnePut:
                 return await self._run_alone(pump, body, name)
             async with self._puts.small:
                 now, knowledge = self._puts.now(), self._puts.knowledge()
-                kept = await self._puts.groups.join(lambda: self._seal_small(pump, knowledge, now))
+                bytes_max = self._bundled_bytes_max
+                kept = await self._puts.groups.join(lambda: self._seal_small(pump, knowledge, now, bytes_max), self._see_off)
                 if kept is not None:
-                    put, shipments = kept
-                    await self._puts.replication.see_off(shipments)
-                    return put
+                    return kept[0]
             async with self._puts.large:
                 return await self._run_alone(pump, None, name)
         finally:
             pump.close()
 
-    def _seal_small(self, pump: _Pump, knowledge: Knowledge, now: UnixSeconds) -> _Small | None:
-        """In a thread. None: it is no small record, or one that this node knows already."""
-        if not pump.looks_small():
+    async def _see_off(self, kept: _Kept) -> None:
+        await self._puts.replication.see_off(kept[1])
+
+    @property
+    def _bundled_bytes_max(self) -> int:
+        """A medium one that comes alone is quicker when it is sent while it is committed here."""
+        return MEDIUM_BYTES_MAX if self._puts.under_way > OVERLAPPING_PUTS_MAX else SMALL_BYTES_MAX
+
+    def _seal_small(self, pump: _Pump, knowledge: Knowledge, now: UnixSeconds, bytes_max: int) -> _Small | None:
+        """In a thread. None: it has more than ``bytes_max`` bytes sealed, or this node knows it already."""
+        if not pump.looks_small(bytes_max):
             return None
-        step = self._first = pump.step(SMALL_BYTES_MAX + 1)
+        step = self._first = pump.step(bytes_max + 1)
         self._bytes_read += step.taken
         record = step.record
-        if record is None or record.sealed_bytes > SMALL_BYTES_MAX:
+        if record is None or record.sealed_bytes > bytes_max:
             return None
         if (self._puts.own.owner, record.hash_id) in knowledge.records:
             return None
@@ -384,9 +391,7 @@ class _OnePut:
 
     async def _run_alone(self, pump: _Pump, body: AsyncIterator[bytes] | None, name: str) -> Put:
         step = self._first or (await self._step(pump) if body is None else None)
-        # A medium one that comes alone is quicker when it is sent while it is committed here.
-        bundled_bytes_max = MEDIUM_BYTES_MAX if self._puts.under_way > OVERLAPPING_PUTS_MAX else SMALL_BYTES_MAX
-        if step is not None and step.record is not None and step.record.sealed_bytes <= bundled_bytes_max:
+        if step is not None and step.record is not None and step.record.sealed_bytes <= self._bundled_bytes_max:
             self._warn_of(pump)
             return await self._put_small(step.record, step.sealed)
         async with trio.open_nursery() as self._ways:

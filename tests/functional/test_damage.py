@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from storage.body_file import BODIES_FILE, EXTENT_BODY_BYTES_MIN
 from storage.engine import Env
 from storage.lmdb_engine import LmdbEngine
 from storage.tables import BODIES
@@ -21,11 +22,11 @@ SMALL_DISK_BYTES = 96 * MIB
 
 
 def sealed_chunks(node: HomeNode, count: int) -> list[bytes]:
-    """Some large sealed chunks that a stopped node has stored."""
+    """Some full sealed chunks that a stopped node has stored: they lie in the body file."""
     engine = LmdbEngine(node.home / "chunks.lmdb", Env.CHUNKS, budget_bytes=2**34, reserve_bytes=MIB)
     try:
         with engine.snapshot() as snapshot:
-            return [body for _, body in snapshot.scan(BODIES) if len(body) > 100_000][:count]
+            return [body for _, body in snapshot.scan(BODIES) if len(body) >= EXTENT_BODY_BYTES_MIN][:count]
     finally:
         engine.close()
 
@@ -58,7 +59,7 @@ def test_flipped_bits_are_found_by_check_and_healed_from_another_holder(processe
     wait_until(lambda: holder.call("ls")["records"], "the wrap")
     checked, _, _ = check(holder)
     holder.stop()
-    flip_bits_in_file(holder.home / "chunks.lmdb" / "data.mdb", sealed_chunks(holder, 3))
+    flip_bits_in_file(holder.home / "chunks.lmdb" / BODIES_FILE, sealed_chunks(holder, 3))
     start_all([holder], among=[owner, holder])
     repaired = holder.run("check", "--all", "--repair").data
     assert repaired["checked"] == checked
@@ -77,7 +78,7 @@ def test_damage_without_another_holder_is_an_integrity_error_and_the_rest_is_ser
     broken = random_folder(tmp_path / "broken", seed=62, size=3 * MIB)
     record = node.put(broken, ack="local")["record"]
     node.stop()
-    flip_bits_in_file(node.home / "chunks.lmdb" / "data.mdb", sealed_chunks(node, 1))
+    flip_bits_in_file(node.home / "chunks.lmdb" / BODIES_FILE, sealed_chunks(node, 1))
     node.start()
     whole = random_folder(tmp_path / "whole", seed=63, size=3 * MIB)
     other = node.put(whole, ack="local")["record"]
@@ -90,23 +91,24 @@ def test_damage_without_another_holder_is_an_integrity_error_and_the_rest_is_ser
     assert_same(whole, tmp_path / "target")
 
 
-def test_truncated_chunk_database_is_named_at_start_and_its_loss_is_made_good(processes: Processes, tmp_path: Path) -> None:
-    """Goal: a cut-off database is a clear error, and a node whose chunks are gone gets back what it should hold. Method: cut data.mdb
-    off: start exits 6 and names the file; move the folder away: the node starts as a new generation and every copy comes back."""
+def test_truncated_chunk_store_is_named_at_start_and_its_loss_is_made_good(processes: Processes, tmp_path: Path) -> None:
+    """Goal: a cut-off store is a clear error, and a node whose chunks are gone gets back what it should hold. Method: cut the bodies off,
+    then the database: start exits 6 and names the file; move the folder away: the node starts as a new generation and every copy comes
+    back."""
     nodes = processes.testnet(3)
     owner, _, victim = nodes
     source = random_folder(tmp_path / "source", seed=64, size=16 * MIB)
     record = owner.put(source, ack="full")["record"]
     checked, _, _ = check(victim)
     victim.kill()
-    database = victim.home / "chunks.lmdb" / "data.mdb"
-    with database.open("rb+") as file:
-        file.truncate(4 * MIB)  # of 16 that are in it, and space made ready behind them
-    with pytest.raises(NotReady, match="cut off") as refused:
-        victim.start()
-    assert refused.value.exit_code == 6
-    assert "data.mdb" in str(refused.value)
-    victim.process = None
+    for name, bytes_left in ((BODIES_FILE, 4 * MIB), ("data.mdb", 8192)):
+        with (victim.home / "chunks.lmdb" / name).open("rb+") as file:
+            file.truncate(bytes_left)
+        with pytest.raises(NotReady, match="cut off") as refused:
+            victim.start()
+        assert refused.value.exit_code == 6
+        assert name in str(refused.value)
+        victim.process = None
     shutil.rmtree(victim.home / "chunks.lmdb")
     start_all([victim], among=nodes)
     wait_until(lambda: check(victim) == (checked, 0, 0), "every copy to come back", timeout_s=60)

@@ -21,6 +21,7 @@ from protocols.crypto import sha256
 from protocols.errors import Reason, Refused, StoreDamaged, StoreFull
 from protocols.types import ChunkName, OwnerKey, UnixSeconds
 from storage import check, chunks
+from storage.body_file import BODIES_FILE, EXTENT_BODY_BYTES_MIN
 from storage.engine import Delete, Env, Put
 from storage.lmdb_engine import DATA_FILE, LmdbEngine
 from storage.lock import HomeLock
@@ -30,6 +31,8 @@ from storage.tables import BODIES, CHUNKS, OWNERS
 from .contract import BODY, fill, fill_rows, name
 
 MIB = 1024 * 1024
+# Names that make a body: one that stays in the database, one that has an extent.
+INSIDE_AND_APART = (2048, EXTENT_BODY_BYTES_MIN // 32 + 1)
 OWNER = OwnerKey(bytes(32))
 PROTECTION = chunks.Protection(OWNER, b"put", UnixSeconds(1_000_000))
 
@@ -38,13 +41,17 @@ def open_engine(path: Path, *, budget_bytes: int = 64 * MIB, reserve_bytes: int 
     return LmdbEngine(path, Env.CHUNKS, budget_bytes=budget_bytes, reserve_bytes=reserve_bytes)
 
 
-def keep_bodies(engine: LmdbEngine, count: int) -> list[ChunkName]:
-    """Real chunks through the store, under a protection."""
-    bodies = [(ChunkName(sha256(body)), body) for body in (name(index) * 2048 for index in range(count))]
+def keep_bodies(engine: LmdbEngine, count: int, *, names_each: int = 2048) -> list[ChunkName]:
+    """Real chunks through the store, under a protection. names_each: their bytes over 32."""
+    bodies = [(ChunkName(sha256(body)), body) for body in (name(index) * names_each for index in range(count))]
     with engine.snapshot() as snapshot:
         writes = chunks.keep(snapshot, bodies, PROTECTION, now=UnixSeconds(1))
     engine.write(writes)
     return [chunk for chunk, _ in bodies]
+
+
+def bytes_on_disk(folder: Path) -> int:
+    return sum((folder / file).stat().st_size for file in (DATA_FILE, BODIES_FILE))
 
 
 @pytest.fixture
@@ -117,7 +124,7 @@ def test_map_grows_under_readers_and_never_beyond_the_budget(tmp_path: Path) -> 
             reader.join()
     assert failures == []
     assert all(reads)
-    assert (tmp_path / "e" / DATA_FILE).stat().st_size <= 40 * MIB
+    assert bytes_on_disk(tmp_path / "e") <= 40 * MIB
     with engine.snapshot() as snapshot:
         assert snapshot.count(BODIES) > 100
     engine.close()
@@ -133,7 +140,7 @@ def test_file_is_reused_and_stays_within_its_budget_under_churn(tmp_path: Path) 
             engine.write([Put(BODIES, name(turn * 1000 + index + offset), BODY) for offset in range(4)])
     with engine.snapshot() as snapshot:
         assert snapshot.count(BODIES) == 48
-    assert (tmp_path / "e" / DATA_FILE).stat().st_size <= 24 * MIB
+    assert bytes_on_disk(tmp_path / "e") <= 24 * MIB
     engine.close()
 
 
@@ -149,10 +156,11 @@ def test_bodies_leave_the_reserve_of_the_disk_to_others(small_disk: Path) -> Non
     engine.close()
 
 
-def test_full_disk_refuses_puts_stays_readable_and_takes_deletes(small_disk: Path) -> None:
+@pytest.mark.parametrize("names_each", INSIDE_AND_APART)
+def test_full_disk_refuses_puts_stays_readable_and_takes_deletes(small_disk: Path, names_each: int) -> None:
     """Goal: disk full is a state, not an end. Method: fill to the last byte; put, read, delete, reopen with zero free bytes, collect."""
     engine = open_engine(small_disk / "e")
-    names = keep_bodies(engine, 40)
+    names = keep_bodies(engine, 40, names_each=names_each)
     hog = use_up(small_disk)
     with pytest.raises(StoreFull):
         fill(engine, 100)
@@ -229,7 +237,7 @@ with engine.snapshot() as snapshot:
 print(kept)
 """
     done = subprocess.run([sys.executable, "-c", code, tmp_path / "e"], capture_output=True, text=True, check=True)
-    assert 15 <= int(done.stdout) <= 30
+    assert 15 <= int(done.stdout) <= 31
 
 
 def test_read_only_disk_opens_reads_and_refuses_writes(small_disk: Path) -> None:
@@ -316,12 +324,13 @@ def test_corrupted_pages_are_reported_never_fatal(tmp_path: Path) -> None:
     assert {"found", "damaged"} & set(answers)
 
 
-def test_one_flipped_bit_on_disk_is_found_by_the_scrub(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("names_each", "file"), [(INSIDE_AND_APART[0], DATA_FILE), (INSIDE_AND_APART[1], BODIES_FILE)])
+def test_one_flipped_bit_on_disk_is_found_by_the_scrub(tmp_path: Path, names_each: int, file: str) -> None:
     """Goal: bit rot in a body does not go unnoticed. Method: flip one bit of one body in the file; scrub in steps; quarantine."""
     engine = open_engine(tmp_path / "e")
-    names = keep_bodies(engine, 20)
+    names = keep_bodies(engine, 20, names_each=names_each)
     engine.close()
-    data = tmp_path / "e" / DATA_FILE
+    data = tmp_path / "e" / file
     raw = bytearray(data.read_bytes())
     place = raw.find(name(7) * 64) + 1000
     raw[place] ^= 4
@@ -355,11 +364,11 @@ from storage import chunks
 from storage.engine import Env
 from storage.lmdb_engine import LmdbEngine
 engine = LmdbEngine(sys.argv[1], Env.CHUNKS, budget_bytes=256 << 20, reserve_bytes=0)
-turn = int(sys.argv[2])
+turn, names_each = int(sys.argv[2]), int(sys.argv[3])
 for batch in range(10_000):
     bodies = []
     for index in range(4):
-        body = (turn << 40 | batch << 8 | index).to_bytes(32, "big") * 2048
+        body = (turn << 40 | batch << 8 | index).to_bytes(32, "big") * names_each
         bodies.append((sha256(body), body))
     protection = chunks.Protection(OwnerKey(bytes(32)), b"%d-%d" % (turn, batch), UnixSeconds(100 if batch % 3 else 1))
     with engine.snapshot() as snapshot:
@@ -374,7 +383,8 @@ for batch in range(10_000):
 """
 
 
-def test_killed_in_the_middle_of_writes_nothing_acknowledged_is_lost(tmp_path: Path) -> None:
+@pytest.mark.parametrize("names_each", INSIDE_AND_APART)
+def test_killed_in_the_middle_of_writes_nothing_acknowledged_is_lost(tmp_path: Path, names_each: int) -> None:
     """Goal: kill -9 at any instant loses nothing that was said to be durable and leaves whole batches.
 
     Method: a child writes, collects, and says what is durable; it is killed after a random number of words, 12 times on one store.
@@ -382,7 +392,7 @@ def test_killed_in_the_middle_of_writes_nothing_acknowledged_is_lost(tmp_path: P
     chance = random.Random(11)
     acknowledged: list[bytes] = []
     for turn in range(12):
-        with subprocess.Popen([sys.executable, "-c", WRITER, tmp_path / "e", str(turn)], stdout=subprocess.PIPE) as child:
+        with subprocess.Popen([sys.executable, "-c", WRITER, tmp_path / "e", str(turn), str(names_each)], stdout=subprocess.PIPE) as child:
             assert child.stdout is not None
             for _ in range(chance.randrange(1, 12)):
                 words = child.stdout.read(128)

@@ -9,7 +9,7 @@ import pytest
 import trio
 import trio.testing
 
-from node.actors.groups import GROUP_MEMBERS_MAX, SEALING_PATIENCE_S, SEALINGS_AT_ONCE_MAX, Groups, Member
+from node.actors.groups import GROUP_BYTES_MAX, GROUP_MEMBERS_MAX, HELD_BYTES_MAX, SEALING_PATIENCE_S, SEALINGS_AT_ONCE_MAX, Groups, Member
 from protocols.errors import ActorGone, LadingError, Reason, StoreFull
 
 Sealed = tuple[Member[str, str], str]
@@ -83,7 +83,7 @@ def play(story: Any) -> None:
 def test_all_that_wait_go_together_first_come_first_served_and_each_is_told_of_itself() -> None:
     async def story() -> None:
         gate, publisher = Gate(), Publisher()
-        groups: Groups[str, str] = Groups(gate, publisher.keep)
+        groups: Groups[str, str] = Groups(gate, publisher.keep, size=len)
         told: dict[str, object] = {}
         names = ["first", "missing one", "large one", "odd one", *(f"put {number}" for number in range(140))]
         async with trio.open_nursery() as nursery:
@@ -137,7 +137,7 @@ def test_disk_that_hangs_holds_up_its_own_group_and_takes_few_threads(count: int
     async def story() -> None:
         hanging = [f"hanging {number}" for number in range(count)]
         depths, publisher = Depths(hanging, 20), Publisher()
-        groups: Groups[str, str] = Groups(depths, publisher.keep)
+        groups: Groups[str, str] = Groups(depths, publisher.keep, size=len)
         told: dict[str, object] = {}
         names = [*hanging, *(f"put {number}" for number in range(30))]
 
@@ -179,7 +179,7 @@ def test_slow_commit_lets_the_next_groups_fill_up() -> None:
             await trio.sleep(10 * SEALING_PATIENCE_S)
             await kept(sealed)
 
-        groups: Groups[str, str] = Groups(gate, keep)
+        groups: Groups[str, str] = Groups(gate, keep, size=len)
         told: dict[str, object] = {}
         async with trio.open_nursery() as nursery:
             nursery.start_soon(groups.run)
@@ -198,7 +198,7 @@ def test_slow_commit_lets_the_next_groups_fill_up() -> None:
 def test_who_leaves_before_he_is_sealed_is_left_out_and_waits_for_the_thread_that_works_for_him(began: bool) -> None:
     async def story() -> None:
         gate, publisher = Gate(), Publisher()
-        groups: Groups[str, str] = Groups(gate, publisher.keep)
+        groups: Groups[str, str] = Groups(gate, publisher.keep, size=len)
         told: dict[str, object] = {}
         async with trio.open_nursery() as nursery:
             nursery.start_soon(groups.run)
@@ -234,7 +234,7 @@ def test_what_was_told_before_a_failure_stands_and_a_stop_fails_whoever_waits() 
     async def story() -> None:
         gate, publisher = Gate(), Publisher()
         publisher.error = StoreFull("no room")
-        groups: Groups[str, str] = Groups(gate, publisher.keep)
+        groups: Groups[str, str] = Groups(gate, publisher.keep, size=len)
         told: dict[str, object] = {}
         async with trio.open_nursery() as puts, trio.open_nursery() as nursery:
             nursery.start_soon(groups.run)
@@ -274,7 +274,7 @@ def test_after_a_fall_groups_form_again() -> None:
                 raise RuntimeError("a fault of ours")
             await publisher.keep(sealed)
 
-        groups: Groups[str, str] = Groups(gate, keep)
+        groups: Groups[str, str] = Groups(gate, keep, size=len)
         told: dict[str, object] = {}
         async with trio.open_nursery() as puts:
             for number in range(3 * GROUP_MEMBERS_MAX):
@@ -296,3 +296,82 @@ def test_after_a_fall_groups_form_again() -> None:
 async def run_later(number: int, groups: Groups[str, str], told: dict[str, object]) -> None:
     await trio.sleep(0.001 * number)
     await tell(groups, f"put {number}", told)
+
+
+def test_group_ends_when_a_commit_is_full_and_who_is_left_goes_with_the_next_in_order() -> None:
+    """Method: eleven of which three fill a group, taken in at once; one of those it does not come to goes away while the thread is busy."""
+
+    async def story() -> None:
+        gate, publisher = Gate(), Publisher()
+        groups: Groups[str, str] = Groups(gate, publisher.keep, size=lambda _: GROUP_BYTES_MAX * 3 // 8)
+        told: dict[str, object] = {}
+        names = [f"put {number}" for number in range(11)]
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(groups.run)
+            await trio.testing.wait_all_tasks_blocked()
+            async with trio.open_nursery() as puts:
+                scope = trio.CancelScope()
+
+                async def leave() -> None:
+                    with scope:
+                        await tell(groups, "put 7", told)
+
+                for name in names:
+                    if name == "put 7":
+                        puts.start_soon(leave)
+                    else:
+                        puts.start_soon(tell, groups, name, told)
+                    if name in ("put 0", "put 10"):
+                        await trio.testing.wait_all_tasks_blocked()
+                scope.cancel()
+                await trio.testing.wait_all_tasks_blocked()
+                gate.leave.set()
+            nursery.cancel_scope.cancel()
+        names.remove("put 7")
+        assert told == {name: f"{name} is out" for name in names}
+        assert publisher.groups[0] == ["put 0"]
+        assert sorted(one for group in publisher.groups for one in group) == sorted(names)
+        assert max(map(len, publisher.groups)) == 3
+
+    play(story)
+
+
+def test_no_more_is_sealed_while_too_much_is_in_memory() -> None:
+    """Goal: what waits for slow holders is bounded by bytes. Method: as many as hold twice the bound; their holders don't answer, then one
+    after the other does; one whose holder never does is given up."""
+
+    async def story() -> None:
+        gate, publisher = Gate(), Publisher()
+        gate.leave.set()
+        size = HELD_BYTES_MAX // 8
+        groups: Groups[str, str] = Groups(gate, publisher.keep, size=lambda _: size)
+        answered = [trio.Event() for _ in range(16)]
+        scopes = [trio.CancelScope() for _ in range(16)]
+        out: list[int] = []
+
+        async def put(number: int) -> None:
+            async def then(_: str) -> None:
+                out.append(number)
+                await answered[number].wait()
+
+            with scopes[number]:
+                await groups.join(lambda: f"put {number}", then)
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(groups.run)
+            await trio.testing.wait_all_tasks_blocked()
+            async with trio.open_nursery() as puts:
+                for number in range(16):
+                    puts.start_soon(put, number)
+                await trio.sleep(30)
+                held = len(out)
+                assert HELD_BYTES_MAX <= held * size <= HELD_BYTES_MAX + GROUP_BYTES_MAX + size
+                scopes[out[0]].cancel()
+                for number in range(16):
+                    answered[number].set()
+                    await trio.sleep(1)
+            nursery.cancel_scope.cancel()
+        assert sorted(out) == list(range(16))
+        assert groups._held_bytes == 0
+
+    play(story)
