@@ -14,6 +14,7 @@ import sys
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ import lmdb
 
 from protocols.errors import LadingError, LocalError, Reason, StoreDamaged, StoreFull
 
-from .engine import Appetite, Env, Put, Snapshot, Table, Usage, Write, appetite, delete_headroom
+from .engine import Appetite, Env, Put, Reader, Snapshot, Table, Usage, Write, appetite, delete_headroom
 from .tables import tables_of
 
 DATA_FILE = "data.mdb"
@@ -120,10 +121,20 @@ class LmdbSnapshot:
 
     def get(self, table: Table, key: bytes) -> bytes | None:
         try:
-            value = self._transaction.get(key, db=self._tables[table.name])
+            return self._transaction.get(key, None, self._tables[table.name])  # type: ignore[return-value]  # it hands out no views
         except lmdb.Error as error:
             raise _translated(error, f"reading {table.name}") from error
-        return None if value is None else bytes(value)  # bytes already: no copy, the transaction hands out no views
+
+    def reader(self, table: Table) -> Reader:
+        get, handle = self._transaction.get, self._tables[table.name]
+
+        def read(key: bytes) -> bytes | None:
+            try:
+                return get(key, None, handle)  # type: ignore[return-value]  # as above
+            except lmdb.Error as error:
+                raise _translated(error, f"reading {table.name}") from error
+
+        return read
 
     def has(self, table: Table, key: bytes) -> bool:
         try:
@@ -151,6 +162,11 @@ class LmdbSnapshot:
             return int(self._transaction.stat(self._tables[table.name])["entries"])
         except lmdb.Error as error:
             raise _translated(error, f"reading {table.name}") from error
+
+
+def _run_of(write: Write) -> tuple[Table, bool]:
+    """What neighbours in a batch share that LMDB takes in one call."""
+    return write.table, isinstance(write, Put)
 
 
 def _translated(error: lmdb.Error | OSError, doing: str) -> LadingError:
@@ -337,13 +353,15 @@ class LmdbEngine:
 
     def _commit(self, batch: Sequence[Write]) -> None:
         with self._lmdb.begin(write=True) as transaction:
-            for write in batch:
-                assert write.table.env is self.env, write.table
-                table = self._tables[write.table.name]
-                if isinstance(write, Put):
-                    transaction.put(write.key, write.value, db=table)
+            for (table, is_put), writes in groupby(batch, key=_run_of):
+                assert table.env is self.env, table
+                handle = self._tables[table.name]
+                if is_put:
+                    with transaction.cursor(db=handle) as cursor:  # one call for all of a run: half the time of one for each
+                        cursor.putmulti([(write.key, write.value) for write in writes if isinstance(write, Put)])
                 else:
-                    transaction.delete(write.key, db=table)
+                    for write in writes:
+                        transaction.delete(write.key, db=handle)
 
     def _commit_error(self, error: lmdb.Error) -> LadingError:
         # A write cut short by a full disk comes out of LMDB as an I/O error.
