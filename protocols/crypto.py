@@ -26,6 +26,7 @@ ZERO_NONCE = bytes(12)
 # Two signatures of each of 700 transactions a second, from the pool to their block three seconds later; at most 5 MiB.
 VERIFIED_KEPT_MAX = 4096
 VERIFIED_BYTES_MAX = 1024
+NETWORK_BYTES = 32
 
 
 class Label(enum.Enum):
@@ -201,6 +202,11 @@ def _verify_again(public: bytes, signature: bytes, message: bytes) -> None:
 
 
 _verify_once = lru_cache(maxsize=VERIFIED_KEPT_MAX)(_verify_again)
+
+
+def is_remembered(label: Label, body: bytes) -> bool:
+    """Whether ``verify`` remembers that a signature over this body held."""
+    return len(_PREFIXES[label._value_]) + NETWORK_BYTES + len(body) <= VERIFIED_BYTES_MAX
 
 
 def forget_verified() -> None:

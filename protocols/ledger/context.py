@@ -12,7 +12,9 @@ from dataclasses import dataclass, field
 from typing import Generic, Literal, Protocol, TypeVar
 
 from ..codec import Record
+from ..crypto import Label
 from ..errors import InvalidTransaction, Reason
+from ..signed import Signed
 from ..types import AccountId, ChainId, OwnerKey, UnixMillis
 from .checks import check_that, u64
 from .envelope import NO_SERIAL, Transaction, decode_body
@@ -181,19 +183,31 @@ class KindPort(Protocol):
         """Decodes the body and executes. Raises InvalidTransaction."""
         ...
 
+    def carried(self, transaction: Transaction) -> Iterable[tuple[Label, Signed]]:
+        """Signed objects in the body, that ``run`` verifies under these labels. Raises InvalidTransaction."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class Kind(Generic[T]):
-    """number: in envelopes. body: its record. execute: checks everything that is special to the kind, then writes."""
+    """number: in envelopes. body: its record. execute: checks everything that is special to the kind, then writes.
+
+    signed: objects of others' making that a body carries, with the label of each one's signature.
+    """
 
     number: int
     name: str
     body: type[T]
     execute: Callable[[Context, Transaction, T], None]
+    signed: Callable[[T], Iterable[tuple[Label, Signed]]] | None = None
 
     def run(self, context: Context, transaction: Transaction) -> None:
         """Decodes the body and executes. Raises InvalidTransaction."""
         self.execute(context, transaction, decode_body(transaction, self.body))
+
+    def carried(self, transaction: Transaction) -> Iterable[tuple[Label, Signed]]:
+        """Signed objects in the body, that ``run`` verifies under these labels. Raises InvalidTransaction."""
+        return () if self.signed is None else self.signed(decode_body(transaction, self.body))
 
 
 def load_profile(state: Overlay) -> Profile:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ...codec import Record, decode, replace
+from ...crypto import Label
 from ...errors import DecodeError, InvalidObject, InvalidTransaction, Reason
 from ...files.objects import Statement, open_statement
 from ...limits import PARENTS_MAX, TAGS_MAX
@@ -182,4 +183,4 @@ def _write(context: Context, account: AccountId, statement: Statement, body: Bod
         context.emit("derived", parent.owner, parent.hash_id, statement.owner, statement.hash_id)
 
 
-KIND = Kind(16, "RecordAnchor", Body, execute)
+KIND = Kind(16, "RecordAnchor", Body, execute, lambda body: ((Label.STATEMENT, body.statement),))
