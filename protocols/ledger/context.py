@@ -153,7 +153,8 @@ class Context:
         check_that(self.time_ms < found.to_ms, "certificate has expired", Reason.CERTIFICATE_EXPIRED)
         check_that(found.status != "revoked" and not found.revocations, "account is revoked", Reason.REVOKED)
         check_that(found.status != "suspended" and not found.suspensions, "account is suspended", Reason.SUSPENDED)
-        check_that(is_admitted(self.policy, found.country), f"country {found.country!r} is not admitted", Reason.POLICY)
+        if not is_admitted(self.policy, found.country):
+            raise InvalidTransaction(Reason.POLICY, f"country {found.country!r} is not admitted")
         return found
 
     def is_in_standing(self, name: AccountId) -> bool:
@@ -240,8 +241,10 @@ def check_common(context: Context, transaction: Transaction) -> None:
     """
     content, profile, now = transaction.content, context.profile, context.time_ms
     check_that(content.chain == context.chain, "transaction of another chain", Reason.WRONG_CHAIN)
-    check_that(content.ts_ms <= now + profile.tx_ahead_ms, f"ts {content.ts_ms} is ahead of block time {now}", Reason.BAD_TIME)
-    check_that(now <= content.until_ms, f"until {content.until_ms}, block time {now}", Reason.EXPIRED)
+    if content.ts_ms > now + profile.tx_ahead_ms:
+        raise InvalidTransaction(Reason.BAD_TIME, f"ts {content.ts_ms} is ahead of block time {now}")
+    if now > content.until_ms:
+        raise InvalidTransaction(Reason.EXPIRED, f"until {content.until_ms}, block time {now}")
     check_that(0 <= content.until_ms - content.ts_ms <= profile.tx_life_ms, "until is too far from ts", Reason.BAD_TIME)
     check_that(context.state.get(SEEN, transaction.id) is None, "transaction is on the chain already", Reason.SEEN)
     for link in content.links:
@@ -263,7 +266,8 @@ def need_signatures(transaction: Transaction, *groups: Group) -> None:
     keys = transaction.keys
     for group in groups:
         got = len(keys & group.keys)
-        check_that(got >= group.threshold, f"{got} signatures of a group, {group.threshold} wanted", Reason.NOT_SIGNED)
+        if got < group.threshold:
+            raise InvalidTransaction(Reason.NOT_SIGNED, f"{got} signatures of a group, {group.threshold} wanted")
     known = frozenset().union(*(group.keys for group in groups))
     check_that(keys <= known, "signed by a key that has no say in this", Reason.UNEXPECTED_SIGNER)
 

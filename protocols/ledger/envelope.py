@@ -101,22 +101,28 @@ def check_form(transaction: Transaction) -> None:
     Raises InvalidTransaction(BAD_BODY | UNKNOWN_FORMAT | TOO_LONG | BAD_SIGNATURE).
     """
     content = transaction.content
-    check_that(content.version == ENVELOPE_VERSION, f"envelope version {content.version}", Reason.UNKNOWN_FORMAT)
+    # Texts of errors are made where there is an error: this runs for every transaction of every block.
+    if content.version != ENVELOPE_VERSION:
+        raise InvalidTransaction(Reason.UNKNOWN_FORMAT, f"envelope version {content.version}")
     check_lengths(32, chain=content.chain, sender=content.sender)
-    check_that(content.serial == NO_SERIAL or len(content.serial) == SERIAL_BYTES, f"serial of {len(content.serial)} bytes")
+    if content.serial != NO_SERIAL and len(content.serial) != SERIAL_BYTES:
+        raise InvalidTransaction(Reason.BAD_BODY, f"serial of {len(content.serial)} bytes")
     check_numbers(kind=content.kind, ts_ms=content.ts_ms, until_ms=content.until_ms)
-    check_that(len(content.links) <= LINKS_MAX, f"{len(content.links)} links, at most {LINKS_MAX} wanted")
+    if len(content.links) > LINKS_MAX:
+        raise InvalidTransaction(Reason.BAD_BODY, f"{len(content.links)} links, at most {LINKS_MAX} wanted")
     for link in content.links:
         check_lengths(32, link=link)
     check_that(is_rising(content.links), "links are not by rising id")
-    check_that(transaction.size <= TX_BYTES_MAX, f"{transaction.size} bytes, at most {TX_BYTES_MAX} wanted", Reason.TOO_LONG)
+    if transaction.size > TX_BYTES_MAX:
+        raise InvalidTransaction(Reason.TOO_LONG, f"{transaction.size} bytes, at most {TX_BYTES_MAX} wanted")
     _check_signatures(transaction)
 
 
 def _check_signatures(transaction: Transaction) -> None:
     count = len(transaction.signatures)
-    check_that(0 < count <= SIGNATURES_MAX, f"{count} signatures, 1 to {SIGNATURES_MAX} wanted", Reason.NOT_SIGNED)
-    check_that(is_rising(tuple(one.key for one in transaction.signatures)), "signatures are not by rising key")
+    if not 0 < count <= SIGNATURES_MAX:
+        raise InvalidTransaction(Reason.NOT_SIGNED, f"{count} signatures, 1 to {SIGNATURES_MAX} wanted")
+    check_that(count == 1 or is_rising(tuple(one.key for one in transaction.signatures)), "signatures are not by rising key")
     name = transaction.id
     network = NetworkId(transaction.content.chain)
     for one in transaction.signatures:

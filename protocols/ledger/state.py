@@ -16,7 +16,7 @@ from ..crypto import sha256
 from ..errors import InvalidObject, Reason
 from ..types import Digest
 from .rows import RowsChange
-from .tree import EMPTY, TreeChange, TreeProof, check_proof, place_of, prove, state_key, update_tree
+from .tree import EMPTY, TreeChange, TreeProof, check_proof, prefix_of, prove, state_key, update_tree
 
 Key = tuple[str, bytes]
 """(space, key)."""
@@ -102,14 +102,15 @@ class Overlay:
 
     def load(self, space: str, key: bytes, kind: type[T]) -> T | None:
         """The value as a record, or None. A value that does not decode is our own mistake or the store's damage."""
-        data = self.get(space, key)
+        at = (space, key)
+        data = self._written[at] if at in self._written else self._below(at)
         if data is None:
             return None
-        known = self._decoded.get((space, key))
+        known = self._decoded.get(at)
         if known is not None and known[0] is data and isinstance(known[1], kind):
             return known[1]
         value = decode(data, kind)
-        self._decoded[space, key] = (data, value)
+        self._decoded[at] = (data, value)
         return value
 
     def put(self, space: str, key: bytes, value: bytes) -> None:
@@ -184,7 +185,7 @@ def _change(view: StateView, values: Mapping[Key, bytes | None], before: tuple[t
     hashes: dict[bytes, Digest | None] = {}
     places: dict[bytes, bytes] = {}
     for (space, key), value in values.items():
-        place = place_of(space, key)
+        place = prefix_of(space) + key
         name = sha256(place)
         places[name] = place
         hashes[name] = None if value is None else sha256(value)

@@ -286,7 +286,7 @@ def test_many_submitted_at_once_are_judged_and_kept_together_and_what_ends_is_fo
 
 def test_bad_signature_among_many_verified_ahead_is_the_bad_ones_alone() -> None:
     """Goal: what a second thread verifies meanwhile changes nothing of who is refused, who is kept and who is banned. Method: so many at
-    once that there is one: a bad signature among those of the node's own people, then among those that a peer brings; then the good ones."""
+    once that there is one: a bad signature among the node's own people's, then among a peer's; then the good ones."""
 
     def spoiled(one: Transaction) -> Transaction:
         (signature,) = one.signatures
