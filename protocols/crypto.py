@@ -118,12 +118,13 @@ def hash_labelled(label: Label, *parts: bytes) -> Digest:
     """SHA-256(label | 0x00 | for each part: 8-byte big-endian length | part). 32 bytes, no two inputs alike."""
     pieces = [_PREFIXES[label._value_]]  # ``value`` goes through a descriptor, at twice the cost of the lookup
     for part in parts:
-        pieces.append(len(part).to_bytes(8, "big"))
+        pieces.append(_LENGTH_OF_HASH if len(part) == 32 else len(part).to_bytes(8, "big"))
         pieces.append(part)
     return Digest(hashlib.sha256(b"".join(pieces)).digest())
 
 
 _PREFIXES: dict[bytes, bytes] = {label.value: label.value + b"\0" for label in Label}
+_LENGTH_OF_HASH = (32).to_bytes(8, "big")
 _INNER = bytes(byte ^ 0x36 for byte in range(256))
 _OUTER = bytes(byte ^ 0x5C for byte in range(256))
 
