@@ -5,9 +5,8 @@ Source: SPEC.md §Transactions. The id covers everything but the signatures; a b
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from functools import cached_property
-from typing import TypeVar
+from collections.abc import Callable, Iterable
+from typing import Generic, TypeVar
 
 from ..codec import Record, decode, encode
 from ..crypto import Label, SigningKey, hash_labelled, sha256, verify
@@ -16,11 +15,26 @@ from ..limits import LINKS_MAX, SIGNATURES_MAX, TX_BYTES_MAX
 from ..types import AccountId, ChainId, Digest, NetworkId, Signature, TxId, UnixMillis
 from .checks import check_lengths, check_numbers, check_that, is_rising
 
-T = TypeVar("T", bound=Record)
+T = TypeVar("T")
+R = TypeVar("R", bound=Record)
 ENVELOPE_VERSION = 1
 ZERO_CHAIN = ChainId(bytes(32))
 NO_SERIAL = b""
 SERIAL_BYTES = 16
+
+
+class _once(Generic[T]):
+    """A method of a transaction whose result is kept in it. As ``cached_property`` without its lock, which costs as much as a hash: two
+    threads may both compute it, and find the same."""
+
+    def __init__(self, method: Callable[[Transaction], T]) -> None:
+        self._method = method
+        self.__doc__ = method.__doc__
+
+    def __get__(self, transaction: Transaction, owner: object = None) -> T:
+        found = self._method(transaction)
+        transaction.__dict__[self._method.__name__] = found
+        return found
 
 
 class Content(Record, frozen=True):
@@ -56,17 +70,17 @@ class Transaction(Record, frozen=True, dict=True, gc=True):
     content: Content
     signatures: tuple[KeySignature, ...]
 
-    @cached_property
+    @_once
     def id(self) -> TxId:
         """SHA-256 of the canonical content. 32 bytes."""
         return TxId(sha256(encode(self.content)))
 
-    @cached_property
+    @_once
     def size(self) -> int:
         """Bytes of the canonical encoding."""
         return len(encode(self))
 
-    @cached_property
+    @_once
     def keys(self) -> frozenset[bytes]:
         """Keys that signed."""
         return frozenset(one.key for one in self.signatures)
@@ -134,7 +148,7 @@ def _check_signatures(transaction: Transaction) -> None:
             raise InvalidTransaction(Reason.BAD_SIGNATURE, f"signature of key {one.key.hex()[:8]}… does not match") from error
 
 
-def decode_body(transaction: Transaction, kind: type[T]) -> T:
+def decode_body(transaction: Transaction, kind: type[R]) -> R:
     """The body as its kind's Body. Raises InvalidTransaction(BAD_BODY)."""
     try:
         return decode(transaction.content.body, kind, bytes_max=TX_BYTES_MAX)

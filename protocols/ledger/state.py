@@ -9,6 +9,7 @@ from __future__ import annotations
 from bisect import bisect_left, insort
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from hashlib import sha256 as _hash
 from typing import Protocol, TypeVar
 
 from ..codec import Record, decode, encode
@@ -186,9 +187,9 @@ def _change(view: StateView, values: Mapping[Key, bytes | None], before: tuple[t
     places: dict[bytes, bytes] = {}
     for (space, key), value in values.items():
         place = prefix_of(space) + key
-        name = sha256(place)
+        name = _hash(place).digest()
         places[name] = place
-        hashes[name] = None if value is None else sha256(value)
+        hashes[name] = None if value is None else Digest(_hash(value).digest())
     return StateChange(values, view.change_tree(hashes, places), UndoRecord(view.root, before))
 
 
