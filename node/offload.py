@@ -10,11 +10,13 @@ from __future__ import annotations
 import queue
 import threading
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Generic, Protocol, TypeVar
 
 import trio
+
+from protocols.errors import LadingError
 
 T = TypeVar("T")
 
@@ -51,8 +53,12 @@ class Carried(Generic[T]):
         except BaseException as error:  # carried to the caller, whoever is to blame
             self._error = error
 
+    def succeed(self, value: T) -> None:
+        """It was done elsewhere."""
+        self._value = value
+
     def fail(self, error: BaseException) -> None:
-        """It was never called."""
+        """It was never called, or failed elsewhere."""
         self._error = error
 
     @property
@@ -70,6 +76,24 @@ class Carried(Generic[T]):
         if self._error is not None:
             raise self._error
         return self._value  # type: ignore[return-value]  # it ran without error: it is a T (which may be None)
+
+
+async def run_beside(offload: Offload, helper: Callable[[Callable[[], bool]], object], work: Callable[[], Awaitable[T]]) -> T:
+    """Result of ``work``, or the LadingError that it raised; ``helper`` runs in a pool thread meanwhile.
+
+    helper: makes the work faster and raises nothing. It is given a function that turns true when the work has ended, and is waited for.
+    """
+    outcome: Carried[T] = Carried()
+    is_over = False
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(offload.run, helper, lambda: is_over)
+        try:
+            outcome.succeed(await work())
+        except LadingError as error:  # out of the nursery as itself, not in a group
+            outcome.fail(error)
+        finally:
+            is_over = True
+    return outcome.unwrap()
 
 
 class _Call(Generic[T]):

@@ -137,7 +137,7 @@ async def _main(
         if chain_file is not None:
             node.anchor = chain_file.anchor
         api = NodeApi(node)
-        _tune_garbage_collector()
+        tune_interpreter()
         failure: list[LadingError] = []
         async with trio.open_nursery() as nursery:
             nursery.start_soon(_watch_signals, node)
@@ -226,8 +226,9 @@ def _configure_logging(level: str) -> None:
     )
 
 
-def _tune_garbage_collector() -> None:
-    """What exists now lives as long as the node: looking at it again and again would hold the loop for tens of milliseconds."""
+def tune_interpreter() -> None:
+    """Threads take short turns. What exists now lives as long as the node: looking at it again and again would hold the loop for tens of
+    milliseconds."""
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     gc.collect()
     gc.freeze()

@@ -26,6 +26,7 @@ ZERO_NONCE = bytes(12)
 # Two signatures of each of 700 transactions a second, from the pool to their block three seconds later; at most 5 MiB.
 VERIFIED_KEPT_MAX = 4096
 VERIFIED_BYTES_MAX = 1024
+NETWORK_BYTES = 32
 
 
 class Label(enum.Enum):
@@ -117,12 +118,13 @@ def hash_labelled(label: Label, *parts: bytes) -> Digest:
     """SHA-256(label | 0x00 | for each part: 8-byte big-endian length | part). 32 bytes, no two inputs alike."""
     pieces = [_PREFIXES[label._value_]]  # ``value`` goes through a descriptor, at twice the cost of the lookup
     for part in parts:
-        pieces.append(len(part).to_bytes(8, "big"))
+        pieces.append(_LENGTH_OF_HASH if len(part) == 32 else len(part).to_bytes(8, "big"))
         pieces.append(part)
     return Digest(hashlib.sha256(b"".join(pieces)).digest())
 
 
 _PREFIXES: dict[bytes, bytes] = {label.value: label.value + b"\0" for label in Label}
+_LENGTH_OF_HASH = (32).to_bytes(8, "big")
 _INNER = bytes(byte ^ 0x36 for byte in range(256))
 _OUTER = bytes(byte ^ 0x5C for byte in range(256))
 
@@ -201,6 +203,11 @@ def _verify_again(public: bytes, signature: bytes, message: bytes) -> None:
 
 
 _verify_once = lru_cache(maxsize=VERIFIED_KEPT_MAX)(_verify_again)
+
+
+def is_remembered(label: Label, body: bytes) -> bool:
+    """Whether ``verify`` remembers that a signature over this body held."""
+    return len(_PREFIXES[label._value_]) + NETWORK_BYTES + len(body) <= VERIFIED_BYTES_MAX
 
 
 def forget_verified() -> None:

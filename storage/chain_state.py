@@ -56,13 +56,14 @@ class ChainState:
 
     def __init__(self, snapshot: Snapshot) -> None:
         self._snapshot = snapshot
+        self._read = snapshot.reader(CHAIN_STATE)
 
     @property
     def root(self) -> Digest:
         return Digest(_root_of(self._snapshot)[0])
 
     def get(self, space: str, key: bytes) -> bytes | None:
-        return self._snapshot.get(CHAIN_STATE, prefix_of(space) + key)
+        return self._read(prefix_of(space) + key)
 
     def scan(self, space: str, start: bytes, limit: int) -> list[tuple[bytes, bytes]]:
         prefix = prefix_of(space)
@@ -103,11 +104,11 @@ def _last_version(snapshot: Snapshot) -> int:
 
 def rows_in(snapshot: Snapshot) -> RowOf:
     """Rows of any version that is here. They raise StoreDamaged."""
-    get = snapshot.get
+    read = snapshot.reader(CHAIN_TREE)
 
     def row_of(version: int, path: bytes) -> bytes:
         key = version.to_bytes(NUMBER_BYTES, "big") + path
-        found = get(CHAIN_TREE, key)
+        found = read(key)
         if found is None or crc32(found, crc32(key)) != _SUM_OF_ALL:
             raise StoreDamaged("a row of the state tree is missing or not what was written", table=CHAIN_TREE.name)
         return found[:-_SUM_BYTES]
@@ -115,17 +116,13 @@ def rows_in(snapshot: Snapshot) -> RowOf:
     return row_of
 
 
-def _sum(key: bytes, row: bytes) -> bytes:
-    """Against rot: a row is read many times before its hashes are computed again."""
-    return crc32(row, crc32(key)).to_bytes(_SUM_BYTES, "little")
-
-
 def _put_rows(tree: RowsChange) -> list[Write]:
+    """Each with its sum, against rot: a row is read many times before its hashes are computed again."""
     version = u64(tree.version)
     writes: list[Write] = [Put(CHAIN_META, VERSION, version), Put(CHAIN_META, ROOT, tree.root + version)]
     for path, row in tree.rows.items():
         key = version + path
-        writes.append(Put(CHAIN_TREE, key, row + _sum(key, row)))
+        writes.append(Put(CHAIN_TREE, key, row + crc32(row, crc32(key)).to_bytes(_SUM_BYTES, "little")))
     return writes
 
 

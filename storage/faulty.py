@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from protocols.errors import LadingError, Reason, StoreDamaged, StoreFull
 
-from .engine import Engine, Put, Snapshot, Table, Usage, Write
+from .engine import Engine, Put, Reader, Snapshot, Table, Usage, Write
 
 
 class Crashed(LadingError):
@@ -45,6 +45,15 @@ class FaultySnapshot:
     def get(self, table: Table, key: bytes) -> bytes | None:
         self._check_read()
         return self._inner.get(table, key)
+
+    def reader(self, table: Table) -> Reader:
+        read = self._inner.reader(table)
+
+        def checked(key: bytes) -> bytes | None:
+            self._check_read()
+            return read(key)
+
+        return checked
 
     def has(self, table: Table, key: bytes) -> bool:
         self._check_read()

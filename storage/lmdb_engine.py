@@ -14,9 +14,11 @@ import struct
 import sys
 import threading
 from collections import Counter, deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +27,7 @@ import lmdb
 from protocols.errors import LadingError, LocalError, Reason, StoreDamaged, StoreFull
 
 from .body_file import EXTENT_BYTES, POINTER_BYTES, BodyFile, goes_apart, pointed_at, pointer
-from .engine import Appetite, Env, Put, Snapshot, Table, Usage, Write, appetite, delete_headroom
+from .engine import Appetite, Env, Put, Reader, Snapshot, Table, Usage, Write, appetite, delete_headroom
 from .tables import FREE_EXTENTS, tables_of
 
 DATA_FILE = "data.mdb"
@@ -165,10 +167,9 @@ class _Extents:
 
 @dataclass(slots=True)
 class _Taken:
-    """By one batch. values: pointers by place in the batch. again: extents that were free. there: how many there will be. freed: by it."""
+    """By one batch. again: extents that were free. there: how many there will be. freed: by it."""
 
     there: int
-    values: dict[int, bytes] = field(default_factory=dict)
     again: list[int] = field(default_factory=list)
     freed: list[int] = field(default_factory=list)
 
@@ -191,10 +192,23 @@ class LmdbSnapshot:
 
     def get(self, table: Table, key: bytes) -> bytes | None:
         try:
-            value = self._transaction.get(key, db=self._tables[table.name])
+            value: bytes | None = self._transaction.get(key, None, self._tables[table.name])  # type: ignore[assignment]  # it hands out no views
         except lmdb.Error as error:
             raise _translated(error, f"reading {table.name}") from error
-        return None if value is None else self._value(table, value)
+        return self._value(table, value) if table.bodies and value is not None else value
+
+    def reader(self, table: Table) -> Reader:
+        if table.bodies:
+            return partial(self.get, table)
+        get, handle = self._transaction.get, self._tables[table.name]
+
+        def read(key: bytes) -> bytes | None:
+            try:
+                return get(key, None, handle)  # type: ignore[return-value]  # as above
+            except lmdb.Error as error:
+                raise _translated(error, f"reading {table.name}") from error
+
+        return read
 
     def has(self, table: Table, key: bytes) -> bool:
         try:
@@ -222,6 +236,11 @@ class LmdbSnapshot:
             return int(self._transaction.stat(self._tables[table.name])["entries"])
         except lmdb.Error as error:
             raise _translated(error, f"reading {table.name}") from error
+
+
+def _run_of(write: Write) -> tuple[Table, bool]:
+    """What neighbours in a batch share that LMDB takes in one call."""
+    return write.table, isinstance(write, Put)
 
 
 def _translated(error: lmdb.Error | OSError, doing: str) -> LadingError:
@@ -438,18 +457,18 @@ class LmdbEngine:
     def _commit(self, batch: Sequence[Write], taken: _Taken, *, apart: bool) -> None:
         with self._lmdb.begin(write=True, buffers=True) as transaction:
             if apart:
-                self._write_apart(transaction, batch, taken)
-            for index, write in enumerate(batch):
-                assert write.table.env is self.env, write.table
-                table = self._tables[write.table.name]
-                if write.table.bodies:
-                    old = transaction.get(write.key, db=table)
-                    if old is not None and len(old) == POINTER_BYTES:
-                        taken.freed.append(pointed_at(old)[0])
-                if isinstance(write, Put):
-                    transaction.put(write.key, taken.values.get(index, write.value), db=table)
+                batch = self._write_apart(transaction, batch, taken)
+            for (table, is_put), writes in groupby(batch, key=_run_of):
+                assert table.env is self.env, table
+                handle = self._tables[table.name]
+                if table.bodies:
+                    self._write_bodies(transaction, handle, writes, taken)
+                elif is_put:
+                    with transaction.cursor(db=handle) as cursor:  # one call for all of a run: half the time of one for each
+                        cursor.putmulti([(write.key, write.value) for write in writes if isinstance(write, Put)])
                 else:
-                    transaction.delete(write.key, db=table)
+                    for write in writes:
+                        transaction.delete(write.key, db=handle)
             self._write_extents(transaction, taken)
 
     # --- bodies apart -----------------------------------------------------------------------------------------------
@@ -469,15 +488,15 @@ class LmdbEngine:
         except OSError as error:
             raise _translated(error, f"growing {self._bodies.path}") from error
 
-    def _write_apart(self, transaction: lmdb.Transaction, batch: Sequence[Write], taken: _Taken) -> None:
+    def _write_apart(self, transaction: lmdb.Transaction, batch: Sequence[Write], taken: _Taken) -> list[Write]:
+        """Writes the bodies that go apart. The batch with pointers in their places."""
         assert self._bodies is not None
-        apart = [
-            (index, write.value)
-            for index, write in enumerate(batch)
-            if isinstance(write, Put) and write.table.bodies and goes_apart(len(write.value))
-        ]
+        pointing = list(batch)
         extents: list[int] = []
-        for index, body in apart:
+        bodies: list[bytes | memoryview] = []
+        for index, write in enumerate(batch):
+            if not (isinstance(write, Put) and write.table.bodies and goes_apart(len(write.value))):
+                continue
             if not self._extents.ready and self._extents.usable > len(taken.again):
                 self._look_up(transaction, taken.again)
             if self._extents.ready:
@@ -486,8 +505,21 @@ class LmdbEngine:
             else:
                 extents.append(taken.there)
                 taken.there += 1
-            taken.values[index] = pointer(extents[-1], len(body))
-        self._bodies.write(extents, [body for _, body in apart])
+            bodies.append(write.value)
+            pointing[index] = Put(write.table, write.key, pointer(extents[-1], len(write.value)))
+        self._bodies.write(extents, bodies)
+        return pointing
+
+    def _write_bodies(self, transaction: lmdb.Transaction, handle: Any, writes: Iterable[Write], taken: _Taken) -> None:
+        """One by one, since what a later one replaces may be of an earlier one."""
+        for write in writes:
+            old = transaction.get(write.key, db=handle)
+            if old is not None and len(old) == POINTER_BYTES:
+                taken.freed.append(pointed_at(old)[0])
+            if isinstance(write, Put):
+                transaction.put(write.key, write.value, db=handle)
+            else:
+                transaction.delete(write.key, db=handle)
 
     def _look_up(self, transaction: lmdb.Transaction, taken: Sequence[int]) -> None:
         """Makes some free extents ready that nobody reads any more, also those of batches that failed. taken: by this batch, free in the

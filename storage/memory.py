@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 from protocols.errors import LocalError, Reason, StoreFull
 
-from .engine import Appetite, Env, Put, Snapshot, Table, Usage, Write, appetite, delete_headroom
+from .engine import Appetite, Env, Put, Reader, Snapshot, Table, Usage, Write, appetite, delete_headroom
 from .tables import tables_of
 
 # What an LMDB leaf needs around a small value, roughly; so that budgets in simulation mean what they mean on a disk.
@@ -25,6 +25,9 @@ class MemorySnapshot:
 
     def get(self, table: Table, key: bytes) -> bytes | None:
         return self._tables[table.name].get(key)
+
+    def reader(self, table: Table) -> Reader:
+        return self._tables[table.name].get
 
     def has(self, table: Table, key: bytes) -> bool:
         return key in self._tables[table.name]

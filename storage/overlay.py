@@ -5,7 +5,7 @@ from __future__ import annotations
 from bisect import bisect_left, insort
 from collections.abc import Iterator, Sequence
 
-from .engine import Delete, Put, Snapshot, Table, Write
+from .engine import Delete, Put, Reader, Snapshot, Table, Write
 
 # Keys that came since the last scan are put in their places one by one, or, from so many on, sorted in.
 FEW_KEYS = 16
@@ -31,11 +31,17 @@ class Overlay:
             table, key = write.table, write.key
             values = self._pending.get(table)
             if values is None:
-                values = self._pending[table] = {}
-                self._keys[table], self._fresh[table] = [], []
+                values = self._begun(table)
             if key not in values:
                 self._fresh[table].append(key)
             values[key] = write
+
+    def _begun(self, table: Table) -> dict[bytes, Write]:
+        values = self._pending.get(table)
+        if values is None:
+            values = self._pending[table] = {}
+            self._keys[table], self._fresh[table] = [], []
+        return values
 
     def _sorted(self, table: Table) -> list[bytes]:
         keys, fresh = self._keys[table], self._fresh[table]
@@ -61,6 +67,17 @@ class Overlay:
             if write is not None:
                 return bytes(write.value) if isinstance(write, Put) else None
         return self._below.get(table, key)
+
+    def reader(self, table: Table) -> Reader:
+        values, below = self._begun(table), self._below.reader(table)
+
+        def read(key: bytes) -> bytes | None:
+            write = values.get(key)
+            if write is None:
+                return below(key)
+            return bytes(write.value) if isinstance(write, Put) else None
+
+        return read
 
     def has(self, table: Table, key: bytes) -> bool:
         values = self._pending.get(table)

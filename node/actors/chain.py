@@ -30,6 +30,7 @@ from protocols.errors import (
     Undecided,
     Verdict,
 )
+from protocols.ledger.ahead import verify_ahead
 from protocols.ledger.alive import Told, Witness, check_alive, sign_alive
 from protocols.ledger.block import Block, check_block_form, check_seal, decode_header
 from protocols.ledger.carried import HASH, committee_at
@@ -80,7 +81,7 @@ from storage.values import SUITE
 from ..actor import Actor, Reply
 from ..bus import Bus
 from ..clock import Clock
-from ..offload import Offload
+from ..offload import Offload, run_beside
 from ..promises import Kept, KeyRing, PromiseStore, Rotated, lost
 from .storage import StorageHandle
 
@@ -91,6 +92,8 @@ T = TypeVar("T")
 REFUSED_KEPT_MAX = 4096
 # What signatures are to blame for says nothing of the id, which another set of them may carry rightly: a relay could spoil it else.
 OF_SIGNATURES = frozenset({Reason.NOT_SIGNED, Reason.UNEXPECTED_SIGNER, Reason.BAD_BODY})
+# Fewer are judged before a second thread has begun: the trip takes as long as verifying three signatures or four.
+AHEAD_TRANSACTIONS_MIN = 16
 # Blocks that are wrong by their state root alone, and blocks on top of them, that are remembered for the votes behind them.
 WRONG_BLOCKS_MAX = 16
 BEYOND_BLOCKS_MAX = 1024
@@ -1143,11 +1146,27 @@ class ChainActor(Actor[ChainMessage]):
     ) -> list[store.Executed | LadingError | None]:
         """Outcome of each, in order: kept; known already (None); or why not. What was kept is durable. asked: those that we asked for."""
         now_ms = self.now_ms()
-        writes, outcomes, at = await self._storage.read(lambda snapshot: self._judge(snapshot, blocks, now_ms, asked))
+        made = [one for block in blocks for one in reversed(block.transactions)]  # each block from its end: see ``verify_ahead``
+        writes, outcomes, at = await self._read_beside(made, lambda snapshot: self._judge(snapshot, blocks, now_ms, asked))
         if writes:
             await self._storage.write(writes)
             self._at = at
         return outcomes
+
+    async def _read_beside(self, transactions: Sequence[Transaction], judge: Callable[[Snapshot], T]) -> T:
+        """``judge`` over a snapshot in a pool thread; where there is much to verify, a second one verifies ahead of it meanwhile.
+
+        transactions: those last that are judged first. The pool's were verified when they came into it.
+        """
+        if len(transactions) < AHEAD_TRANSACTIONS_MIN or self.facts is None:
+            return await self._storage.read(judge)
+        network, kinds = self.facts.profile.network, self.schedule[max(self.schedule)].kinds
+
+        def ahead(is_over: Callable[[], bool]) -> int:
+            fresh = (one for one in transactions if one.id not in self.pool)
+            return verify_ahead(fresh, network, kinds, is_over=is_over)
+
+        return await run_beside(self._offload, ahead, lambda: self._storage.read(judge))
 
     def _judge(
         self, snapshot: Snapshot, blocks: Sequence[Block], now_ms: int, asked: frozenset[BlockHash]
@@ -1218,7 +1237,8 @@ class ChainActor(Actor[ChainMessage]):
             return
         wanted = [[one for one in message.transactions if one.id not in self.pool and self.stopped is None] for message in messages]
         made = tuple(one for some in wanted for one in some)
-        errors = iter(await self._storage.read(lambda snapshot: self._judge_all(snapshot, made)) if made else ())
+        judged_all = await self._read_beside(made[::-1], lambda snapshot: self._judge_all(snapshot, made)) if made else []
+        errors = iter(judged_all)
         for message, some in zip(messages, wanted, strict=True):
             judged = [(one, next(errors)) for one in some]
             try:
@@ -1322,7 +1342,7 @@ class ChainActor(Actor[ChainMessage]):
                 self.refuse(message.reply, Refused(Reason.NOT_FOUND, "the chain's first block is not here yet"))
             return
         made = [one for message in messages for one in message.transactions]
-        found = iter(await self._storage.read(lambda snapshot: self._judge_all(snapshot, made)))
+        found = iter(await self._read_beside(made[::-1], lambda snapshot: self._judge_all(snapshot, made)))
         taken: list[Transaction] = []
         for message in messages:
             errors: list[LadingError | None] = [self._offer(one, next(found)) for one in message.transactions]

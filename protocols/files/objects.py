@@ -198,7 +198,8 @@ def _check_record(value: Statement | Wrap | Tombstone | Reaffirm) -> None:
 
 
 def _check_follows(seq: int, follows: bytes) -> None:
-    check_that(1 <= seq <= NUMBER_MAX, f"seq is {seq}, at least 1 wanted")
+    if not 1 <= seq <= NUMBER_MAX:
+        raise InvalidObject(Reason.INTEGRITY, f"seq is {seq}, at least 1 wanted")
     check_lengths(0 if seq == 1 else 32, follows=follows)
 
 
@@ -208,12 +209,18 @@ def check_statement(value: Statement) -> None:
     _check_follows(value.seq, value.follows)
     check_lengths(32, chunks_root=value.chunks_root, commitment=value.commitment, manifest_salt=value.manifest_salt)
     check_numbers(epoch=value.epoch, valid_until_s=value.valid_until_s)
-    check_that(1 <= value.manifest_chunks <= MANIFEST_CHUNKS_MAX, f"{value.manifest_chunks} manifest chunks")
-    check_that(0 <= value.data_chunks <= DATA_CHUNKS_MAX, f"{value.data_chunks} data chunks")
-    check_that(1 <= value.chunks_per_sequence <= CHUNKS_PER_SEQUENCE_MAX, f"{value.chunks_per_sequence} chunks per sequence")
+    # Texts of errors are made where there is an error: a block has hundreds of statements.
+    if not 1 <= value.manifest_chunks <= MANIFEST_CHUNKS_MAX:
+        raise InvalidObject(Reason.INTEGRITY, f"{value.manifest_chunks} manifest chunks")
+    if not 0 <= value.data_chunks <= DATA_CHUNKS_MAX:
+        raise InvalidObject(Reason.INTEGRITY, f"{value.data_chunks} data chunks")
+    if not 1 <= value.chunks_per_sequence <= CHUNKS_PER_SEQUENCE_MAX:
+        raise InvalidObject(Reason.INTEGRITY, f"{value.chunks_per_sequence} chunks per sequence")
     chunks = value.manifest_chunks + value.data_chunks
-    check_that(0 < value.sealed_bytes <= chunks * SEALED_CHUNK_BYTES_MAX, f"{value.sealed_bytes} sealed bytes in {chunks} chunks")
-    check_that(0 <= value.copies_wanted <= COPIES_WANTED_MAX, f"{value.copies_wanted} copies wanted")
+    if not 0 < value.sealed_bytes <= chunks * SEALED_CHUNK_BYTES_MAX:
+        raise InvalidObject(Reason.INTEGRITY, f"{value.sealed_bytes} sealed bytes in {chunks} chunks")
+    if not 0 <= value.copies_wanted <= COPIES_WANTED_MAX:
+        raise InvalidObject(Reason.INTEGRITY, f"{value.copies_wanted} copies wanted")
     if value.redundancy != REDUNDANCY_COPIES or value.codec != CODEC_NONE:
         raise InvalidObject(Reason.UNKNOWN_FORMAT, f"redundancy {value.redundancy}, codec {value.codec}")
 

@@ -12,7 +12,9 @@ from dataclasses import dataclass, field
 from typing import Generic, Literal, Protocol, TypeVar
 
 from ..codec import Record
+from ..crypto import Label
 from ..errors import InvalidTransaction, Reason
+from ..signed import Signed
 from ..types import AccountId, ChainId, OwnerKey, UnixMillis
 from .checks import check_that, u64
 from .envelope import NO_SERIAL, Transaction, decode_body
@@ -151,7 +153,8 @@ class Context:
         check_that(self.time_ms < found.to_ms, "certificate has expired", Reason.CERTIFICATE_EXPIRED)
         check_that(found.status != "revoked" and not found.revocations, "account is revoked", Reason.REVOKED)
         check_that(found.status != "suspended" and not found.suspensions, "account is suspended", Reason.SUSPENDED)
-        check_that(is_admitted(self.policy, found.country), f"country {found.country!r} is not admitted", Reason.POLICY)
+        if not is_admitted(self.policy, found.country):
+            raise InvalidTransaction(Reason.POLICY, f"country {found.country!r} is not admitted")
         return found
 
     def is_in_standing(self, name: AccountId) -> bool:
@@ -181,19 +184,31 @@ class KindPort(Protocol):
         """Decodes the body and executes. Raises InvalidTransaction."""
         ...
 
+    def carried(self, transaction: Transaction) -> Iterable[tuple[Label, Signed]]:
+        """Signed objects in the body, that ``run`` verifies under these labels. Raises InvalidTransaction."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class Kind(Generic[T]):
-    """number: in envelopes. body: its record. execute: checks everything that is special to the kind, then writes."""
+    """number: in envelopes. body: its record. execute: checks everything that is special to the kind, then writes.
+
+    signed: objects of others' making that a body carries, with the label of each one's signature.
+    """
 
     number: int
     name: str
     body: type[T]
     execute: Callable[[Context, Transaction, T], None]
+    signed: Callable[[T], Iterable[tuple[Label, Signed]]] | None = None
 
     def run(self, context: Context, transaction: Transaction) -> None:
         """Decodes the body and executes. Raises InvalidTransaction."""
         self.execute(context, transaction, decode_body(transaction, self.body))
+
+    def carried(self, transaction: Transaction) -> Iterable[tuple[Label, Signed]]:
+        """Signed objects in the body, that ``run`` verifies under these labels. Raises InvalidTransaction."""
+        return () if self.signed is None else self.signed(decode_body(transaction, self.body))
 
 
 def load_profile(state: Overlay) -> Profile:
@@ -226,8 +241,10 @@ def check_common(context: Context, transaction: Transaction) -> None:
     """
     content, profile, now = transaction.content, context.profile, context.time_ms
     check_that(content.chain == context.chain, "transaction of another chain", Reason.WRONG_CHAIN)
-    check_that(content.ts_ms <= now + profile.tx_ahead_ms, f"ts {content.ts_ms} is ahead of block time {now}", Reason.BAD_TIME)
-    check_that(now <= content.until_ms, f"until {content.until_ms}, block time {now}", Reason.EXPIRED)
+    if content.ts_ms > now + profile.tx_ahead_ms:
+        raise InvalidTransaction(Reason.BAD_TIME, f"ts {content.ts_ms} is ahead of block time {now}")
+    if now > content.until_ms:
+        raise InvalidTransaction(Reason.EXPIRED, f"until {content.until_ms}, block time {now}")
     check_that(0 <= content.until_ms - content.ts_ms <= profile.tx_life_ms, "until is too far from ts", Reason.BAD_TIME)
     check_that(context.state.get(SEEN, transaction.id) is None, "transaction is on the chain already", Reason.SEEN)
     for link in content.links:
@@ -249,7 +266,8 @@ def need_signatures(transaction: Transaction, *groups: Group) -> None:
     keys = transaction.keys
     for group in groups:
         got = len(keys & group.keys)
-        check_that(got >= group.threshold, f"{got} signatures of a group, {group.threshold} wanted", Reason.NOT_SIGNED)
+        if got < group.threshold:
+            raise InvalidTransaction(Reason.NOT_SIGNED, f"{got} signatures of a group, {group.threshold} wanted")
     known = frozenset().union(*(group.keys for group in groups))
     check_that(keys <= known, "signed by a key that has no say in this", Reason.UNEXPECTED_SIGNER)
 

@@ -5,9 +5,8 @@ Source: SPEC.md §Transactions. The id covers everything but the signatures; a b
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from functools import cached_property
-from typing import TypeVar
+from collections.abc import Callable, Iterable
+from typing import Generic, TypeVar
 
 from ..codec import Record, decode, encode
 from ..crypto import Label, SigningKey, hash_labelled, sha256, verify
@@ -16,11 +15,26 @@ from ..limits import LINKS_MAX, SIGNATURES_MAX, TX_BYTES_MAX
 from ..types import AccountId, ChainId, Digest, NetworkId, Signature, TxId, UnixMillis
 from .checks import check_lengths, check_numbers, check_that, is_rising
 
-T = TypeVar("T", bound=Record)
+T = TypeVar("T")
+R = TypeVar("R", bound=Record)
 ENVELOPE_VERSION = 1
 ZERO_CHAIN = ChainId(bytes(32))
 NO_SERIAL = b""
 SERIAL_BYTES = 16
+
+
+class _once(Generic[T]):
+    """A method of a transaction whose result is kept in it. As ``cached_property`` without its lock, which costs as much as a hash: two
+    threads may both compute it, and find the same."""
+
+    def __init__(self, method: Callable[[Transaction], T]) -> None:
+        self._method = method
+        self.__doc__ = method.__doc__
+
+    def __get__(self, transaction: Transaction, owner: object = None) -> T:
+        found = self._method(transaction)
+        transaction.__dict__[self._method.__name__] = found
+        return found
 
 
 class Content(Record, frozen=True):
@@ -56,17 +70,17 @@ class Transaction(Record, frozen=True, dict=True, gc=True):
     content: Content
     signatures: tuple[KeySignature, ...]
 
-    @cached_property
+    @_once
     def id(self) -> TxId:
         """SHA-256 of the canonical content. 32 bytes."""
         return TxId(sha256(encode(self.content)))
 
-    @cached_property
+    @_once
     def size(self) -> int:
         """Bytes of the canonical encoding."""
         return len(encode(self))
 
-    @cached_property
+    @_once
     def keys(self) -> frozenset[bytes]:
         """Keys that signed."""
         return frozenset(one.key for one in self.signatures)
@@ -101,22 +115,28 @@ def check_form(transaction: Transaction) -> None:
     Raises InvalidTransaction(BAD_BODY | UNKNOWN_FORMAT | TOO_LONG | BAD_SIGNATURE).
     """
     content = transaction.content
-    check_that(content.version == ENVELOPE_VERSION, f"envelope version {content.version}", Reason.UNKNOWN_FORMAT)
+    # Texts of errors are made where there is an error: this runs for every transaction of every block.
+    if content.version != ENVELOPE_VERSION:
+        raise InvalidTransaction(Reason.UNKNOWN_FORMAT, f"envelope version {content.version}")
     check_lengths(32, chain=content.chain, sender=content.sender)
-    check_that(content.serial == NO_SERIAL or len(content.serial) == SERIAL_BYTES, f"serial of {len(content.serial)} bytes")
+    if content.serial != NO_SERIAL and len(content.serial) != SERIAL_BYTES:
+        raise InvalidTransaction(Reason.BAD_BODY, f"serial of {len(content.serial)} bytes")
     check_numbers(kind=content.kind, ts_ms=content.ts_ms, until_ms=content.until_ms)
-    check_that(len(content.links) <= LINKS_MAX, f"{len(content.links)} links, at most {LINKS_MAX} wanted")
+    if len(content.links) > LINKS_MAX:
+        raise InvalidTransaction(Reason.BAD_BODY, f"{len(content.links)} links, at most {LINKS_MAX} wanted")
     for link in content.links:
         check_lengths(32, link=link)
     check_that(is_rising(content.links), "links are not by rising id")
-    check_that(transaction.size <= TX_BYTES_MAX, f"{transaction.size} bytes, at most {TX_BYTES_MAX} wanted", Reason.TOO_LONG)
+    if transaction.size > TX_BYTES_MAX:
+        raise InvalidTransaction(Reason.TOO_LONG, f"{transaction.size} bytes, at most {TX_BYTES_MAX} wanted")
     _check_signatures(transaction)
 
 
 def _check_signatures(transaction: Transaction) -> None:
     count = len(transaction.signatures)
-    check_that(0 < count <= SIGNATURES_MAX, f"{count} signatures, 1 to {SIGNATURES_MAX} wanted", Reason.NOT_SIGNED)
-    check_that(is_rising(tuple(one.key for one in transaction.signatures)), "signatures are not by rising key")
+    if not 0 < count <= SIGNATURES_MAX:
+        raise InvalidTransaction(Reason.NOT_SIGNED, f"{count} signatures, 1 to {SIGNATURES_MAX} wanted")
+    check_that(count == 1 or is_rising(tuple(one.key for one in transaction.signatures)), "signatures are not by rising key")
     name = transaction.id
     network = NetworkId(transaction.content.chain)
     for one in transaction.signatures:
@@ -128,7 +148,7 @@ def _check_signatures(transaction: Transaction) -> None:
             raise InvalidTransaction(Reason.BAD_SIGNATURE, f"signature of key {one.key.hex()[:8]}… does not match") from error
 
 
-def decode_body(transaction: Transaction, kind: type[T]) -> T:
+def decode_body(transaction: Transaction, kind: type[R]) -> R:
     """The body as its kind's Body. Raises InvalidTransaction(BAD_BODY)."""
     try:
         return decode(transaction.content.body, kind, bytes_max=TX_BYTES_MAX)

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256 as _hash
 from itertools import pairwise
+from struct import Struct
 
 from ..errors import InvalidObject, Reason
 from ..types import Digest
@@ -29,8 +30,12 @@ RowOf = Callable[[int, bytes], bytes]
 
 _LEAF = b"\x00"
 _INNER = b"\x01"
+_NOTHING: bytes = EMPTY
+_INNER_EMPTY = _INNER + EMPTY
 _BUCKET = 0
+_BUCKET_HEAD = b"\x00"
 _BRANCH = 1
+_TOTAL = 1
 _NODES = 32 * 16  # of the sixteen at the bottom
 _VERSIONS = 1024
 _COUNTS = 1152
@@ -39,6 +44,12 @@ _KEY_BYTES = 32
 _LEAF_BYTES = 64
 _HEAD_BYTES = 66
 _NO_VERSION = bytes(8)
+# Places of the nodes in a branch: making a slice of two sums takes as long as cutting it.
+_NODE_AT = tuple(slice(32 * node, 32 * node + 32) for node in range(32))
+_PAIR_AT = tuple(slice(64 * node, 64 * node + 64) for node in range(16))
+_VERSION_AT = tuple(slice(_VERSIONS + 8 * slot, _VERSIONS + 8 * slot + 8) for slot in range(16))
+_ONE_COUNT, _ALL_COUNTS = Struct(">I"), Struct(">16I")
+_ONE_VERSION, _ALL_VERSIONS = Struct(">Q"), Struct(">16Q")
 
 
 def leaf_bytes(key: bytes, value_hash: bytes, place: bytes) -> bytes:
@@ -101,41 +112,72 @@ class _Batch:
 
     def apply(self, path: bytes, version: int, items: list[tuple[bytes, bytes | None]]) -> tuple[bytes, int]:
         """Result: the hash of what stands at the path, and how many leaves."""
+        if len(items) == 1:
+            return self.apply_one(path, version, *items[0])
         found = self._row_of(version, path)
         self.replaced.append((version, path))
         if found[0] == _BUCKET:
             return self.build(path, _merged(found, items))
         row = bytearray(found)
+        counts, versions = list(_ALL_COUNTS.unpack_from(row, _COUNTS)), list(_ALL_VERSIONS.unpack_from(row, _VERSIONS))
         byte, is_low = len(path) >> 1, len(path) & 1
-        total = int.from_bytes(row[1:5], "big")
         parents: list[int] = []
         first, end = 0, len(items)
-        while first < end:
-            number = items[first][0][byte]
-            slot = number & 15 if is_low else number >> 4
-            last = first + 1
-            while last < end and (items[last][0][byte] & 15 if is_low else items[last][0][byte] >> 4) == slot:
-                last += 1
-            below = items if last - first == end else items[first:last]
-            first = last
-            at, at_version = _COUNTS + 4 * slot, _VERSIONS + 8 * slot
-            before = int.from_bytes(row[at : at + 4], "big")
-            if before:
-                name, count = self.apply(path + _NIBBLES[slot], int.from_bytes(row[at_version : at_version + 8], "big"), below)
-            else:
-                name, count = self.build(path + _NIBBLES[slot], [leaf for _, leaf in below if leaf is not None])
-            if count != before:
-                total += count - before
-                row[at : at + 4] = count.to_bytes(4, "big")
-            row[at_version : at_version + 8] = self._version_bytes if count else _NO_VERSION
-            row[_NODES + 32 * slot : _NODES + 32 * slot + 32] = name
-            parent = 8 + (slot >> 1)
-            if not parents or parents[-1] != parent:
-                parents.append(parent)
-        if total <= BUCKET_LEAVES_MAX:
-            return self.build(path, self._gather(path, row))
-        row[1:5] = total.to_bytes(4, "big")
-        name = _fold(row, parents)
+        with memoryview(row) as view:
+            while first < end:
+                number = items[first][0][byte]
+                slot = number & 15 if is_low else number >> 4
+                last = first + 1
+                while last < end and (items[last][0][byte] & 15 if is_low else items[last][0][byte] >> 4) == slot:
+                    last += 1
+                below = items if last - first == end else items[first:last]
+                first = last
+                if counts[slot]:
+                    name, count = self.apply(path + _NIBBLES[slot], versions[slot], below)
+                else:
+                    name, count = self.build(path + _NIBBLES[slot], [leaf for _, leaf in below if leaf is not None])
+                counts[slot] = count
+                versions[slot] = self._version if count else 0
+                view[_NODE_AT[16 | slot]] = name
+                parent = 8 + (slot >> 1)
+                if not parents or parents[-1] != parent:
+                    parents.append(parent)
+            _ALL_COUNTS.pack_into(row, _COUNTS, *counts)
+            _ALL_VERSIONS.pack_into(row, _VERSIONS, *versions)
+            total = sum(counts)
+            if total <= BUCKET_LEAVES_MAX:
+                return self.build(path, self._gather(path, row))
+            _ONE_COUNT.pack_into(row, _TOTAL, total)
+            name = _fold(row, view, parents)
+        self.rows[path] = bytes(row)
+        return name, total
+
+    def apply_one(self, path: bytes, version: int, key: bytes, leaf: bytes | None) -> tuple[bytes, int]:
+        """``apply`` of one key: below the first rows a change is nearly always alone, and then only one path is hashed anew."""
+        found = self._row_of(version, path)
+        self.replaced.append((version, path))
+        if found[0] == _BUCKET:
+            return self.build(path, _merged_one(found, key, leaf))
+        depth = len(path)
+        slot = key[depth >> 1] & 15 if depth & 1 else key[depth >> 1] >> 4
+        below = path + _NIBBLES[slot]
+        (before,) = _ONE_COUNT.unpack_from(found, _COUNTS + 4 * slot)
+        if before:
+            name, count = self.apply_one(below, _ONE_VERSION.unpack_from(found, _VERSIONS + 8 * slot)[0], key, leaf)
+        elif leaf is not None:
+            name, count = self.build(below, [leaf])
+        else:
+            name, count = EMPTY, 0
+        row = bytearray(found)
+        total: int = _ONE_COUNT.unpack_from(row, _TOTAL)[0] + count - before
+        with memoryview(row) as view:
+            view[_NODE_AT[16 | slot]] = name
+            view[_VERSION_AT[slot]] = self._version_bytes if count else _NO_VERSION
+            _ONE_COUNT.pack_into(row, _COUNTS + 4 * slot, count)
+            if total <= BUCKET_LEAVES_MAX:
+                return self.build(path, self._gather(path, row))
+            _ONE_COUNT.pack_into(row, _TOTAL, total)
+            name = _fold_one(row, view, slot, name, count) if count else _fold(row, view, [8 + (slot >> 1)])
         self.rows[path] = bytes(row)
         return name, total
 
@@ -144,8 +186,12 @@ class _Batch:
         count = len(leaves)
         if count == 0:
             return EMPTY, 0
+        if count == 1:
+            leaf = leaves[0]
+            self.rows[path] = _BUCKET_HEAD + leaf
+            return _hash(_LEAF + leaf[:_LEAF_BYTES]).digest(), 1
         if count <= BUCKET_LEAVES_MAX:
-            self.rows[path] = b"\x00" + b"".join(leaves)
+            self.rows[path] = _BUCKET_HEAD + b"".join(leaves)
             return subtree(leaves, 4 * len(path)), count
         row = bytearray(_BRANCH_BYTES)
         row[0] = _BRANCH
@@ -156,7 +202,8 @@ class _Batch:
                 row[_NODES + 32 * slot : _NODES + 32 * slot + 32] = name
                 row[_VERSIONS + 8 * slot : _VERSIONS + 8 * slot + 8] = self._version_bytes
                 row[_COUNTS + 4 * slot : _COUNTS + 4 * slot + 4] = number.to_bytes(4, "big")
-        name = _fold(row, list(range(8, 16)))
+        with memoryview(row) as view:
+            name = _fold(row, view, list(range(8, 16)))
         self.rows[path] = bytes(row)
         return name, count
 
@@ -208,18 +255,19 @@ def _split_bucket(row: bytes) -> list[bytes]:
 
 
 def _merged(row: bytes, items: list[tuple[bytes, bytes | None]]) -> list[bytes]:
+    kept: dict[bytes, bytes | None] = {leaf[:_KEY_BYTES]: leaf for leaf in _split_bucket(row)}
+    kept.update(items)
+    return [leaf for _, leaf in sorted(kept.items()) if leaf is not None]
+
+
+def _merged_one(row: bytes, key: bytes, new: bytes | None) -> list[bytes]:
     leaves = _split_bucket(row)
-    if len(items) > 1:
-        kept = {leaf[:_KEY_BYTES]: leaf for leaf in leaves} | dict(items)
-        return [leaf for _, leaf in sorted(kept.items()) if leaf is not None]
-    key, new = items[0]
     at = 0
     for leaf in leaves:
-        there = leaf[:_KEY_BYTES]
-        if there == key:
-            leaves[at : at + 1] = [] if new is None else [new]
-            return leaves
-        if there > key:
+        if leaf > key:  # a leaf begins with its key, and is longer
+            if leaf.startswith(key):
+                leaves[at : at + 1] = [] if new is None else [new]
+                return leaves
             break
         at += 1
     if new is not None:
@@ -230,46 +278,69 @@ def _merged(row: bytes, items: list[tuple[bytes, bytes | None]]) -> list[bytes]:
 def subtree(leaves: Sequence[bytes], depth: int) -> bytes:
     """Hash of the subtree at ``depth`` that has exactly these leaves (of buckets, or their first 64 bytes), at least one, by rising K."""
     first = leaves[0]
-    if len(leaves) == 1:
+    count = len(leaves)
+    if count == 1:
         return _hash(_LEAF + first[:_LEAF_BYTES]).digest()
     last = leaves[-1]
     byte = depth >> 3
     while not (differing := first[byte] ^ last[byte]):
         byte += 1
     at = 8 * byte + 8 - differing.bit_length()  # the first bit that is not the same in all
-    mask = 0x80 >> (at & 7)
-    middle = 1
-    while not leaves[middle][byte] & mask:
-        middle += 1
-    name = _hash(_INNER + subtree(leaves[:middle], at + 1) + subtree(leaves[middle:], at + 1)).digest()
+    if count == 2:  # most of them
+        name = _hash(_INNER + _hash(_LEAF + first[:_LEAF_BYTES]).digest() + _hash(_LEAF + last[:_LEAF_BYTES]).digest()).digest()
+    else:
+        mask = 0x80 >> (at & 7)
+        middle = 1
+        while not leaves[middle][byte] & mask:
+            middle += 1
+        name = _hash(_INNER + subtree(leaves[:middle], at + 1) + subtree(leaves[middle:], at + 1)).digest()
     while at > depth:
         at -= 1
-        name = _hash(_INNER + EMPTY + name if first[at >> 3] & 0x80 >> (at & 7) else _INNER + name + EMPTY).digest()
+        name = _hash(_INNER_EMPTY + name if first[at >> 3] & 0x80 >> (at & 7) else _INNER + name + EMPTY).digest()
     return name
 
 
-def _fold(row: bytearray, parents: list[int]) -> bytes:
-    """Hashes the nodes above changed bottom places anew. parents: of these, rising, each once. Result: node 1."""
-    while len(parents) > 1:
+def _fold_one(row: bytearray, view: memoryview, slot: int, name: bytes, count: int) -> bytes:
+    """Hashes the nodes above one bottom place anew; at least one leaf is below it. Result: node 1.
+
+    view: of the row; writing through it costs a third. name, count: of the place, as they stand in the row already.
+    """
+    node = 16 | slot
+    while True:
+        beside = row[_NODE_AT[node ^ 1]]
+        if beside != _NOTHING:
+            name = _hash(_INNER + beside + name if node & 1 else _INNER + name + beside).digest()
+            count = 2  # or more: from here on nothing is a single leaf
+        elif count > 1:
+            name = _hash(_INNER_EMPTY + name if node & 1 else _INNER + name + EMPTY).digest()
+        node >>= 1
+        if node == 1:
+            return name
+        view[_NODE_AT[node]] = name
+
+
+def _fold(row: bytearray, view: memoryview, parents: list[int]) -> bytes:
+    """Hashes the nodes above changed bottom places anew. parents: of these, rising, each once. Result: node 1.
+
+    view: of the row; writing through it costs a third.
+    """
+    while parents[0] > 1:
         above: list[int] = []
+        before = 0
         for parent in parents:
-            name = _parent_of(row, parent)
-            row[32 * parent : 32 * parent + 32] = name
+            pair = row[_PAIR_AT[parent]]
+            view[_NODE_AT[parent]] = _hash(_INNER + pair).digest() if _NOTHING not in pair else _parent_of(row, parent)
             parent >>= 1
-            if not above or above[-1] != parent:
+            if parent != before:
                 above.append(parent)
+                before = parent
         parents = above
-    parent = parents[0]
-    while parent > 1:
-        name = _parent_of(row, parent)
-        row[32 * parent : 32 * parent + 32] = name
-        parent >>= 1
     return _parent_of(row, 1)
 
 
 def _parent_of(row: bytearray, parent: int) -> bytes:
     """The hash of a node of a branch, from those of its children; a single leaf is not wrapped."""
-    pair = row[64 * parent : 64 * parent + 64]
+    pair = row[_PAIR_AT[parent]]
     if pair.startswith(EMPTY):
         if pair.endswith(EMPTY):
             return EMPTY
@@ -379,7 +450,9 @@ def _checked(name: bytes, version: int, path: bytes, count: int | None, row_of: 
     again = bytearray(row)
     _check(row[0] == _BRANCH and len(row) == _BRANCH_BYTES and not any(row[5:64]), path)
     _check(count in (None, total) and int.from_bytes(row[1:5], "big") == total > BUCKET_LEAVES_MAX, path)
-    _check(_fold(again, list(range(8, 16))) == name and again == row, path)
+    with memoryview(again) as view:
+        _check(_fold(again, view, list(range(8, 16))) == name, path)
+    _check(again == row, path)
     for slot in range(16):
         below = row[_NODES + 32 * slot : _NODES + 32 * slot + 32]
         _check((below == EMPTY) == (_count(row, slot) == 0) == (_version(row, slot) == 0), path)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from bisect import bisect_left, insort
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from hashlib import sha256 as _hash
 from typing import Protocol, TypeVar
 
 from ..codec import Record, decode, encode
@@ -16,7 +17,7 @@ from ..crypto import sha256
 from ..errors import InvalidObject, Reason
 from ..types import Digest
 from .rows import RowsChange
-from .tree import EMPTY, TreeChange, TreeProof, check_proof, place_of, prove, state_key, update_tree
+from .tree import EMPTY, TreeChange, TreeProof, check_proof, prefix_of, prove, state_key, update_tree
 
 Key = tuple[str, bytes]
 """(space, key)."""
@@ -102,14 +103,15 @@ class Overlay:
 
     def load(self, space: str, key: bytes, kind: type[T]) -> T | None:
         """The value as a record, or None. A value that does not decode is our own mistake or the store's damage."""
-        data = self.get(space, key)
+        at = (space, key)
+        data = self._written[at] if at in self._written else self._below(at)
         if data is None:
             return None
-        known = self._decoded.get((space, key))
+        known = self._decoded.get(at)
         if known is not None and known[0] is data and isinstance(known[1], kind):
             return known[1]
         value = decode(data, kind)
-        self._decoded[space, key] = (data, value)
+        self._decoded[at] = (data, value)
         return value
 
     def put(self, space: str, key: bytes, value: bytes) -> None:
@@ -184,10 +186,10 @@ def _change(view: StateView, values: Mapping[Key, bytes | None], before: tuple[t
     hashes: dict[bytes, Digest | None] = {}
     places: dict[bytes, bytes] = {}
     for (space, key), value in values.items():
-        place = place_of(space, key)
-        name = sha256(place)
+        place = prefix_of(space) + key
+        name = _hash(place).digest()
         places[name] = place
-        hashes[name] = None if value is None else sha256(value)
+        hashes[name] = None if value is None else Digest(_hash(value).digest())
     return StateChange(values, view.change_tree(hashes, places), UndoRecord(view.root, before))
 
 

@@ -16,7 +16,7 @@ from ..limits import BLOCK_VOTES_MAX, RECENT_BLOCKS, RETARGET_BLOCKS
 from ..types import AccountId, ChainId, UnixMillis
 from .block import NO_FILTER, Block, BlockInfo, Header, block_merkle_root, check_block_form, check_seal
 from .carried import HASH, carry, committee_at, final_height, is_carriable
-from .checks import check_that, u64
+from .checks import u64
 from .committee import Committee
 from .conditions import fire
 from .context import Context, Event, check_common, genesis_time_ms, load_profile, remember
@@ -264,7 +264,8 @@ def apply_transaction(context: Context, rules: RuleSet, transaction: Transaction
     try:
         check_form(transaction)
         size = transaction.size
-        check_that(size <= context.profile.tx_bytes_max, f"{size} bytes, at most {context.profile.tx_bytes_max}", Reason.TOO_LONG)
+        if size > context.profile.tx_bytes_max:
+            raise InvalidTransaction(Reason.TOO_LONG, f"{size} bytes, at most {context.profile.tx_bytes_max}")
         kind = rules.kinds.get(transaction.content.kind)
         if kind is None:
             raise InvalidTransaction(Reason.UNKNOWN_KIND, f"kind {transaction.content.kind} under rule set {rules.version}")

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 import trio
 from trio.testing import MockClock
 
-from node.offload import POOL_THREADS_MAX, SimulatedOffload, ThreadOffload
+from node.offload import POOL_THREADS_MAX, SimulatedOffload, ThreadOffload, run_beside
+from protocols.errors import Reason, Refused
 
 PATIENCE_S = 10.0
 
@@ -135,3 +136,40 @@ async def test_simulated_call_when_cancelled_is_not_abandoned(autojump_clock: Mo
         scope.cancel()
         await offload.run(done.append, 2, lane="ledger")
     assert done == [1]
+
+
+async def test_helper_beside_work_is_told_of_its_end_and_waited_for(threads: ThreadOffload) -> None:
+    """Goal: who helps never outlives what it helps. Method: a helper that goes on until it is told; work that waits for it to have begun,
+    ends, fails, is cancelled: each time the helper has ended, the result is the work's, and an error comes as itself, in no group."""
+    begun, ended = threading.Event(), []
+
+    def helper(is_over: Callable[[], bool]) -> None:
+        begun.set()
+        while not is_over():
+            begun.wait(0.001)
+        ended.append(True)
+
+    async def work() -> int:
+        await trio.to_thread.run_sync(begun.wait)
+        return 7
+
+    async def failing() -> int:
+        raise Refused(Reason.FLOOD, f"no, not {await work()}")
+
+    with trio.fail_after(PATIENCE_S):
+        assert await run_beside(threads, helper, work) == 7
+        assert len(ended) == 1
+        with pytest.raises(Refused) as caught:
+            await run_beside(threads, helper, failing)
+        assert caught.value.message == "no, not 7"
+        assert len(ended) == 2
+        with trio.CancelScope() as scope:
+
+            async def cancelled() -> int:
+                await work()
+                scope.cancel()
+                return await trio.sleep_forever()
+
+            await run_beside(threads, helper, cancelled)
+        assert scope.cancelled_caught
+        assert len(ended) == 3

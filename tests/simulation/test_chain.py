@@ -8,9 +8,11 @@ from dataclasses import replace
 import pytest
 import trio
 
+from node.actors.chain import AHEAD_TRANSACTIONS_MIN
 from protocols import codec
 from protocols.crypto import sha256
 from protocols.errors import LadingError, Reason, RemoteError, Undecided, Verdict
+from protocols.ledger.envelope import Transaction
 from protocols.ledger.network_time import TimeState
 from protocols.ledger.transactions import folder_update
 from protocols.types import UnixMillis
@@ -280,6 +282,37 @@ def test_many_submitted_at_once_are_judged_and_kept_together_and_what_ends_is_fo
         assert handle.peek(store.own_transactions) == ()
 
     life(12, story)
+
+
+def test_bad_signature_among_many_verified_ahead_is_the_bad_ones_alone() -> None:
+    """Goal: what a second thread verifies meanwhile changes nothing of who is refused, who is kept and who is banned. Method: so many at
+    once that there is one: a bad signature among the node's own people's, then among a peer's; then the good ones."""
+
+    def spoiled(one: Transaction) -> Transaction:
+        (signature,) = one.signatures
+        return Transaction(one.content, (codec.replace(signature, signature=bytes(64)),))
+
+    async def story(world: ChainWorld) -> None:
+        await first_final(world)
+        await world.agree()
+        seat, peer = world.seats["a"], world.seats["b"].peer
+        own = [world.folder() for _ in range(AHEAD_TRANSACTIONS_MIN + 4)]
+        own[5] = spoiled(own[5])
+        errors = await seat.chain.submit_all(tuple(own))
+        assert [number for number, error in enumerate(errors) if error is not None] == [5]
+        assert errors[5] is not None
+        assert errors[5].reason is Reason.BAD_SIGNATURE
+        brought = [world.folder("bob") for _ in range(AHEAD_TRANSACTIONS_MIN + 4)]
+        with pytest.raises(RemoteError) as caught:
+            await seat.chain.take_items((*brought[:9], spoiled(brought[9]), *brought[10:]), (), peer)
+        assert (caught.value.reason, caught.value.verdict) == (Reason.BAD_SIGNATURE, Verdict.BAN)
+        assert spoiled(brought[9]).id not in seat.chain.pool
+        await seat.chain.take_items(tuple(brought), (), peer)
+        assert all(one.id in seat.chain.pool for one in brought)
+        await world.until(lambda: not any(one.id in seat.chain.pool for one in (*own, *brought)), within_s=60, what="all in blocks")
+        await world.agree()
+
+    life(13, story)
 
 
 def test_whole_nodes_follow_a_chain_and_one_without_stays_connected() -> None:

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from protocols.errors import LocalError, StoreFull
 from storage.engine import Delete, Engine, Env, Put, Snapshot, Table, Write
+from storage.overlay import Overlay
 from storage.tables import BODIES, CHUNKS, OWNERS
 
 BUDGET_BYTES = 24 * 1024 * 1024
@@ -66,10 +67,27 @@ class EngineContract(ABC):
         """Goal: absence is not an error. Method: every read of a new engine."""
         with engine.snapshot() as snapshot:
             assert snapshot.get(CHUNKS, b"k") is None
+            assert snapshot.reader(CHUNKS)(b"k") is None
             assert not snapshot.has(CHUNKS, b"k")
             assert list(snapshot.scan(CHUNKS)) == []
             assert list(snapshot.scan(CHUNKS, prefix=b"k", start=b"kk")) == []
             assert snapshot.count(CHUNKS) == 0
+
+    def test_reader_gives_what_get_gives_also_of_what_is_laid_over(self, engine: Engine) -> None:
+        """Goal: reading many keys of one table is reading each. Method: a reader of the engine's snapshot, and one taken from an overlay
+        before anything was laid over it: what is put, put again and deleted afterwards is seen."""
+        engine.write([Put(CHUNKS, b"a", b"1"), Put(CHUNKS, b"b", b"2"), Put(OWNERS, b"c", b"3")])
+        with engine.snapshot() as snapshot:
+            read = snapshot.reader(CHUNKS)
+            assert [read(key) for key in (b"a", b"b", b"c")] == [b"1", b"2", None]
+            overlay = Overlay(snapshot)
+            over = overlay.reader(CHUNKS)
+            assert over(b"a") == b"1"
+            assert overlay.writes == []
+            overlay.add([Put(CHUNKS, b"a", memoryview(b"9")), Delete(CHUNKS, b"b"), Put(CHUNKS, b"c", b"8")])
+            assert [over(key) for key in (b"a", b"b", b"c")] == [b"9", None, b"8"]
+            assert [overlay.get(CHUNKS, key) for key in (b"a", b"b", b"c")] == [b"9", None, b"8"]
+            assert [read(key) for key in (b"a", b"b", b"c")] == [b"1", b"2", None]
 
     def test_batch_is_applied_in_order(self, engine: Engine) -> None:
         """Goal: the last write of a key wins. Method: put, delete and put again in one batch, over views of a buffer."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ...codec import Record, decode, replace
+from ...crypto import Label
 from ...errors import DecodeError, InvalidObject, InvalidTransaction, Reason
 from ...files.objects import Statement, open_statement
 from ...limits import PARENTS_MAX, TAGS_MAX
@@ -71,12 +72,15 @@ def _check_body(body: Body) -> None:
     check_owners(body.owners)
     rule = CHANGES[body.change]
     count = len(body.parents)
-    check_that(rule.parents_min <= count <= min(rule.parents_max, PARENTS_MAX), f"{count} parents of a {body.change}")
+    if not rule.parents_min <= count <= min(rule.parents_max, PARENTS_MAX):
+        raise InvalidTransaction(Reason.BAD_BODY, f"{count} parents of a {body.change}")
     check_that(is_rising([record_key(parent.owner, parent.hash_id) for parent in body.parents]), "parents are not in order")
     check_numbers(level=body.level, size_class=body.size_class, valid_from_ms=body.valid_from_ms)
-    check_texts(schema=body.schema, **{f"tag {name}": value for name, value in body.tags})
-    check_texts(**{f"tag name {index}": name for index, (name, _) in enumerate(body.tags)})
-    check_that(len(body.tags) <= TAGS_MAX and is_rising([name for name, _ in body.tags]), "tags are not in order")
+    check_texts(schema=body.schema)
+    if body.tags:
+        check_texts(**{f"tag {name}": value for name, value in body.tags})
+        check_texts(**{f"tag name {index}": name for index, (name, _) in enumerate(body.tags)})
+        check_that(len(body.tags) <= TAGS_MAX and is_rising([name for name, _ in body.tags]), "tags are not in order")
     check_lengths(32, log_head=body.log_head)
 
 
@@ -88,18 +92,18 @@ def _open_statement(context: Context, account: Account, body: Body) -> Statement
         raise InvalidTransaction(error.reason, f"statement: {error.message}") from error
     check_that(statement.domain == context.profile.domain, "statement of another domain", Reason.WRONG_DOMAIN)
     check_that(context.owner_of_key(statement.owner) == account.id, "statement of another owner", Reason.WRONG_OWNER)
-    check_that(statement.sealed_bytes <= 1 << min(body.size_class, 63), f"size class {body.size_class}")
+    if statement.sealed_bytes > 1 << min(body.size_class, 63):
+        raise InvalidTransaction(Reason.BAD_BODY, f"size class {body.size_class}")
     return statement
 
 
 def _check_rules(context: Context, account: Account, statement: Statement, body: Body, ts_ms: int) -> None:
     policy = context.policy
-    check_that(body.level <= policy.levels_max, f"level {body.level}, at most {policy.levels_max}", Reason.POLICY)
-    check_that(
-        is_recordable(policy, account.country, body.schema),
-        f"policy list {policy.version}: {account.country!r} may not record {body.schema!r}",
-        Reason.POLICY,
-    )
+    if body.level > policy.levels_max:
+        raise InvalidTransaction(Reason.POLICY, f"level {body.level}, at most {policy.levels_max}")
+    if not is_recordable(policy, account.country, body.schema):
+        text = f"policy list {policy.version}: {account.country!r} may not record {body.schema!r}"
+        raise InvalidTransaction(Reason.POLICY, text)
     check_validity(context, body.valid_from_ms, statement.valid_until_s * 1000)
     ahead = context.profile.tx_ahead_ms
     check_that(statement.time_s * 1000 <= ts_ms + ahead, "statement is newer than the transaction", Reason.BAD_TIME)
@@ -182,4 +186,4 @@ def _write(context: Context, account: AccountId, statement: Statement, body: Bod
         context.emit("derived", parent.owner, parent.hash_id, statement.owner, statement.hash_id)
 
 
-KIND = Kind(16, "RecordAnchor", Body, execute)
+KIND = Kind(16, "RecordAnchor", Body, execute, lambda body: ((Label.STATEMENT, body.statement),))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from ...codec import Record, replace
-from ...errors import Reason
+from ...errors import InvalidTransaction, Reason
 from ...limits import OWNERS_MAX
 from ...types import AccountId, ChunksRoot, Digest, HashId, OwnerKey, TxId, UnixMillis
 from ..checks import check_lengths, check_numbers, check_that, is_rising
@@ -72,7 +72,8 @@ def check_owners(owners: Owners) -> None:
         check_that(1 <= len(group) <= OWNERS_MAX and is_rising(group), "owners or approvers: none, too many, or not by rising id")
         for name in group:
             check_lengths(32, account=name)
-    check_that(1 <= owners.access_threshold <= len(owners.approvers), f"access threshold {owners.access_threshold}")
+    if not 1 <= owners.access_threshold <= len(owners.approvers):
+        raise InvalidTransaction(Reason.BAD_BODY, f"access threshold {owners.access_threshold}")
     check_that(0 < owners.deadline_ms <= 1 << 40, "deadline")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ...codec import Record
+from ...crypto import Label
 from ...errors import DecodeError, InvalidObject, InvalidTransaction, Reason
 from ...files.holdings import Receipt, open_receipt
 from ...signed import Signed
@@ -62,4 +63,4 @@ def _take(context: Context, name: Digest, receipt: Receipt) -> None:
         context.emit("holding", item.owner, item.hash_id, receipt.holder)
 
 
-KIND = Kind(18, "StorageReceipt", Body, execute)
+KIND = Kind(18, "StorageReceipt", Body, execute, lambda body: tuple((Label.RECEIPT, signed) for signed in body.receipts))
