@@ -175,6 +175,7 @@ def test_each_shared_record_is_carried_out_once_or_ended_after_faults(seed: int)
                 await answer(machine, yes=True)
         await trio.sleep(60)
         assert [await inbox(machine) for machine in world.machines] == [[]] * 4
+        assert world.published  # before those that were refused leave the list: in a short story that may be all
         for key in list(world.published):
             found = {str((await report(machine, key))["validity"]) for machine in world.machines if machine.name == world.published[key]}
             record = world.record(key)
@@ -183,7 +184,6 @@ def test_each_shared_record_is_carried_out_once_or_ended_after_faults(seed: int)
                 assert found == {"invalid"}
                 del world.published[key]
             assert world.anchors()[key] == 1
-        assert world.published
         await world.until_final()
 
     life(seed, story)
