@@ -136,7 +136,8 @@ class Node:
         self.ledger_store = StorageHandle(self._storage[Env.LEDGER], offload)
         self.chunk_store = StorageHandle(self._storage[Env.CHUNKS], offload)
         self.knowledge = Knowledge(own.network_id, own.domain_id, own.roots)
-        self._facts_actor = FactsActor(self.knowledge, self.ledger_store, offload, clock, self.bus, self._announce)
+        publisher = None if own.member is None else own.owner
+        self._facts_actor = FactsActor(self.knowledge, self.ledger_store, offload, clock, self.bus, self._announce, owner=publisher)
         self.facts = FactsHandle(self._facts_actor, self.ledger_store, offload, clock)
         self.holdings = Holdings(
             own,

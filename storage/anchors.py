@@ -1,4 +1,5 @@
-"""What this node knows of its member's records on their way to the chain: what their anchors shall say, whom they asked, and their logs.
+"""What this node knows of its member's records on their way to the chain: what their anchors shall say, whether another node knows that
+instead, whom they asked, and their logs.
 
 What was already submitted stands in the chain's own table of transactions that were made here.
 """
@@ -11,7 +12,7 @@ from protocols.ledger.filing import CREATE, Intent
 from protocols.types import Digest, HashId, TxId, UnixMillis
 
 from .engine import Delete, Put, Snapshot, Write
-from .tables import ANCHOR_ASKS, ANCHOR_INTENTS, JOURNALS
+from .tables import ANCHOR_ASKS, ANCHOR_ELSEWHERE, ANCHOR_INTENTS, JOURNALS
 from .values import FORMAT, SUITE, Stored, load
 
 
@@ -47,6 +48,21 @@ def intent(snapshot: Snapshot, hash_id: HashId) -> Intent:
     """What was asked for, a plain create if nothing."""
     data = snapshot.get(ANCHOR_INTENTS, hash_id)
     return CREATE if data is None else load(ANCHOR_INTENTS, data, _Kept).intent
+
+
+def put_elsewhere(hash_id: HashId) -> Write:
+    """With the statement that another node of this member published: what its anchor shall say is known there."""
+    return Put(ANCHOR_ELSEWHERE, hash_id, encode(Stored(FORMAT, SUITE)))
+
+
+def drop_elsewhere(hash_id: HashId) -> Write:
+    """It is final, or a person put it here."""
+    return Delete(ANCHOR_ELSEWHERE, hash_id)
+
+
+def is_elsewhere(snapshot: Snapshot, hash_id: HashId) -> bool:
+    """Whether a record of ours was published by another node, and not put here since."""
+    return snapshot.get(ANCHOR_ELSEWHERE, hash_id) is not None
 
 
 def put_ask(hash_id: HashId, ask: Ask) -> Write:

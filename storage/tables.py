@@ -80,6 +80,7 @@ ANCHOR_INTENTS = Table("anchor-intents/2", Env.LEDGER, key_form="HashID of our o
 ANCHOR_ASKS = Table(
     "anchor-asks/1", Env.LEDGER, key_form="kind of transaction (1) | HashID of our own record: which one asked its other owners"
 )
+ANCHOR_ELSEWHERE = Table("anchor-elsewhere/1", Env.LEDGER, key_form="HashID of our own record that another node of this member published")
 JOURNALS = Table("journals/1", Env.LEDGER, key_form="HashID of our own record: its log")
 
 ALL: tuple[Table, ...] = tuple(value for value in list(globals().values()) if isinstance(value, Table))

@@ -8,6 +8,7 @@ The rules are `protocols/ledger/filing.py`. An ack never waits for it.
 
 from __future__ import annotations
 
+import enum
 import logging
 from collections.abc import Callable, Collection, Container, Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -46,7 +47,7 @@ from protocols.limits import (
 )
 from protocols.merkle import merkle_root
 from protocols.signed import Signed
-from protocols.types import AccountId, Digest, HashId, MemberId, OwnerKey, PeerId, RecordKey, TxId, UnixMillis
+from protocols.types import AccountId, BlockHash, Digest, HashId, MemberId, OwnerKey, PeerId, RecordKey, TxId, UnixMillis
 from storage import anchors, chain
 from storage.chain_proofs import height_of_slot
 from storage.engine import Snapshot, Write
@@ -69,11 +70,13 @@ LOOK_S = 5.0
 # of puts pays few commits for it, and no ack waits.
 PAUSE_S = 0.25
 PUT_OFF_S = 3.0
-# A record that another node of this member published is that node's to anchor; it may have died since.
+# What another node of this member said anew of a record on the chain is that node's to anchor; it may have died since. A record that is
+# not there is that node's alone: nobody else knows what was asked for.
 OTHERS_S = 20.0
 # What was refused is tried again after so long, twice as long each time, however many blocks come.
 RETRY_S_MIN, RETRY_S_MAX = 1.0, 60.0
 ALERT_AFTER_S = 60.0
+BY_ITSELF = "it is tried again by itself"
 AUDIT_AFTER_S = 60
 # Of a put that waits for the ledger, since the record last came further: a heartbeat is longer, a chain that moves much quicker.
 FINAL_PATIENCE_S = 60.0
@@ -84,6 +87,14 @@ RECEIPTS_UNRECORDED_MAX = 4096
 RECEIPT_WAITS_S = 3600.0
 RECEIPTS_PER_LOOK_MAX = 256
 RECORDS_PER_SLICE = 512
+
+
+class Anew(enum.Enum):
+    """What a put of a record that exists changes about its anchor."""
+
+    NOTHING = "nothing"
+    ASKED = "asked"  # its other owners, who refused or did not answer, are asked once more
+    HERE = "here"  # another node published it, and now this one anchors it too
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,19 +122,24 @@ class _Made:
 
 @dataclass(slots=True)
 class _Trouble:
-    """Why a record cannot be anchored now. is_answer: others were asked and did not say yes, so nothing is tried again."""
+    """Why a record cannot be anchored now. is_answer: others were asked and did not say yes, so nothing is tried again.
+
+    cure: what follows, for the operator.
+    """
 
     text: str
     since: float
     again_at: float
     pause_s: float
     is_answer: bool = False
+    cure: str = BY_ITSELF
 
 
 @dataclass(slots=True)
 class _Plan:
     """What one look found. moves: per record; writes: logs, intents, whom was asked; submits, erases: transactions made or made again, by
-    record; erased: those that the chain has as erased; unanswered: those whose other owners did not say yes."""
+    record; erased: those that the chain has as erased; unanswered: those whose other owners did not say yes; elsewhere: those that another
+    node of this member published."""
 
     moves: dict[HashId, Next] = field(default_factory=dict)
     writes: list[Write] = field(default_factory=list)
@@ -131,6 +147,7 @@ class _Plan:
     erases: dict[HashId, _Made] = field(default_factory=dict)
     erased: set[HashId] = field(default_factory=set)
     unanswered: set[HashId] = field(default_factory=set)
+    elsewhere: set[HashId] = field(default_factory=set)
     folder: Transaction | None = None
     has_account: bool = True
 
@@ -154,7 +171,9 @@ class Anchoring:
         self._erased_ms: dict[HashId, int] = {}
         """Block time of the head at which a record was first seen erased: final when that is."""
         self._later: dict[HashId, float] = {}
-        """When to look at records that another node of this member published."""
+        """When to look at records of which another node of this member said something."""
+        self._others: set[HashId] = set()
+        """Open records that other nodes of this member may have asked others about."""
         self._folder: TxId | None = None
         self._is_folder_due = True
         self._receipts: dict[bytes, float] = {}
@@ -166,25 +185,34 @@ class Anchoring:
         """What the anchors of records that are about to exist shall say. Durable when this returns."""
         await self._ledger.write([anchors.put_intent(hash_id, intent) for hash_id, intent in intents])
 
-    async def ask_again(self, key: RecordKey, intent: Intent) -> bool:
-        """A person puts a record again whose other owners refused or did not answer: its anchor asks them anew. False: it is not so."""
+    async def put_again(self, key: RecordKey, intent: Intent | None) -> Anew:
+        """A person puts a record that exists and is not on the chain. intent: what its anchor shall say, None for a plain one, by which
+        nobody is asked again."""
         own = self._own_statement(key[1]) if key[0] == self._own.owner else None
         if own is None:
-            return False
+            return Anew.NOTHING
         kind, statement = record_anchor.KIND.number, own.signed.object_hash
 
-        def look(snapshot: Snapshot) -> bool:
+        def look(snapshot: Snapshot) -> Anew:
             is_waiting = any(one.statement == statement for one in find_waits(snapshot, key[1]))
-            return read_record(snapshot, key) is None and anchors.ask(snapshot, kind, key[1], statement) is not None and not is_waiting
+            if is_waiting or read_record(snapshot, key) is not None:
+                return Anew.NOTHING
+            if anchors.ask(snapshot, kind, key[1], statement) is not None:
+                return Anew.NOTHING if intent is None else Anew.ASKED
+            return Anew.HERE if anchors.is_elsewhere(snapshot, key[1]) else Anew.NOTHING
 
-        if not await self._ledger.read(look):
-            return False
-        await self._ledger.write([anchors.put_intent(key[1], intent), anchors.drop_ask(kind, key[1])])
+        anew = await self._ledger.read(look)
+        if anew is Anew.NOTHING:
+            return anew
+        wish = anchors.drop_intent(key[1]) if intent is None else anchors.put_intent(key[1], intent)
+        await self._ledger.write([wish, anchors.drop_ask(kind, key[1]), anchors.drop_elsewhere(key[1])])
         self._made.pop(key[1], None)
         self._troubles.pop(key[1], None)
+        self._later.pop(key[1], None)
+        self._others.discard(key[1])
         self._open[key[1]] = None
         self._bus.publish(FactsAccepted((), frozenset({int(FactKind.STATEMENT)}), None, frozenset({key})))
-        return True
+        return anew
 
     async def wait_final(self, key: RecordKey, progress: Callable[[Mapping[str, object]], None]) -> None:
         """Until a record is final. Raises Partial(NOT_FINAL) when others have to approve it, or nothing moves for FINAL_PATIENCE_S."""
@@ -461,6 +489,8 @@ class Anchoring:
                     await self._find_receipts()
                     has_moved = True
                 self._open.update(fresh)
+                if self._open.keys() & self._others:
+                    await self._note_asks([one.hash for one in facts if isinstance(one, BlockFinal)])
                 await self._look(tuple(self._open if has_moved else fresh))
 
     def _hear(self, fact: FactsAccepted, fresh: dict[HashId, None]) -> None:
@@ -469,7 +499,9 @@ class Anchoring:
             fresh.update(dict.fromkeys(mine))
             if fact.source is not None:
                 now = self._clock.monotonic()
-                self._later.update((hash_id, now + OTHERS_S) for hash_id in mine if hash_id not in self._open)
+                others = [hash_id for hash_id in mine if hash_id not in self._open]
+                self._later.update((hash_id, now + OTHERS_S) for hash_id in others)
+                self._others.update(others)
         if FactKind.RECEIPT not in fact.kinds:
             return
         if fact.source is None:
@@ -676,6 +708,7 @@ class Anchoring:
         plan = await self._ledger.read(read)
         if plan.writes:
             await self._ledger.write(plan.writes)
+        self._others |= plan.elsewhere
         for own in wanted:
             self._later.pop(own.hash_id, None)
             if not plan.has_account:
@@ -688,6 +721,9 @@ class Anchoring:
             elif move is Next.HELD and hash_id in plan.unanswered:
                 text = "its other owners did not all say yes in time, or it is not valid any more; put it again to ask again"
                 self._note_trouble(hash_id, text, is_answer=True)
+            elif move is Next.HELD and hash_id in plan.elsewhere:
+                text = "another node of this member published it and alone knows what its anchor shall say"
+                self._note_trouble(hash_id, text, cure="start that node, or put the record again here, with all that was asked for there")
             elif move is Next.HELD:
                 self._note_trouble(hash_id, "the chain would not take it: disputed, invalid, or past its validity")
             elif move is Next.WAIT:
@@ -726,6 +762,9 @@ class Anchoring:
             record = read_record(snapshot, (self._own.owner, own.hash_id))
             made = waiting.get(own.hash_id)
             is_final = record is not None and record.block_ms <= final_ms
+            is_elsewhere = anchors.is_elsewhere(snapshot, own.hash_id)
+            if is_elsewhere:
+                plan.elsewhere.add(own.hash_id)
             asked = self._asked(
                 snapshot, plan, own.hash_id, own.signed.object_hash, record_anchor.KIND.number, waits, made, now_ms, final_ms
             )
@@ -736,6 +775,7 @@ class Anchoring:
                 seq=own.statement.seq,
                 valid_until_ms=own.statement.valid_until_s * 1000,
                 is_final=is_final,
+                is_elsewhere=is_elsewhere,
                 asked=asked,
                 now_ms=now_ms,
             )
@@ -755,6 +795,8 @@ class Anchoring:
                 plan.submits[own.hash_id] = self._made[own.hash_id]
             elif move is Next.NOTHING:
                 plan.writes.append(anchors.drop_intent(own.hash_id))
+                if is_elsewhere:
+                    plan.writes.append(anchors.drop_elsewhere(own.hash_id))
                 if asked is not Asked.NOT:
                     plan.writes.append(anchors.drop_ask(record_anchor.KIND.number, own.hash_id))
             if told != steps:
@@ -801,6 +843,13 @@ class Anchoring:
             if kept is None and name is not None:
                 plan.writes.append(anchors.put_ask(hash_id, anchors.make_ask(kind, name, statement, until_ms)))
         return asked
+
+    async def _note_asks(self, blocks: Sequence[BlockHash]) -> None:
+        """Writes down which anchors in blocks that became final asked others about records that other nodes of ours published: a quick
+        no leaves nothing in the state by which those would be told from records that nobody has anchored yet."""
+        writes = await self._ledger.read(lambda snapshot: _asks_in(snapshot, blocks, self._own.owner)) if blocks else ()
+        if writes:
+            await self._ledger.write(writes)
 
     def _plan_erased(
         self,
@@ -900,11 +949,11 @@ class Anchoring:
             kept[hash_id] = made
             self._troubles.pop(hash_id, None)
 
-    def _note_trouble(self, hash_id: HashId, text: str, *, is_answer: bool = False) -> None:
+    def _note_trouble(self, hash_id: HashId, text: str, *, is_answer: bool = False, cure: str = BY_ITSELF) -> None:
         now = self._clock.monotonic()
         before = self._troubles.get(hash_id)
         pause = RETRY_S_MIN if before is None else min(RETRY_S_MAX, 2 * before.pause_s)
-        self._troubles[hash_id] = _Trouble(text, now if before is None else before.since, now + pause, pause, is_answer)
+        self._troubles[hash_id] = _Trouble(text, now if before is None else before.since, now + pause, pause, is_answer, cure)
         if before is None:
             log.info("record waits for the chain record=%s why=%s", hash_id.hex()[:16], text)
 
@@ -916,12 +965,13 @@ class Anchoring:
         self._made.pop(hash_id, None)
         self._troubles.pop(hash_id, None)
         self._later.pop(hash_id, None)
+        self._others.discard(hash_id)
 
     def _tell_alerts(self) -> None:
         now = self._clock.monotonic()
         old = [trouble for trouble in self._troubles.values() if now - trouble.since > ALERT_AFTER_S and not trouble.is_answer]
         if old:
-            self.alerts["anchoring"] = f"{len(old)} records are not on the ledger yet: {old[0].text}; it is tried again by itself"
+            self.alerts["anchoring"] = f"{len(old)} records are not on the ledger yet: {old[0].text}; {old[0].cure}"
         else:
             self.alerts.pop("anchoring", None)
 
@@ -1092,6 +1142,25 @@ def _account(snapshot: Snapshot, owner: OwnerKey) -> Account | None:
     """The account that an owner's key belongs to."""
     use = _load(snapshot, KEY, owner, KeyUse)
     return None if use is None else _load(snapshot, ACCOUNT, use.account, Account)
+
+
+def _asks_in(snapshot: Snapshot, blocks: Iterable[BlockHash], owner: OwnerKey) -> list[Write]:
+    """Anchors in final blocks of an owner's records that were published elsewhere; those that the state has not as carried out."""
+    found: list[Write] = []
+    for name in blocks:
+        block = chain.block(snapshot, name)
+        for transaction in () if block is None else block.transactions:
+            if transaction.content.kind != record_anchor.KIND.number:
+                continue
+            signed = decode(transaction.content.body, record_anchor.Body).statement
+            statement = decode(signed.body, Statement)
+            if statement.owner != owner or not anchors.is_elsewhere(snapshot, statement.hash_id):
+                continue
+            record = read_record(snapshot, (owner, statement.hash_id))
+            if record is None or record.seq < statement.seq:
+                ask = anchors.make_ask(transaction.content.kind, transaction.id, signed.object_hash, transaction.content.until_ms)
+                found.append(anchors.put_ask(statement.hash_id, ask))
+    return found
 
 
 def _told_before(steps: tuple[Step, ...], own: _Own, now_ms: int) -> tuple[Step, ...]:

@@ -8,17 +8,18 @@ from __future__ import annotations
 
 import logging
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass
 
 import trio
 
 from protocols.codec import decode, encode
 from protocols.errors import DecodeError, InvalidObject, LadingError, LocalError, Reason, StoreFull
-from protocols.files.objects import Reaffirm
+from protocols.files.objects import Reaffirm, Statement
 from protocols.gossip.facts import FactKind, fact_id
 from protocols.limits import CLOCK_SKEW_MAX_S
-from protocols.types import Digest, PeerId, RecordKey
+from protocols.types import Digest, HashId, OwnerKey, PeerId, RecordKey
+from storage import anchors
 from storage.engine import Delete, Put, Write
 from storage.tables import ENTRY_COUNTS, FACTS, HELD_FACTS
 
@@ -52,10 +53,12 @@ class FactsAccepted:
 
 @dataclass(frozen=True, slots=True)
 class Submit:
-    """Keep these in one commit. items: with the peer that each came from, None for our own. Answer: how many were new."""
+    """Keep these in one commit. items: with the peer that each came from, None for our own. are_found: those without a peer were not made
+    here, but found in what is kept here. Answer: how many were new."""
 
     items: tuple[tuple[Checked, PeerId | None], ...]
     reply: Reply[int]
+    are_found: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,8 +79,12 @@ class FactsActor(Actor[Submit | CheckAgain]):
         clock: Clock,
         bus: Bus,
         announce: Callable[[tuple[bytes, ...], PeerId | None], None],
+        *,
+        owner: OwnerKey | None = None,
     ) -> None:
+        """owner: of whose records it is noted which ones other nodes published; None for a node that publishes nothing."""
         super().__init__("facts")
+        self._owner = owner
         self.knowledge = knowledge
         self._store = store
         self._offload = offload
@@ -87,6 +94,8 @@ class FactsActor(Actor[Submit | CheckAgain]):
         self._forgotten: OrderedDict[bytes, None] = OrderedDict()
         self._writes: list[Write] = []
         self._batch: dict[bytes, tuple[Checked, PeerId | None]] = {}
+        self._found: set[bytes] = set()
+        """Of the batch, what nobody brought and nobody made here."""
         self._stale: list[bytes] = []
         self._check_again: list[Reply[int]] = []
         self.entry_counts: dict[Digest, int] = {}
@@ -101,6 +110,7 @@ class FactsActor(Actor[Submit | CheckAgain]):
         self.knowledge.clear()
         self.knowledge.held.update(held)
         self._writes, self._batch, self._stale, self._check_again, self._freed = [], {}, [], [], []
+        self._found = set()
         checked: list[Checked] = []
         # One kind after the other: who may speak must be indexed before what they said is checked.
         rows.sort(key=lambda row: row[1][:1])
@@ -135,6 +145,8 @@ class FactsActor(Actor[Submit | CheckAgain]):
         if isinstance(message, CheckAgain):
             self._check_again.append(message.reply)
             return
+        if message.are_found:
+            self._found.update(item.id for item, source in message.items if source is None)
         self.answer(message.reply, sum(self._take(item, source) for item, source in message.items))
 
     def _take(self, item: Checked, source: PeerId | None) -> bool:
@@ -188,7 +200,9 @@ class FactsActor(Actor[Submit | CheckAgain]):
         writes, self._writes = self._writes, []
         batch, self._batch = self._batch, {}
         freed, self._freed = self._freed, []
+        found, self._found = self._found, set()
         if writes:
+            writes += self._note_publishers(batch, found)
             deletes = [Delete(FACTS, one) for one in self._stale]
             try:
                 await self._store.write([*writes, *deletes])
@@ -216,6 +230,23 @@ class FactsActor(Actor[Submit | CheckAgain]):
             kinds = frozenset(item.kind for item in items)
             fact = FactsAccepted(ids, kinds, source, frozenset(key for item in items for key in records_of(item.value)))
             self.after_keep(lambda fact=fact: self._bus.publish(fact))  # type: ignore[misc]  # bound now
+
+    def _note_publishers(self, batch: Mapping[bytes, tuple[Checked, PeerId | None]], found: Container[bytes]) -> Sequence[Write]:
+        """In one commit with a statement of ours that makes a record be in force: whether another node published that.
+
+        found: as ``_found``. What its anchor shall say is known to the node that published it alone. A statement of what is in force
+        already says nothing new about that: another number of copies, or the same that was put by two nodes at once.
+        """
+        elsewhere: dict[HashId, bool] = {}
+        for item, source in batch.values():
+            if not isinstance(item.value, Statement) or item.value.owner != self._owner:
+                continue
+            hash_id = item.value.hash_id
+            facts = self.knowledge.records.get((item.value.owner, hash_id))
+            if facts is None or self.knowledge.verdict(facts).statement is None:
+                is_made = source is None and item.id not in found
+                elsewhere[hash_id] = elsewhere.get(hash_id, True) and not is_made
+        return [anchors.put_elsewhere(name) if is_so else anchors.drop_elsewhere(name) for name, is_so in elsewhere.items()]
 
     def keep_failed(self, error: LadingError) -> None:
         """Nothing was indexed yet: the batch is answered with the error and forgotten."""
@@ -256,6 +287,11 @@ class FactsHandle:
         """Keeps facts that this node made. Durable when this returns. Raises InvalidObject for one that breaks a rule."""
         now = int(self._clock.now())
         await self.keep_checked_of({None: [self.knowledge.check(kind, body, now=now) for kind, body in facts]})
+
+    async def submit_found(self, kind: FactKind, body: bytes) -> None:
+        """Keeps a fact that nobody brought and that was not made here: a statement in a block. As ``submit_own`` otherwise."""
+        item = self.knowledge.check(kind, body, now=int(self._clock.now()))
+        await self._actor.mailbox.ask(lambda reply: Submit(((item, None),), reply, are_found=True))
 
     async def loaded(self) -> None:
         """When this returns, everything that was kept before the start is indexed."""

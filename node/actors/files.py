@@ -42,7 +42,7 @@ from ..offload import Offload
 from ..own import MemberKeys, OwnKeys
 from ..sinks import FileSink, InlineSink, Sink
 from ..transport.port import StreamBroken
-from .anchoring import Anchoring
+from .anchoring import Anchoring, Anew
 from .exchange import DELIVERED_CHUNKS_MAX, Deliver
 from .facts import FactsAccepted, FactsHandle
 from .holdings import HeldSequence, Holdings
@@ -200,9 +200,9 @@ class Files:
         sent = self._clock.monotonic()
         holders = await self._wait_ack(put.facts, put.statement, options.ack, progress, resumed=put.already_stored)
         ended = self._clock.monotonic()
-        asked_again = False
-        if put.already_stored and options.intent is not None and self._anchoring is not None:
-            asked_again = await self._anchoring.ask_again(put.facts.key, options.intent)
+        anew = Anew.NOTHING
+        if put.already_stored and self._anchoring is not None:
+            anew = await self._anchoring.put_again(put.facts.key, options.intent)
         confirmed: float | None = None
         if options.wait_final and self._anchoring is not None:
             await self._anchoring.wait_final(put.facts.key, progress)
@@ -221,8 +221,10 @@ class Files:
             },
         }
         warnings = list(put.warnings)
-        if asked_again:
+        if anew is Anew.ASKED:
             warnings.append("its other owners are asked again")
+        elif anew is Anew.HERE:
+            warnings.append("another node of this member published it: its anchor, as asked for now, is made here too")
         elif put.already_stored and options.intent is not None:
             warnings.append(f"it exists as it is: nothing says that it is a {options.intent.change} of another")
         if data["survives"] == 0 and options.ack != "local":

@@ -164,7 +164,7 @@ class Rulings:
             if facts is not None and (signed.object_hash in facts.objects or self._is_past(facts, statement)):
                 continue
             try:
-                await self._facts.submit_own((FactKind.STATEMENT, encode(signed)))
+                await self._facts.submit_found(FactKind.STATEMENT, encode(signed))
             except (InvalidObject, DecodeError) as error:
                 log.info("statement of an anchor not taken statement=%s error=%s", signed.object_hash.hex()[:8], error)
             else:

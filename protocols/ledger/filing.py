@@ -129,13 +129,14 @@ def next_of(
     seq: int,
     valid_until_ms: int,
     is_final: bool,
+    is_elsewhere: bool,
     asked: Asked,
     now_ms: int,
 ) -> Next:
     """What to do about a record of ours whose statement in force has this hash and number.
 
-    record: as the state at the head has it. is_final: that lies in a final block. asked: how an anchor of this statement stands with
-    those whose word it needs.
+    record: as the state at the head has it. is_final: that lies in a final block. is_elsewhere: another node of ours published it, and
+    knows what its anchor shall say. asked: how an anchor of this statement stands with those whose word it needs.
     """
     if record is not None and record.seq >= seq:
         return Next.NOTHING if is_final else Next.WAIT
@@ -149,6 +150,10 @@ def next_of(
         if not waiting.is_refused and now_ms <= waiting.until_ms:
             # Neither waiting nor included: evicted, or its block was taken back a moment ago. The same again can only count once.
             return Next.REPEAT
+    if record is None and is_elsewhere:
+        # A guess would be a plain `create`: the record of several would be this member's alone, also after they said no, and a version
+        # would have no parents. An anchor of what is on the chain guesses nothing: owners, level and schema are fixed there.
+        return Next.HELD
     if record is not None and record.status in ("disputed", "invalid"):
         return Next.HELD
     if valid_until_ms and valid_until_ms <= now_ms:

@@ -334,6 +334,11 @@ def test_what_an_anchor_shall_say_and_its_log_are_kept() -> None:
         assert anchors.intent(snapshot, HASH_ID) == intent
         assert anchors.journal(snapshot, HASH_ID) == steps
         assert (anchors.intent(snapshot, OTHER_ID), anchors.journal(snapshot, OTHER_ID)) == (CREATE, ())
-    engine.write([anchors.drop_intent(HASH_ID)])
+        assert not anchors.is_elsewhere(snapshot, HASH_ID)
+    engine.write([anchors.drop_intent(HASH_ID), anchors.put_elsewhere(OTHER_ID)])
     with engine.snapshot() as snapshot:
         assert anchors.intent(snapshot, HASH_ID) == CREATE
+        assert [anchors.is_elsewhere(snapshot, one) for one in (HASH_ID, OTHER_ID)] == [False, True]
+    engine.write([anchors.drop_elsewhere(OTHER_ID)])
+    with engine.snapshot() as snapshot:
+        assert not anchors.is_elsewhere(snapshot, OTHER_ID)

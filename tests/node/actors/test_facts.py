@@ -11,28 +11,33 @@ import pytest
 import trio
 
 from node.actors.facts import FactsAccepted, FactsActor, FactsHandle
-from node.actors.knowledge import Knowledge
+from node.actors.knowledge import Checked, Knowledge
 from node.actors.storage import StorageActor, StorageHandle
 from node.bus import Bus
 from node.clock import SimulatedClock
 from node.offload import SimulatedOffload
-from protocols.codec import encode
+from protocols.codec import encode, replace
 from protocols.crypto import FORMAT, SUITE
 from protocols.errors import InvalidObject, StoreFull
 from protocols.files.holdings import Receipt, ReceiptItem, sign_receipt
+from protocols.files.objects import Statement, sign_statement, sign_tombstone
+from protocols.files.precedence import Next, next_after
 from protocols.gossip.facts import FactKind, fact_id
 from protocols.identity.announce import sign_announcement
 from protocols.identity.revocation import RevocationKind
 from protocols.types import Digest, HashId, OwnerKey, PeerId, SequenceRoot, StoreId, UnixSeconds
+from storage import anchors
 from storage.engine import Env
 from storage.faulty import Faults, FaultyEngine
 from storage.memory import MemoryEngine
 from storage.tables import FACTS
-from tests.protocols.identity.people import ACME, NETWORK, NOW, Node
+from tests.protocols.files import records
+from tests.protocols.identity.people import ACME, NETWORK, NOW, Member, Node
 
 from .streams import live
 
-NODE = ACME.member("Bob").node()
+BOB = ACME.member("Bob")
+NODE = BOB.node()
 SOURCE = PeerId(b"source")
 Fact = tuple[FactKind, bytes]
 
@@ -78,6 +83,18 @@ def receipt(node: Node, counter: int = 1) -> Fact:
     return FactKind.RECEIPT, encode(sign_receipt(value, node.key))
 
 
+def said(after: Next, name: str = "", *, by: Member = BOB) -> tuple[Statement, Fact]:
+    """A statement about the one record of a member; ``name`` makes it another one."""
+    value = replace(records.statement(after, name, by.key.public), network=NETWORK, domain=ACME.id, time_s=UnixSeconds(NOW))
+    return value, (FactKind.STATEMENT, encode(sign_statement(value, by.key)))
+
+
+def deleted(after: Next, value: Statement) -> Fact:
+    """The owner's word that the record of a statement is deleted."""
+    fields = {"network": NETWORK, "domain": ACME.id, "owner": value.owner, "hash_id": value.hash_id, "time_s": value.time_s}
+    return FactKind.TOMBSTONE, encode(sign_tombstone(replace(records.tombstone(after), **fields), BOB.key))  # type: ignore[arg-type]  # of each its own
+
+
 @dataclass
 class Home:
     """A facts actor with its storage. told: what was announced, with what was durable and indexed at that moment."""
@@ -111,7 +128,7 @@ async def home(engine: FaultyEngine | None = None) -> AsyncIterator[Home]:
         assert all(one in world[0].facts.knowledge.sketch for one in ids)
         world[0].told.append((ids, source))
 
-    actor = FactsActor(Knowledge(NETWORK, ACME.id, ACME.roots), store, offload, clock, bus, announce)
+    actor = FactsActor(Knowledge(NETWORK, ACME.id, ACME.roots), store, offload, clock, bus, announce, owner=BOB.key.public)
     world.append(Home(engine, FactsHandle(actor, store, offload, clock), actor, bus))
     async with trio.open_nursery() as nursery:
         nursery.start_soon(storage.run)
@@ -270,5 +287,62 @@ def test_bodies_are_given_as_far_as_they_are_here() -> None:
                 unknown = [number.to_bytes(32, "big") for number in range(count)]
                 found = await here.facts.load_bodies([known, *unknown])
                 assert found == (announcement(NODE),)
+
+    live(story)
+
+
+def test_it_is_kept_with_a_statement_of_ours_whether_another_node_published_it() -> None:
+    """Goal: which node knows what was asked for is known of each record, whatever comes first. Method: made here, brought, found in a
+    block; more statements of the same; both in one commit; deleted and published again by the other side; a record of another member."""
+
+    async def story() -> None:
+        first = next_after(())
+        value, fact = said(first)
+        other = said(first, "other")[1]
+
+        def noted(here: Home, value: Statement = value) -> bool:
+            with here.engine.snapshot() as snapshot:
+                return anchors.is_elsewhere(snapshot, value.hash_id)
+
+        async def begin(here: Home) -> None:
+            await here.facts.submit([announcement(NODE)], SOURCE)
+
+        def next_of(here: Home) -> Next:
+            return here.facts.knowledge.next_after(here.facts.knowledge.records[value.owner, value.hash_id])
+
+        async with home() as here:
+            await begin(here)
+            await here.facts.submit_own(fact)
+            await here.facts.submit([other], SOURCE)
+            assert not noted(here)
+            await here.facts.submit([deleted(next_of(here), value)], SOURCE)
+            await here.facts.submit([said(next_of(here))[1]], SOURCE)
+            assert noted(here)
+        async with home() as here:
+            await begin(here)
+            await here.facts.submit([fact], SOURCE)
+            await here.facts.submit_own(said(next_of(here))[1])  # another number of copies
+            assert noted(here)
+            await here.facts.submit_own(deleted(next_of(here), value))
+            await here.facts.submit_own(said(next_of(here))[1])
+            assert not noted(here)
+        async with home() as here:
+            await begin(here)
+            await here.facts.submit_found(*fact)
+            assert noted(here)
+        for is_first in (True, False):
+            async with home() as here:
+                await begin(here)
+                own, brought = (here.facts.knowledge.check(*one, now=NOW) for one in (fact, other))
+                batch: list[tuple[PeerId | None, tuple[Checked]]] = [(None, (own,)), (SOURCE, (brought,))]
+                await here.facts.keep_checked_of(dict(batch if is_first else batch[::-1]))
+                assert not noted(here)
+        async with home() as here:
+            eve = ACME.member("Eve")
+            await here.facts.submit([announcement(eve.node())], SOURCE)
+            of_eve, foreign = said(first, by=eve)
+            await here.facts.submit([foreign], SOURCE)
+            assert here.knows(foreign)
+            assert not noted(here, of_eve)
 
     live(story)

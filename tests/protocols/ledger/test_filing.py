@@ -85,7 +85,14 @@ def submit(
 
 
 def next_now(record: RecordState | None, waiting: Waiting | None, seq: int = 1, **facts: object) -> Next:
-    wanted = {"statement": Digest(b"s" * 32), "valid_until_ms": 0, "is_final": False, "asked": Asked.NOT, "now_ms": 100} | facts
+    wanted = {
+        "statement": Digest(b"s" * 32),
+        "valid_until_ms": 0,
+        "is_final": False,
+        "is_elsewhere": False,
+        "asked": Asked.NOT,
+        "now_ms": 100,
+    } | facts
     return next_of(record, waiting, seq=seq, **wanted)  # type: ignore[arg-type]  # each of its own type
 
 
@@ -113,6 +120,11 @@ def test_next_step_for_every_standing() -> None:
         assert next_now(record, other, seq) is Next.SUBMIT
         assert next_now(record, None, seq, valid_until_ms=100) is Next.HELD
         assert next_now(record, None, seq, valid_until_ms=101) is Next.SUBMIT
+        for waiting in (None, refused, other):  # only who published it knows what a first anchor shall say
+            assert next_now(record, waiting, seq, is_elsewhere=True) is (Next.HELD if record is None else Next.SUBMIT)
+        assert next_now(record, pooled, seq, is_elsewhere=True) is Next.WAIT
+        assert next_now(record, lost, seq, is_elsewhere=True) is Next.REPEAT
+        assert next_now(record, None, seq, is_elsewhere=True, asked=Asked.PENDING) is Next.WAIT
     for status in ("disputed", "invalid"):
         assert next_now(replace(there, status=status), None, 2) is Next.HELD
     assert next_now(replace(there, status="erased"), None, 2) is Next.SUBMIT

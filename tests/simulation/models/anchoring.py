@@ -1,7 +1,8 @@
 """Two nodes of one owner, and a chain that takes blocks back: crashes, cuts, evictions, transactions whose time ends in the pool.
 
-Checked: of one record and number the branch never carries two anchors; a bounded time after faults ceased every record that was
-published is final with its greatest number; and then nobody makes transactions any more.
+Checked: of one record and number the branch never carries two anchors; what a record's first anchor says was asked for by a person, at
+the node where they put it; a bounded time after faults ceased every record that was published is final with its greatest number; and
+then nobody makes transactions any more.
 """
 
 from __future__ import annotations
@@ -33,7 +34,8 @@ Rule = Callable[..., Next]
 
 @dataclass(frozen=True, slots=True)
 class Anchor:
-    """A transaction of the model. seq, statement: as published; restores: made when the record was on the chain with a smaller number."""
+    """A transaction of the model. seq, statement: as published; restores: made when the record was on the chain with a smaller number.
+    wish: what it says besides the statement."""
 
     id: TxId
     record: str
@@ -41,14 +43,17 @@ class Anchor:
     statement: Digest
     restores: bool
     until_ms: int
+    wish: str
 
 
 @dataclass(slots=True)
 class Node:
-    """own: on its disk. pool, refused: lost in a crash. seen: how it last saw the chain. open: records that it looks at."""
+    """own: on its disk. wishes: too, by record that was put here. pool, refused: lost in a crash. seen: how it last saw the chain.
+    open: records that it looks at."""
 
     known: dict[str, tuple[int, Digest]] = field(default_factory=dict)
     own: dict[TxId, Anchor] = field(default_factory=dict)
+    wishes: dict[str, str] = field(default_factory=dict)
     pool: dict[TxId, Anchor] = field(default_factory=dict)
     refused: set[TxId] = field(default_factory=set)
     again_ms: dict[str, int] = field(default_factory=dict)
@@ -79,6 +84,7 @@ class World:
         self.made = 0
         self.records = 0
         self.published: dict[str, int] = {}
+        self.wishes: dict[str, set[str]] = {}
 
     # --- people -------------------------------------------------------------------------------------------------------
 
@@ -92,6 +98,9 @@ class World:
             name = self.rng.choice(sorted(self.published))
             seq = node.known.get(name, (0, b""))[0] + 1
         statement = sha256(f"{name} {seq} {self.rng.random()}".encode())
+        if name not in node.known:  # no other number of what it knows
+            node.wishes[name] = f"{self.rng.random()}"
+            self.wishes.setdefault(name, set()).add(node.wishes[name])
         node.known[name] = max(node.known.get(name, (0, Digest(b""))), (seq, statement))
         node.open.add(name)
         self.published[name] = max(seq, self.published.get(name, 0))
@@ -169,6 +178,7 @@ class World:
             seq=seq,
             valid_until_ms=0,
             is_final=found is not None and found[1] < node.final,
+            is_elsewhere=name not in node.wishes,
             asked=Asked.NOT,
             now_ms=self.now_ms,
         )
@@ -176,7 +186,8 @@ class World:
             node.open.discard(name)
         elif move is Next.SUBMIT:
             self.made += 1
-            anchor = Anchor(TxId(sha256(str(self.made).encode())), name, seq, statement, record is not None, self.now_ms + LIFE_MS)
+            identity, wish = TxId(sha256(str(self.made).encode())), node.wishes.get(name, "nobody's")
+            anchor = Anchor(identity, name, seq, statement, record is not None, self.now_ms + LIFE_MS, wish)
             self.submit(node, anchor)
         elif move is Next.REPEAT:
             assert made is not None
@@ -246,6 +257,9 @@ def run(seed: int, *, rule: Rule = next_of, forgets: bool = False) -> int:
     carried = [(anchor.record, anchor.seq) for block in world.blocks for anchor in block]
     if len(set(carried)) != len(carried):
         raise ModelBroken(f"seed {seed}: two anchors of one record and number")
+    for anchor in (one for block in world.blocks for one in block):
+        if not anchor.restores and anchor.wish not in world.wishes[anchor.record]:
+            raise ModelBroken(f"seed {seed}: the anchor of {anchor.record} says what nobody asked for")
     return len(there)
 
 
@@ -264,3 +278,8 @@ def always_anew(record: RecordState | None, waiting: Waiting | None, **facts: ob
     """Planted: another transaction at every look, and after what was put again too."""
     move = next_of(record, None, **facts)  # type: ignore[arg-type]  # as it was called
     return Next.SUBMIT if move is Next.WAIT else move
+
+
+def anybody_may(record: RecordState | None, waiting: Waiting | None, **facts: object) -> Next:
+    """Planted: what another node published is anchored here too, without knowing what was asked for."""
+    return next_of(record, waiting, **{**facts, "is_elsewhere": False})  # type: ignore[arg-type]  # as it was called
