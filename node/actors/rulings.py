@@ -20,6 +20,7 @@ from protocols.files.objects import Statement
 from protocols.gossip.facts import FactKind
 from protocols.ledger.context import ACCOUNT, CERTIFICATE, Account, genesis_time_ms, load_profile
 from protocols.ledger.deny import Denial
+from protocols.ledger.envelope import Transaction
 from protocols.ledger.state import Overlay
 from protocols.ledger.transactions import approve, erase, record_anchor
 from protocols.ledger.transactions.records import RECORD, RecordState
@@ -68,7 +69,7 @@ class _Glance:
 @dataclass(frozen=True, slots=True)
 class _Seen:
     """erased: number of the statement up to which each is. is_final: no block above the final one can have erased any of them. wanted:
-    records whose statement is not known."""
+    records whose statement is not known, the oldest first."""
 
     erased: dict[RecordKey, int]
     is_final: bool
@@ -158,6 +159,7 @@ class Rulings:
 
     async def _learn(self, statements: Iterable[Signed]) -> None:
         """Statements of final anchors become facts, as far as their owners are known here and nobody has put them out."""
+        refused: list[LadingError] = []
         for signed in statements:
             statement = decode(signed.body, Statement)
             facts = self._facts.knowledge.records.get((statement.owner, statement.hash_id))
@@ -166,9 +168,11 @@ class Rulings:
             try:
                 await self._facts.submit_own((FactKind.STATEMENT, encode(signed)))
             except (InvalidObject, DecodeError) as error:
-                log.info("statement of an anchor not taken statement=%s error=%s", signed.object_hash.hex()[:8], error)
+                refused.append(error)
             else:
                 log.info("record learned from the ledger record=%s", statement.hash_id.hex()[:8])
+        if refused:
+            log.info("statements of anchors not taken count=%d first=%s", len(refused), refused[0])
 
     def _is_past(self, facts: RecordFacts, statement: Statement) -> bool:
         """Whether the owner's tombstone, which is known here, ended it."""
@@ -226,17 +230,17 @@ def _see(snapshot: Snapshot, known: Mapping[RecordKey, Container[Digest]] | None
             erased[key] = record.seq
         elif known is not None and record.statement not in known.get(key, ()):
             wanted.append(_Wanted(record.anchor, record.block_ms))
-    return _Seen(erased, _is_final(snapshot), tuple(wanted))
+    return _Seen(erased, is_all_final(snapshot, ERASING), tuple(sorted(wanted, key=lambda one: (one.block_ms, one.anchor))))
 
 
-def _is_final(snapshot: Snapshot) -> bool:
-    """Whether no block between the state's and the final one says something by which a record may be erased."""
+def is_all_final(snapshot: Snapshot, kinds: Container[int]) -> bool:
+    """Whether what transactions of these kinds have made of the state is final: no block between the state's and the final one has one."""
     at, final = store.state_at(snapshot), store.final_block(snapshot)
     row = None if at is None else store.row(snapshot, at)
     low = None if final is None else store.row(snapshot, final)
     while at is not None and row is not None and low is not None and row.height > low.height:
         block = store.block(snapshot, at)
-        if block is None or any(one.content.kind in ERASING for one in block.transactions):
+        if block is None or any(one.content.kind in kinds for one in block.transactions):
             return False
         at = row.parent
         row = store.row(snapshot, at)
@@ -244,7 +248,7 @@ def _is_final(snapshot: Snapshot) -> bool:
 
 
 def _statements(snapshot: Snapshot, wanted: Iterable[_Wanted]) -> tuple[Signed, ...]:
-    """Of anchors, from the bodies of final blocks; those whose body is not kept here are left out."""
+    """Of anchors, from the bodies of final blocks; those whose body is not kept here are left out. Of one block together is cheapest."""
     final = store.final_block(snapshot)
     row = None if final is None else store.row(snapshot, final)
     if row is None:
@@ -253,15 +257,32 @@ def _statements(snapshot: Snapshot, wanted: Iterable[_Wanted]) -> tuple[Signed, 
     genesis_ms, slot_ms = genesis_time_ms(state), load_profile(state).slot_ms
     found: list[Signed] = []
     lowest = store.lowest_height(snapshot)
+    bodies = _Bodies(snapshot)
     for one in wanted:
         height = height_of_slot(snapshot, (one.block_ms - genesis_ms) // slot_ms)
         if height is None or height > row.height:
             continue  # final later, and looked at then
         for below in range(height, max(lowest, height - BLOCKS_BACK_MAX) - 1, -1):
-            block = store.block(snapshot, store.blocks_at(snapshot, below)[0])
-            body = None if block is None else next((it for it in block.transactions if it.id == one.anchor), None)
+            block = bodies.at(below)
+            body = None if block is None else block.get(one.anchor)
             if body is not None:
                 found.append(decode(body.content.body, record_anchor.Body).statement)
             if body is not None or block is None:
                 break
     return tuple(found)
+
+
+class _Bodies:
+    """Transactions of final blocks by id. Remembers one block: a block of hundreds is decoded once and not for each of them."""
+
+    def __init__(self, snapshot: Snapshot) -> None:
+        self._snapshot = snapshot
+        self._height = -1
+        self._last: Mapping[TxId, Transaction] | None = None
+
+    def at(self, height: int) -> Mapping[TxId, Transaction] | None:
+        """None where the body is not kept. Raises StoreDamaged."""
+        if height != self._height:
+            block = store.block(self._snapshot, store.blocks_at(self._snapshot, height)[0])
+            self._height, self._last = height, None if block is None else {one.id: one for one in block.transactions}
+        return self._last
