@@ -44,6 +44,7 @@ LOOK_AT_ALL_S = 600.0
 # An anchor that waited for approvals is in an earlier block than the record's; so many blocks back it is looked for.
 BLOCKS_BACK_MAX = 4096
 STATEMENTS_PER_TURN = 256
+BLOCKS_PER_TURN = 4
 ERASING = frozenset({erase.KIND.number, approve.KIND.number})
 
 
@@ -125,19 +126,24 @@ class Rulings:
             return
         is_all_due, self._is_all_due = self._is_all_due, False
         denials = self._chain.denied.denials()
-        glance = await self._chain.plan(lambda snapshot: _glance(snapshot, final, denials, self._member))
+        may_have_erased = False
+        # After an import or a long absence many become final at once: their statements are not held together.
+        for start in range(0, max(1, len(final)), BLOCKS_PER_TURN):
+            part = final[start : start + BLOCKS_PER_TURN]
+            glance = await self._chain.plan(lambda snapshot, part=part: _glance(snapshot, part, denials, self._member))  # type: ignore[misc]
+            may_have_erased |= glance.may_have_erased
+            await self._learn(glance.statements)
         self.alerts = {}
         if glance.waiting:
             self.alerts["inbox"] = f"{glance.waiting} wait for this member's yes or no: lading inbox"
-        await self._learn(glance.statements)
-        if is_all_due or glance.may_have_erased:
+        if is_all_due or may_have_erased:
             known = self._known() if is_all_due else None
             seen = await self._chain.plan(lambda snapshot: _see(snapshot, known))
             # While a block that is not final may have erased something, what was not erased before waits: its turn is when that is final.
             self._erased = {key: seq for key, seq in seen.erased.items() if seen.is_final or key in self._erased}
             for start in range(0, len(seen.wanted), STATEMENTS_PER_TURN):
-                part = seen.wanted[start : start + STATEMENTS_PER_TURN]
-                await self._learn(await self._chain.plan(lambda snapshot, part=part: _statements(snapshot, part)))  # type: ignore[misc]
+                some = seen.wanted[start : start + STATEMENTS_PER_TURN]
+                await self._learn(await self._chain.plan(lambda snapshot, some=some: _statements(snapshot, some)))  # type: ignore[misc]
         await self._rule(glance.denied, frozenset(_key(one.name) for one in denials if one.what == "record"))
 
     def _known(self) -> dict[RecordKey, frozenset[Digest]]:
@@ -159,7 +165,7 @@ class Rulings:
 
     async def _learn(self, statements: Iterable[Signed]) -> None:
         """Statements of final anchors become facts, as far as their owners are known here and nobody has put them out."""
-        refused: list[LadingError] = []
+        refused, why = 0, ""
         for signed in statements:
             statement = decode(signed.body, Statement)
             facts = self._facts.knowledge.records.get((statement.owner, statement.hash_id))
@@ -168,11 +174,11 @@ class Rulings:
             try:
                 await self._facts.submit_own((FactKind.STATEMENT, encode(signed)))
             except (InvalidObject, DecodeError) as error:
-                refused.append(error)
+                refused, why = refused + 1, why or str(error)
             else:
                 log.info("record learned from the ledger record=%s", statement.hash_id.hex()[:8])
         if refused:
-            log.info("statements of anchors not taken count=%d first=%s", len(refused), refused[0])
+            log.info("statements of anchors not taken count=%d first=%s", refused, why)
 
     def _is_past(self, facts: RecordFacts, statement: Statement) -> bool:
         """Whether the owner's tombstone, which is known here, ended it."""
