@@ -114,7 +114,10 @@ class _Stock:
 
     def __init__(self) -> None:
         self.process = subprocess.Popen(COMMAND, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
-        self.address = str(self._answer()["address"])
+
+    def wait_address(self) -> str:
+        """When it listens."""
+        return str(self._answer()["address"])
 
     def ask(self, do: str, **args: object) -> Any:
         assert self.process.stdin is not None
@@ -164,8 +167,9 @@ def _theirs(count: int, name: str, what: str, messages: int, pause_s: float) -> 
     """From one of fresh nodes that are all connected."""
     with ExitStack() as stack:
         nodes = [stack.enter_context(_Stock()) for _ in range(count)]
+        addresses = [node.wait_address() for node in nodes]
         for index, node in enumerate(nodes):
-            node.ask("dial", addresses=[other.address for other in nodes[index + 1 :]])
+            node.ask("dial", addresses=addresses[index + 1 :])
         time.sleep(MESH_S)
         pids = [node.process.pid for node in nodes]
         settle()
