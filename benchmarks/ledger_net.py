@@ -18,6 +18,7 @@ from typing import Any
 
 from protocols.crypto import sha256
 from protocols.ledger.block import Header
+from protocols.ledger.envelope import Transaction
 from protocols.ledger.seals.port import Found
 from protocols.ledger.seals.pow import ProofOfWork
 from protocols.limits import LISTEN_FIRST_MS, SEARCH_STEP_NONCES
@@ -25,7 +26,8 @@ from protocols.types import BlockHash, Digest, UnixMillis
 from tests.simulation.models.spreading import BODY_BYTES, Spreading
 
 from .harness import Row, RunningNode, TestNet, call_at_once, documents, load_of, memory_now, processor_s, settle
-from .signed import Watching, heights_of, mean_ms, offer, read_signers, sign_many, wait_drained
+from .sealed import seal_chain
+from .signed import Watching, heights_of, mean_ms, offer, read_signers, sign_anchor, sign_many, wait_drained
 
 SIGNERS = ("--signers", "64")
 OFFERED = (50, 100, 150, 200, 250, 300, 350)
@@ -40,8 +42,12 @@ FILL_PER_S = 300.0
 TERM_BLOCKS = 12
 TRICKLE_PER_S = 10.0
 MEMORY_TRANSACTIONS = int(os.environ.get("BENCH_LEDGER_TRANSACTIONS", "100000"))
-MEMORY_BATCH = 384
-MEMORY_WAITING_MAX = 3000
+MEMORY_BLOCK = 250
+MEMORY_SLOT_MS = 250
+MEMORY_PATIENCE_S = 600.0
+MEMORY_REST_S = 10.0
+IDLE_CORES = 0.05
+BATCH = 384
 BURST_NODES = 10
 BURST_COUNT = 1000
 RACE_MINERS = 5
@@ -267,39 +273,61 @@ def _first_of(headers: Sequence[Header], target: int) -> int:
 
 
 def chain_memory() -> list[Row]:
-    """One node takes them all in; then it rests; then it is started again and rests."""
+    """A chain of so many is made with two nodes' keys (`sealed`); one starts on it, the other one fetches and judges all of it from there;
+    then both rest; then the other one is started again and rests.
+
+    Handing them over to one running node takes ten times as long: it drafts during a fifth of each of its slots and waits for the rest.
+    """
     idle = Row(
-        "chain_memory", f"memory of a full node at {MEMORY_TRANSACTIONS} transactions, idle (RssAnon + RssShmem)", "MiB", "200", "130"
+        "chain_memory", f"memory of a full node that fetched and judged {MEMORY_TRANSACTIONS} transactions, idle", "MiB", "200", "130"
     )
+    idle.notes.append("RssAnon + RssShmem")
     again = Row("chain_memory_started", "the same after a start, idle", "MiB", "", "")
-    took = Row("chain_memory_filled", "rate at which one node alone took them in, to final", "/s", "", "")
-    with TestNet(1, options=(*SIGNERS, "--slot-ms", "500")) as net:
+    took = Row("chain_memory_fetched", "rate at which it fetched and judged them", "/s", "", "")
+    blocks = MEMORY_TRANSACTIONS // MEMORY_BLOCK
+    with TestNet(2, options=(*SIGNERS, "--slot-ms", str(MEMORY_SLOT_MS)), start_only=0) as net:
         signers = read_signers(net.homes)
-        node = net.nodes[0]
-        _listened()
+
+        def anchors_of(index: int, at_ms: int) -> list[Transaction]:
+            return [
+                sign_anchor(signers, signers.signers[number % len(signers.signers)], f"{index}/{number}", at_ms)
+                for number in range(MEMORY_BLOCK)
+            ]
+
         began = time.perf_counter()
-        given = 0
-        while given < MEMORY_TRANSACTIONS:
-            batch = sign_many(signers, min(MEMORY_BATCH, MEMORY_TRANSACTIONS - given), f"m{given}")
-            while sum(_status(node)["mempool"].values()) > MEMORY_WAITING_MAX:
-                time.sleep(0.1)
-            pooled = node.call("ledger.submit", transactions=[text for _, text in batch])["pooled"]
-            if pooled != len(batch):
-                raise RuntimeError(f"{len(batch) - int(pooled)} transactions were refused")  # type: ignore[call-overload]
-            given += len(batch)
-        while sum(_status(node)["mempool"].values()) or _status(node)["finalized_height"] < _status(node)["height"] - 1:
+        given = seal_chain([net.homes / "n1", net.homes / "n2"], blocks, anchors_of)
+        print(f"  {given} transactions in {blocks} blocks made in {time.perf_counter() - began:.0f} s", flush=True)
+        net.nodes.append(net.start("n1"))
+        late = net.start("n2")
+        net.nodes.append(late)
+        began = time.perf_counter()
+        while _status(late)["height"] < blocks:
+            if time.perf_counter() - began > MEMORY_PATIENCE_S:
+                raise RuntimeError(f"it has {_status(late)['height']} of {blocks} blocks")
             time.sleep(0.2)
-        took.add(given / (time.perf_counter() - began))
-        time.sleep(5)
-        now = memory_now(node.pid)
-        idle.add(now.own_mib, None, file_mib=round(now.file_mib), blocks=_status(node)["height"])
-        node.process.terminate()
-        node.process.wait(20)
-        node.process = net.start("n1").process
-        time.sleep(15)
-        now = memory_now(node.pid)
-        again.add(now.own_mib, None, file_mib=round(now.file_mib), blocks=_status(node)["height"])
+        took.add(given / (time.perf_counter() - began), None, processor_s=round(processor_s(late.pid), 1))
+        while _status(late)["finalized_height"] < blocks:
+            if time.perf_counter() - began > MEMORY_PATIENCE_S:
+                raise RuntimeError(f"final is {_status(late)['finalized_height']} of {blocks}")
+            time.sleep(0.5)
+        idle.add(_resting_mib(late), None, blocks=_status(late)["height"], beside_it=round(_resting_mib(net.nodes[0])))
+        late.process.terminate()
+        late.process.wait(20)
+        late.process = net.start("n2").process
+        net.wait_connected()
+        again.add(_resting_mib(late), None, blocks=_status(late)["height"])
     return [idle, again, took]
+
+
+def _resting_mib(node: RunningNode) -> float:
+    """Of a node that has done next to nothing for a while. Raises RuntimeError when it does not come to rest."""
+    deadline = time.perf_counter() + MEMORY_PATIENCE_S
+    while time.perf_counter() < deadline:
+        used = processor_s(node.pid)
+        time.sleep(MEMORY_REST_S)
+        if processor_s(node.pid) - used < MEMORY_REST_S * IDLE_CORES:
+            return memory_now(node.pid).own_mib
+    raise RuntimeError(f"{node.name} works on")
 
 
 # --- bursts ---------------------------------------------------------------------------------------------------------
@@ -326,8 +354,8 @@ def burst(runs: int) -> list[Row]:
             pids = [node.pid for node in nodes]
             used = sum(map(processor_s, pids))
             began = time.perf_counter()
-            for first in range(0, len(batch), MEMORY_BATCH):
-                sender.call("ledger.submit", transactions=[text for _, text in batch[first : first + MEMORY_BATCH]])
+            for first in range(0, len(batch), BATCH):
+                sender.call("ledger.submit", transactions=[text for _, text in batch[first : first + BATCH]])
                 if kills and not first:
                     nodes.pop().kill()
             deadline = time.perf_counter() + 30

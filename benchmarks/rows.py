@@ -12,12 +12,14 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 from node.http.client import call
 
 from . import ledger_net
 from .chain import chain_rows
+from .gossipsub import gossipsub_rows
 from .harness import (
     MIB,
     Called,
@@ -482,6 +484,8 @@ ROWS: Mapping[str, Callable[[], list[Row]]] = {
     "ledger_memory": ledger_net.chain_memory,
     "burst": burst,
     "gossip": ledger_net.gossip,
+    "gossipsub_5": partial(gossipsub_rows, 5),
+    "gossipsub_10": partial(gossipsub_rows, 10),
     "light": light,
     "lane": lane,
     "wires": wires,

@@ -145,11 +145,16 @@ def lane_of(chain: ChainId) -> str:
     return chain.hex()[:12]
 
 
-def open_database(home: Path, chain: ChainId) -> LmdbEngine:
-    """The chain's own. One that cannot be opened is put aside, and the chain fetched again. Raises StoreFull, LocalError."""
+def database_path(home: Path, chain: ChainId) -> Path:
+    """Of the chain's own database, in a folder that is there."""
     folder = home / DATABASES_FOLDER
     folder.mkdir(mode=0o700, exist_ok=True)
-    path = folder / f"{chain.hex()}.lmdb"
+    return folder / f"{chain.hex()}.lmdb"
+
+
+def open_database(home: Path, chain: ChainId) -> LmdbEngine:
+    """The chain's own. One that cannot be opened is put aside, and the chain fetched again. Raises StoreFull, LocalError."""
+    path = database_path(home, chain)
     try:
         return _open(path)
     except StoreDamaged as error:

@@ -10,9 +10,10 @@ Of a chain beside the domain's the same four files lie in ``identity/chains/ID``
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from protocols.codec import Record, decode, encode
 from protocols.crypto import SigningKey
@@ -29,6 +30,8 @@ from .chain_keys import rotated_key
 from .entropy import Entropy
 from .promises import Kept, PromiseFile, Rotated, RotationFile, fresh
 
+T = TypeVar("T")
+
 FOLDER = "identity"
 CHAIN_FILE = "chain"
 KEY_FILE = "chain.key"
@@ -37,6 +40,8 @@ FURTHER_FOLDER = "chains"
 ROTATIONS_FILE = "rotations"
 # Blocks: about twenty seconds of judging on a laptop, and 8 MB.
 BEGIN_AT_ANCHOR_FROM = 2000
+# Of a chain's id: so many characters of its beginning name it.
+PREFIX_CHARS_MIN = 6
 _FORMAT = 1
 _DAMAGED = "lading ledger import FILE, with a file of lading ledger export on another node; or lading start --set ledger=off"
 _BYTES_MAX = 2 * BLOCK_BYTES_MAX
@@ -99,6 +104,20 @@ def further_chains(home: Path) -> tuple[ChainId, ...]:
     except FileNotFoundError:
         return ()
     return tuple(ChainId(bytes.fromhex(name)) for name in names if _is_id(name))
+
+
+def is_called(text: str, *, chain: str, name: str) -> bool:
+    """Whether a person who writes ``text`` means this chain: by its name, or by its id or the beginning of one."""
+    return text == name or (len(text) >= PREFIX_CHARS_MIN and chain.startswith(text.lower()))
+
+
+def pick_chain(text: str, found: Sequence[T]) -> T:
+    """The one chain that is called so. Raises LadingError(NOT_FOUND), UsageError for a name or beginning of several."""
+    if not found:
+        raise LadingError(Reason.NOT_FOUND, f"this home follows no chain {text!r}", hint="lading ledger status")
+    if len(found) > 1:
+        raise UsageError(f"{len(found)} chains are called {text!r}", hint="give more of its id: lading ledger status")
+    return found[0]
 
 
 def _is_id(text: str) -> bool:

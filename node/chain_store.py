@@ -1,4 +1,7 @@
-"""The chain of a home whose node stands still: verified, taken back, its index rebuilt, exported, imported, its voting key replaced."""
+"""A chain of a home whose node stands still: verified, taken back, its index rebuilt, exported, imported; the domain's voting key replaced.
+
+Where a function takes ``name``, it is a chain beside the domain's by its name, its id or the beginning of one; None is the domain's.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,8 @@ from protocols.identity.keyfiles import is_protected
 from protocols.identity.kit import parse_kit
 from protocols.ledger.block import Block
 from protocols.ledger.context import genesis_time_ms, load_profile
-from protocols.ledger.envelope import ENVELOPE_VERSION, NO_SERIAL, Content, sign_transaction
+from protocols.ledger.envelope import ENVELOPE_VERSION, NO_SERIAL, Content, decode_body, sign_transaction
+from protocols.ledger.genesis import Body as GenesisBody
 from protocols.ledger.profile import Council, CouncilMember
 from protocols.ledger.state import Overlay
 from protocols.ledger.transactions import council_recover
@@ -29,7 +33,21 @@ from storage.engine import Env
 from storage.lmdb_engine import LmdbEngine
 from storage.lock import HomeLock
 
-from .chain_home import PROMISES_FILE, ROTATIONS_FILE, ChainFile, chain_files, file_of_first, read_chain_file, read_chain_key
+from .chain_further import database_path
+from .chain_home import (
+    PROMISES_FILE,
+    ROTATIONS_FILE,
+    ChainFile,
+    chain_files,
+    chain_folder,
+    file_of_first,
+    first_block,
+    further_chains,
+    is_called,
+    pick_chain,
+    read_chain_file,
+    read_chain_key,
+)
 from .chain_keys import fresh_chain_key, recovery_key
 from .clock import SystemClock
 from .entropy import SystemEntropy
@@ -51,13 +69,14 @@ assert BLOCK_BYTES_MAX < 1 << (8 * _LENGTH_BYTES)
 
 
 @contextlib.contextmanager
-def _opened(home: Path) -> Iterator[tuple[ChainFile, LmdbEngine]]:
-    """The chain and the database of a home, alone with it. Raises Refused(LOCKED), LadingError(NOT_FOUND)."""
+def _opened(home: Path, name: str | None = None) -> Iterator[tuple[ChainFile, LmdbEngine]]:
+    """A chain and its database, alone with the home. Raises Refused(LOCKED), LadingError(NOT_FOUND), UsageError."""
     with HomeLock(home):
-        chain = read_chain_file(home)
+        further = _further_named(home, name)
+        chain = read_chain_file(home, further)
         if chain is None:
             raise LadingError(Reason.NOT_FOUND, f"{home} follows no chain", hint="lading ledger import FILE brings it one")
-        engine = _engine(home / LEDGER_FOLDER)
+        engine = _engine(_database(home, further))
         try:
             with engine.snapshot() as snapshot:
                 if light.trust(snapshot) is not None:
@@ -67,16 +86,60 @@ def _opened(home: Path) -> Iterator[tuple[ChainFile, LmdbEngine]]:
             engine.close()
 
 
+def _database(home: Path, further: ChainId | None) -> Path:
+    return home / LEDGER_FOLDER if further is None else database_path(home, further)
+
+
 def _engine(path: Path) -> LmdbEngine:
     return LmdbEngine(path, Env.LEDGER, budget_bytes=LEDGER_BUDGET_BYTES, reserve_bytes=LEDGER_RESERVE_BYTES)
 
 
-def verify(home: Path) -> dict[str, object]:
+def _further_named(home: Path, name: str | None) -> ChainId | None:
+    """Which chain beside the domain's is meant; None for the domain's. Raises LadingError(NOT_FOUND), UsageError."""
+    if not name:
+        return None
+    own = _chain_file(home, None)
+    chains: list[tuple[ChainId | None, str]] = [] if own is None else [(None, own.chain.hex())]
+    chains += [(one, one.hex()) for one in further_chains(home)]
+    # Its whole id names a chain of which nothing can be read.
+    exact = [further for further, text in chains if text == name.lower()]
+    return pick_chain(name, exact or [one for one, text in chains if is_called(name, chain=text, name=_name(home, one))])
+
+
+def _chain_file(home: Path, further: ChainId | None) -> ChainFile | None:
+    """None also where it is damaged."""
+    try:
+        return read_chain_file(home, further)
+    except InvalidObject:
+        return None
+
+
+def _name(home: Path, further: ChainId | None) -> str:
+    """What a chain is called, by its first block or by its state; empty where neither is here, or cannot be read."""
+    chain = _chain_file(home, further)
+    try:
+        first = None if chain is None else first_block(chain)
+        if first is not None:
+            return decode_body(first.transactions[0], GenesisBody).profile.name
+        path = _database(home, further)
+        if not path.exists():
+            return ""
+        engine = _engine(path)
+        try:
+            with engine.snapshot() as snapshot:
+                return "" if store.state_at(snapshot) is None else load_profile(Overlay(store.ChainState(snapshot))).name
+        finally:
+            engine.close()
+    except (InvalidObject, DecodeError, StoreDamaged):
+        return ""
+
+
+def verify(home: Path, name: str | None = None) -> dict[str, object]:
     """Judges the whole chain again from its first block, in a database of its own, and compares state and tip with what stands here.
 
     Raises LadingError(INTEGRITY) naming the first thing that does not hold.
     """
-    with _opened(home) as (chain, engine), tempfile.TemporaryDirectory(prefix="verify-", dir=home) as folder:
+    with _opened(home, name) as (chain, engine), tempfile.TemporaryDirectory(prefix="verify-", dir=home) as folder:
         try:
             with engine.snapshot() as snapshot:
                 store.check(snapshot)
@@ -124,12 +187,12 @@ def _told_as_damage() -> Iterator[None]:
         raise _damaged(error) from error
 
 
-def roll_back(home: Path, height: int, *, dry_run: bool) -> dict[str, object]:
-    """Takes the chain of this home back to a height; the node fetches what others have above it.
+def roll_back(home: Path, height: int, *, dry_run: bool, name: str | None = None) -> dict[str, object]:
+    """Takes a chain of this home back to a height; the node fetches what others have above it.
 
     Raises LadingError(NOT_FOUND | INTEGRITY), Refused(PRUNED).
     """
-    with _opened(home) as (chain, engine):
+    with _opened(home, name) as (chain, engine):
         with engine.snapshot() as snapshot, _told_as_damage():
             before = store.lowest_height(snapshot) + len(care.kept_branch(snapshot)) - 1
             target, writes = care.roll_back(snapshot, height)
@@ -138,9 +201,9 @@ def roll_back(home: Path, height: int, *, dry_run: bool) -> dict[str, object]:
     return {"chain": chain.chain.hex(), "height_before": before, "height": height, "tip": target.hex(), "dry_run": dry_run}
 
 
-def rebuild_index(home: Path) -> dict[str, object]:
+def rebuild_index(home: Path, name: str | None = None) -> dict[str, object]:
     """The index of heights anew from the blocks' rows, the tree of the state from its values where an older program kept another."""
-    with _opened(home) as (chain, engine):
+    with _opened(home, name) as (chain, engine):
         with engine.snapshot() as snapshot:
             writes = [*care.rebuild_heights(snapshot), *store.rebuild_tree(snapshot)]
         if writes:
@@ -151,12 +214,12 @@ def rebuild_index(home: Path) -> dict[str, object]:
 # --- as a file --------------------------------------------------------------------------------------------------------
 
 
-def export_chain(home: Path, target: Path) -> dict[str, object]:
+def export_chain(home: Path, target: Path, name: str | None = None) -> dict[str, object]:
     """Every block from the first one to the tip in one file; it holds no secret. Raises LadingError(CONFLICT | FAILED)."""
     if target.exists():
         raise LadingError(Reason.CONFLICT, f"{target} exists; it is not overwritten", hint="lading ledger export ANOTHER-FILE")
     count = 0
-    with _opened(home) as (chain, engine), engine.snapshot() as snapshot:
+    with _opened(home, name) as (chain, engine), engine.snapshot() as snapshot:
         part = target.with_name(target.name + ".part")
         try:
             with part.open("xb") as file:
@@ -174,26 +237,25 @@ def export_chain(home: Path, target: Path) -> dict[str, object]:
     return {"chain": chain.chain.hex(), "file": str(target), "blocks": count, "bytes": target.stat().st_size}
 
 
-def import_chain(home: Path, source: Path) -> dict[str, object]:
+def import_chain(home: Path, source: Path, name: str | None = None) -> dict[str, object]:
     """Blocks from a file, judged like everybody else's. A home without a chain follows this one from now on, without a seat on it.
 
-    Raises LadingError(INTEGRITY) naming the first block that does not hold, Refused(WRONG_CHAIN).
+    Raises LadingError(INTEGRITY) naming the first block that does not hold, Refused(WRONG_CHAIN), LadingError(NOT_FOUND), UsageError.
     """
     with HomeLock(home), source.open("rb") as file:
         if file.read(len(EXPORT_MAGIC)) != EXPORT_MAGIC:
             raise InvalidObject(Reason.UNKNOWN_FORMAT, f"{source} is no exported chain")
         named = ChainId(file.read(32))
-        try:
-            own = read_chain_file(home)
-        except InvalidObject:
-            own = None  # damaged: this file says again which chain it was, and the keys' own record of it is checked at the start
-        if own is not None and own.chain != named:
-            raise Refused(Reason.WRONG_CHAIN, f"{source} holds another chain than this home follows")
+        further = _further_named(home, name)
+        own = _chain_file(home, further)  # damaged: this file says again which chain it was; the keys' own record is checked at the start
+        wanted = further if own is None else own.chain
+        if wanted is not None and wanted != named:
+            raise _other_chain(home, source, named)
         blocks = _blocks_of(file, source)
         first = next(blocks, None)
         if first is None:
             raise InvalidObject(Reason.INTEGRITY, f"{source} holds no block")
-        engine = _engine(home / LEDGER_FOLDER)
+        engine = _engine(_database(home, further))
         try:
             found = care.replay(engine, _with_first(first, blocks), chain=named)
         except StoreDamaged as error:
@@ -202,7 +264,7 @@ def import_chain(home: Path, source: Path) -> dict[str, object]:
             engine.close()
         if own is None:
             for one in chain_files(file_of_first(first), None, None, SystemEntropy()):
-                write_private(home / IDENTITY_FOLDER / one.name, one.data)
+                write_private(chain_folder(home, further) / one.name, one.data)
     return {
         "chain": named.hex(),
         "blocks": found.blocks,
@@ -210,6 +272,18 @@ def import_chain(home: Path, source: Path) -> dict[str, object]:
         "tip": found.tip.hex(),
         "state_root": found.state_root.hex(),
     }
+
+
+def _other_chain(home: Path, source: Path, named: ChainId) -> Refused:
+    """named: which the file holds."""
+    own = _chain_file(home, None)
+    if own is not None and own.chain == named:
+        hint = "that is the domain's chain: leave --chain out"
+    elif named in further_chains(home):
+        hint = f"this home follows it beside its domain's: lading ledger import FILE --chain {named.hex()}"
+    else:
+        hint = "lading ledger follow ANCHOR follows a chain beside the domain's"
+    return Refused(Reason.WRONG_CHAIN, f"{source} holds another chain than the one it is to be imported to", hint=hint)
 
 
 def _with_first(first: Block, rest: Iterator[Block]) -> Iterator[Block]:

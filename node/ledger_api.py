@@ -37,7 +37,7 @@ from .actors.following import Followed
 from .actors.light import LightChain
 from .chain_acts import Acts, load_account, load_council
 from .chain_founding import MEMBERS
-from .chain_home import anchor_text
+from .chain_home import anchor_text, is_called, pick_chain
 from .chain_keys import REVEALS_PER_CHAIN, act_key, first_tip
 from .http.contract import Answer
 from .ledger_rows import iso_ms, kind_name, transaction_data
@@ -91,12 +91,7 @@ class LedgerApi:
         wanted = str(args.get("chain") or "")
         if not wanted:
             return self._chains[0]
-        found = [one for one in self._chains if one.is_called(wanted)]
-        if not found:
-            raise LadingError(Reason.NOT_FOUND, f"this home follows no chain {wanted!r}", hint="lading ledger status")
-        if len(found) > 1:
-            raise UsageError(f"{len(found)} chains are called {wanted!r}", hint="give more of its id: lading ledger status")
-        return found[0]
+        return pick_chain(wanted, [one for one in self._chains if one.is_called(wanted)])
 
     async def _status(self, args: Args, **_: object) -> Answer:
         wanted = (self._of(args),) if args.get("chain") else self._chains
@@ -175,7 +170,7 @@ class ChainApi:
 
     def is_called(self, text: str) -> bool:
         """By its name, or by its id or the beginning of one."""
-        return bool(self.id) and (text == self.name or (len(text) >= PREFIX_CHARS_MIN and self.id.startswith(text.lower())))
+        return bool(self.id) and is_called(text, chain=self.id, name=self.name)
 
     # --- in short, for `status` ---------------------------------------------------------------------------------------
 

@@ -229,7 +229,15 @@ class Node:
             ports: tuple[ChainPort, ...] = (port, *(one.chain for one in self.beside))
             self.acts = {one.chain: Acts(one, lambda: self.own, entropy) for one in ports}
             self._registrars = {
-                one.id: Registrar(self.acts[one.id], self.knowledge, lambda: self.own, config.country, one.bus) for one in whole
+                one.id: Registrar(
+                    self.acts[one.id],
+                    self.knowledge,
+                    lambda: self.own,
+                    config.country,
+                    one.bus,
+                    put_out=self.membership.put_out if one is self.main else None,
+                )
+                for one in whole
             }
         self.anchor: ChainAnchor | None = None
         self.membership.chain_anchor = self._chain_anchor
@@ -292,7 +300,7 @@ class Node:
             Child("chain", main.chain.run, again, owns="blocks, state, pool, promises", asks=("storage-ledger",), tells=told),
             Child("sealer", main.sealer.run, again, owns="this node's slots", asks=("chain",)),
             Child("talks", partial(self._run_talks, main.talks), again, owns="ledger streams", asks=("chain", "peers")),
-            Child("registrar", registrar.run, again, owns="accounts of those who were let in", asks=("chain", "facts")),
+            Child("registrar", registrar.run, again, owns="accounts of those who were let in", asks=("chain", "facts", "membership")),
             Child("rulings", self._run_rulings, again, owns="what the chain denies and has erased", asks=("chain", "facts", "membership")),
         )
 

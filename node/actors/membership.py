@@ -523,7 +523,12 @@ class Membership:
             )
         if member == own.member_id:
             raise Refused(Reason.REFUSED, "a member cannot put itself out", hint="run it on another issuing node")
-        now = self.now()
+        return await self.put_out(member, cause)
+
+    async def put_out(self, member: MemberId, cause: str) -> dict[str, object]:
+        """As ``revoke``, for another member of our domain whom an issuing node puts out."""
+        own, now = self.own, self.now()
+        assert own.issuer is not None
         entry = sign_revocation(
             own.issuer.signing,
             own.issuer.chain,

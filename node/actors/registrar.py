@@ -1,5 +1,8 @@
 """Keeps the chain's accounts in step with the domain's certificates: who was let in gets an account, who was put out loses it.
 
+And back: whose account the domain's chain has revoked for good is put out of the domain, by a revocation and a new fence, so that also
+those who do not look at the chain refuse it: light nodes, nodes without a chain, other domains of the network.
+
 Runs on nodes of a member that the chain knows as a certificate manager. It compares what stands, and says what is missing; so nothing is
 lost by a crash, and two such nodes do no harm to each other.
 """
@@ -7,7 +10,7 @@ lost by a crash, and two such nodes do no harm to each other.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 import trio
@@ -19,7 +22,7 @@ from protocols.identity.certificates import verify_member_chain
 from protocols.ledger.context import ACCOUNT, Account
 from protocols.ledger.state import Overlay
 from protocols.ledger.transactions import cert_issue, cert_status
-from protocols.types import AccountId
+from protocols.types import AccountId, MemberId
 from storage import chain as store
 from storage.engine import Snapshot
 
@@ -27,9 +30,10 @@ from ..bus import Bus
 from ..chain_acts import Acts
 from ..chain_founding import MANAGER, certificate_of
 from ..own import OwnKeys
-from .chain import HeadMovedTo
+from .chain import BlockFinal, HeadMovedTo
 from .facts import FactsAccepted
 from .knowledge import Knowledge
+from .rulings import is_all_final
 
 log = logging.getLogger(__name__)
 
@@ -37,6 +41,7 @@ log = logging.getLogger(__name__)
 PAUSE_S = 1.0
 # What was said and stands in no block by then is looked at again; the pool knows it if it still waits.
 AGAIN_S = 60.0
+_PUTTING_OUT = frozenset({cert_issue.KIND.number, cert_status.KIND.number})
 _KINDS = frozenset({FactKind.ANNOUNCEMENT, FactKind.REVOCATION})
 
 
@@ -53,7 +58,18 @@ class _Wanted:
 class Registrar:
     """One per node; idle where its member is no manager."""
 
-    def __init__(self, acts: Acts, knowledge: Knowledge, own: Callable[[], OwnKeys], country: str, bus: Bus) -> None:
+    def __init__(
+        self,
+        acts: Acts,
+        knowledge: Knowledge,
+        own: Callable[[], OwnKeys],
+        country: str,
+        bus: Bus,
+        *,
+        put_out: Callable[[MemberId, str], Awaitable[object]] | None = None,
+    ) -> None:
+        """put_out: a member, and why; None where the chain says nothing of who is in the domain."""
+        self._put_out = put_out
         self._acts = acts
         self._knowledge = knowledge
         self._own = own
@@ -64,7 +80,7 @@ class Registrar:
     async def run(self) -> None:
         if self._own().issuer is None or self._own().member is None:
             await trio.sleep_forever()
-        with self._bus.subscribe(HeadMovedTo, FactsAccepted, name="registrar") as news:
+        with self._bus.subscribe(HeadMovedTo, BlockFinal, FactsAccepted, name="registrar") as news:
             await self._look()
             async for fact in news:
                 if isinstance(fact, FactsAccepted) and not fact.kinds & _KINDS:
@@ -78,13 +94,16 @@ class Registrar:
             return
         wanted = self._wanted()
         me = self._acts.account
-        accounts = await chain.plan(lambda snapshot: _accounts(snapshot, [me, *(one.account for one in wanted)]))
+        accounts, is_final = await chain.plan(lambda snapshot: _accounts(snapshot, [me, *(one.account for one in wanted)]))
         own = accounts.get(me)
         if own is None or own.role != MANAGER:
             return
         for one in wanted:
             try:
-                await self._bring(one, accounts.get(one.account))
+                account = accounts.get(one.account)
+                await self._bring(one, account)
+                if is_final and account is not None:
+                    await self._follow(one, account)
             except InvalidTransaction as error:
                 log.info("account not brought up to date account=%s why=%s", one.account.hex()[:8], error)
             except LadingError as error:
@@ -96,6 +115,14 @@ class Registrar:
                 await self._acts.by_member(cert_status.KIND, cert_status.Body(account.serial, "revoke", "revoked by its domain"))
         elif (account is None or _is_newer(one.certificate, account)) and self._is_due(one):
             await self._acts.by_member(cert_issue.KIND, one.certificate)
+
+    async def _follow(self, one: _Wanted, account: Account) -> None:
+        """account: as final blocks have left it. One that was let in again since has another key, which the chain has not heard of yet."""
+        if self._put_out is None or one.is_out or account.status != "revoked" or one.certificate.key != account.key:
+            return
+        if account.id != self._acts.account:  # its other issuers put a member out, not its own node
+            log.warning("member put out, the ledger has revoked its account member=%s", account.id.hex()[:8])
+            await self._put_out(MemberId(account.id), "revoked by the ledger")
 
     def _is_due(self, one: _Wanted) -> bool:
         now = trio.current_time()
@@ -138,7 +165,8 @@ def _is_newer(certificate: cert_issue.Body, account: Account) -> bool:
     return certificate.key == account.key and certificate.to_ms > account.to_ms
 
 
-def _accounts(snapshot: Snapshot, names: list[AccountId]) -> dict[AccountId, Account]:
+def _accounts(snapshot: Snapshot, names: list[AccountId]) -> tuple[dict[AccountId, Account], bool]:
+    """And whether nothing that was said of certificates can be taken back any more."""
     state = Overlay(store.ChainState(snapshot))
     found = {name: state.load(ACCOUNT, name, Account) for name in names}
-    return {name: account for name, account in found.items() if account is not None}
+    return {name: account for name, account in found.items() if account is not None}, is_all_final(snapshot, _PUTTING_OUT)

@@ -20,6 +20,7 @@ from protocols.files.objects import Statement
 from protocols.gossip.facts import FactKind
 from protocols.ledger.context import ACCOUNT, CERTIFICATE, Account, genesis_time_ms, load_profile
 from protocols.ledger.deny import Denial
+from protocols.ledger.envelope import Transaction
 from protocols.ledger.state import Overlay
 from protocols.ledger.transactions import approve, erase, record_anchor
 from protocols.ledger.transactions.records import RECORD, RecordState
@@ -43,6 +44,7 @@ LOOK_AT_ALL_S = 600.0
 # An anchor that waited for approvals is in an earlier block than the record's; so many blocks back it is looked for.
 BLOCKS_BACK_MAX = 4096
 STATEMENTS_PER_TURN = 256
+BLOCKS_PER_TURN = 4
 ERASING = frozenset({erase.KIND.number, approve.KIND.number})
 
 
@@ -68,7 +70,7 @@ class _Glance:
 @dataclass(frozen=True, slots=True)
 class _Seen:
     """erased: number of the statement up to which each is. is_final: no block above the final one can have erased any of them. wanted:
-    records whose statement is not known."""
+    records whose statement is not known, the oldest first."""
 
     erased: dict[RecordKey, int]
     is_final: bool
@@ -124,19 +126,24 @@ class Rulings:
             return
         is_all_due, self._is_all_due = self._is_all_due, False
         denials = self._chain.denied.denials()
-        glance = await self._chain.plan(lambda snapshot: _glance(snapshot, final, denials, self._member))
+        may_have_erased = False
+        # After an import or a long absence many become final at once: their statements are not held together.
+        for start in range(0, max(1, len(final)), BLOCKS_PER_TURN):
+            part = final[start : start + BLOCKS_PER_TURN]
+            glance = await self._chain.plan(lambda snapshot, part=part: _glance(snapshot, part, denials, self._member))  # type: ignore[misc]
+            may_have_erased |= glance.may_have_erased
+            await self._learn(glance.statements)
         self.alerts = {}
         if glance.waiting:
             self.alerts["inbox"] = f"{glance.waiting} wait for this member's yes or no: lading inbox"
-        await self._learn(glance.statements)
-        if is_all_due or glance.may_have_erased:
+        if is_all_due or may_have_erased:
             known = self._known() if is_all_due else None
             seen = await self._chain.plan(lambda snapshot: _see(snapshot, known))
             # While a block that is not final may have erased something, what was not erased before waits: its turn is when that is final.
             self._erased = {key: seq for key, seq in seen.erased.items() if seen.is_final or key in self._erased}
             for start in range(0, len(seen.wanted), STATEMENTS_PER_TURN):
-                part = seen.wanted[start : start + STATEMENTS_PER_TURN]
-                await self._learn(await self._chain.plan(lambda snapshot, part=part: _statements(snapshot, part)))  # type: ignore[misc]
+                some = seen.wanted[start : start + STATEMENTS_PER_TURN]
+                await self._learn(await self._chain.plan(lambda snapshot, some=some: _statements(snapshot, some)))  # type: ignore[misc]
         await self._rule(glance.denied, frozenset(_key(one.name) for one in denials if one.what == "record"))
 
     def _known(self) -> dict[RecordKey, frozenset[Digest]]:
@@ -158,6 +165,7 @@ class Rulings:
 
     async def _learn(self, statements: Iterable[Signed]) -> None:
         """Statements of final anchors become facts, as far as their owners are known here and nobody has put them out."""
+        refused, why = 0, ""
         for signed in statements:
             statement = decode(signed.body, Statement)
             facts = self._facts.knowledge.records.get((statement.owner, statement.hash_id))
@@ -166,9 +174,11 @@ class Rulings:
             try:
                 await self._facts.submit_found(FactKind.STATEMENT, encode(signed))
             except (InvalidObject, DecodeError) as error:
-                log.info("statement of an anchor not taken statement=%s error=%s", signed.object_hash.hex()[:8], error)
+                refused, why = refused + 1, why or str(error)
             else:
                 log.info("record learned from the ledger record=%s", statement.hash_id.hex()[:8])
+        if refused:
+            log.info("statements of anchors not taken count=%d first=%s", refused, why)
 
     def _is_past(self, facts: RecordFacts, statement: Statement) -> bool:
         """Whether the owner's tombstone, which is known here, ended it."""
@@ -226,17 +236,17 @@ def _see(snapshot: Snapshot, known: Mapping[RecordKey, Container[Digest]] | None
             erased[key] = record.seq
         elif known is not None and record.statement not in known.get(key, ()):
             wanted.append(_Wanted(record.anchor, record.block_ms))
-    return _Seen(erased, _is_final(snapshot), tuple(wanted))
+    return _Seen(erased, is_all_final(snapshot, ERASING), tuple(sorted(wanted, key=lambda one: (one.block_ms, one.anchor))))
 
 
-def _is_final(snapshot: Snapshot) -> bool:
-    """Whether no block between the state's and the final one says something by which a record may be erased."""
+def is_all_final(snapshot: Snapshot, kinds: Container[int]) -> bool:
+    """Whether what transactions of these kinds have made of the state is final: no block between the state's and the final one has one."""
     at, final = store.state_at(snapshot), store.final_block(snapshot)
     row = None if at is None else store.row(snapshot, at)
     low = None if final is None else store.row(snapshot, final)
     while at is not None and row is not None and low is not None and row.height > low.height:
         block = store.block(snapshot, at)
-        if block is None or any(one.content.kind in ERASING for one in block.transactions):
+        if block is None or any(one.content.kind in kinds for one in block.transactions):
             return False
         at = row.parent
         row = store.row(snapshot, at)
@@ -244,7 +254,7 @@ def _is_final(snapshot: Snapshot) -> bool:
 
 
 def _statements(snapshot: Snapshot, wanted: Iterable[_Wanted]) -> tuple[Signed, ...]:
-    """Of anchors, from the bodies of final blocks; those whose body is not kept here are left out."""
+    """Of anchors, from the bodies of final blocks; those whose body is not kept here are left out. Of one block together is cheapest."""
     final = store.final_block(snapshot)
     row = None if final is None else store.row(snapshot, final)
     if row is None:
@@ -253,15 +263,32 @@ def _statements(snapshot: Snapshot, wanted: Iterable[_Wanted]) -> tuple[Signed, 
     genesis_ms, slot_ms = genesis_time_ms(state), load_profile(state).slot_ms
     found: list[Signed] = []
     lowest = store.lowest_height(snapshot)
+    bodies = _Bodies(snapshot)
     for one in wanted:
         height = height_of_slot(snapshot, (one.block_ms - genesis_ms) // slot_ms)
         if height is None or height > row.height:
             continue  # final later, and looked at then
         for below in range(height, max(lowest, height - BLOCKS_BACK_MAX) - 1, -1):
-            block = store.block(snapshot, store.blocks_at(snapshot, below)[0])
-            body = None if block is None else next((it for it in block.transactions if it.id == one.anchor), None)
+            block = bodies.at(below)
+            body = None if block is None else block.get(one.anchor)
             if body is not None:
                 found.append(decode(body.content.body, record_anchor.Body).statement)
             if body is not None or block is None:
                 break
     return tuple(found)
+
+
+class _Bodies:
+    """Transactions of final blocks by id. Remembers one block: a block of hundreds is decoded once and not for each of them."""
+
+    def __init__(self, snapshot: Snapshot) -> None:
+        self._snapshot = snapshot
+        self._height = -1
+        self._last: Mapping[TxId, Transaction] | None = None
+
+    def at(self, height: int) -> Mapping[TxId, Transaction] | None:
+        """None where the body is not kept. Raises StoreDamaged."""
+        if height != self._height:
+            block = store.block(self._snapshot, store.blocks_at(self._snapshot, height)[0])
+            self._height, self._last = height, None if block is None else {one.id: one for one in block.transactions}
+        return self._last

@@ -66,6 +66,7 @@ def _diff_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def _file_flag(parser: argparse.ArgumentParser) -> None:
+    _chain_flag(parser)
     parser.add_argument("file", metavar="FILE", help="the file with the chain")
 
 
@@ -75,6 +76,7 @@ def _submit_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def _rollback_flags(parser: argparse.ArgumentParser) -> None:
+    _chain_flag(parser)
     parser.add_argument("height", metavar="HEIGHT", type=whole, help="of the block that is the tip afterwards")
     parser.add_argument("--dry-run", action="store_true", help="say what would happen, change nothing")
 
@@ -116,28 +118,29 @@ def verify(invocation: Invocation) -> Answer:
     """Every block judged again."""
     from node.chain_store import verify as run
 
-    return Answer(run(invocation.home))
+    return Answer(run(invocation.home, invocation.args.chain))
 
 
 def rollback(invocation: Invocation) -> Answer:
     """Back to a height."""
     from node.chain_store import roll_back
 
-    return Answer(roll_back(invocation.home, invocation.args.height, dry_run=invocation.args.dry_run))
+    args = invocation.args
+    return Answer(roll_back(invocation.home, args.height, dry_run=args.dry_run, name=args.chain))
 
 
 def rebuild_index(invocation: Invocation) -> Answer:
     """The index of heights anew."""
     from node.chain_store import rebuild_index as run
 
-    return Answer(run(invocation.home))
+    return Answer(run(invocation.home, invocation.args.chain))
 
 
 def export(invocation: Invocation) -> Answer:
     """The chain as a file."""
     from node.chain_store import export_chain
 
-    return Answer(export_chain(invocation.home, Path(os.path.abspath(invocation.args.file))))
+    return Answer(export_chain(invocation.home, Path(os.path.abspath(invocation.args.file)), invocation.args.chain))
 
 
 def import_(invocation: Invocation) -> Answer:
@@ -147,7 +150,7 @@ def import_(invocation: Invocation) -> Answer:
     source = Path(os.path.abspath(invocation.args.file))
     if not source.is_file():
         raise LadingError(Reason.NOT_FOUND, f"{source}: no such file")
-    return Answer(import_chain(invocation.home, source))
+    return Answer(import_chain(invocation.home, source, invocation.args.chain))
 
 
 def recover(invocation: Invocation) -> Answer:
@@ -393,9 +396,10 @@ COMMANDS: tuple[Command, ...] = (
         "judge the whole chain again",
         "Judges every block again from the first one in a database of its own and compares tip and state with what stands here. The node "
         "must stand still.",
-        ("lading ledger verify", "lading ledger verify --json", "lading --home /srv/lading ledger verify"),
+        ("lading ledger verify", "lading ledger verify --json", "lading ledger verify --chain trials"),
         _LOCAL,
         verify,
+        _chain_flag,
     ),
     Command(
         _LEDGER,
@@ -403,7 +407,7 @@ COMMANDS: tuple[Command, ...] = (
         "take the chain back to a height",
         "Forgets every block above a height; the node fetches what the others have when it runs again. What this node has promised stays "
         "promised. The node must stand still.",
-        ("lading ledger rollback 800 --dry-run", "lading ledger rollback 800", "lading ledger rollback 0 --json"),
+        ("lading ledger rollback 800 --dry-run", "lading ledger rollback 800", "lading ledger rollback 0 --chain trials"),
         _LOCAL,
         rollback,
         _rollback_flags,
@@ -413,16 +417,21 @@ COMMANDS: tuple[Command, ...] = (
         ("ledger", "rebuild-index"),
         "make the index of heights anew",
         "Makes the index of blocks by height anew from the blocks themselves. The node must stand still.",
-        ("lading ledger rebuild-index", "lading ledger rebuild-index --json", "lading --home /srv/lading ledger rebuild-index"),
+        ("lading ledger rebuild-index", "lading ledger rebuild-index --json", "lading ledger rebuild-index --chain trials"),
         _LOCAL,
         rebuild_index,
+        _chain_flag,
     ),
     Command(
         _LEDGER,
         ("ledger", "export"),
         "the chain as a file",
         "Writes every block from the first one to the tip into a file, which holds no secret. The node must stand still.",
-        ("lading ledger export acme.chain", "lading ledger export /media/stick/acme.chain", "lading ledger export acme.chain --json"),
+        (
+            "lading ledger export acme.chain",
+            "lading ledger export /media/stick/acme.chain",
+            "lading ledger export trials.chain --chain trials",
+        ),
         (*_LOCAL, 10),
         export,
         _file_flag,
@@ -434,7 +443,11 @@ COMMANDS: tuple[Command, ...] = (
         "the chain from a file",
         "Judges every block of a file and keeps what this home lacks. A home without a chain follows this one from then on. The node must "
         "stand still.",
-        ("lading ledger import acme.chain", "lading --home /srv/new ledger import acme.chain", "lading ledger import acme.chain --json"),
+        (
+            "lading ledger import acme.chain",
+            "lading --home /srv/new ledger import acme.chain",
+            "lading ledger import trials.chain --chain trials",
+        ),
         _LOCAL,
         import_,
         _file_flag,

@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from benchmarks.signed import read_signers, sign_many
+from node.chain_founding import certificate_of
+from node.chain_home import read_chain_file
+from node.chain_keys import act_key
+from node.home import member_key_file, open_home
+from protocols.codec import encode, replace
 from protocols.errors import LadingError, Reason
+from protocols.identity.certificates import verify_member_chain
+from protocols.ledger.envelope import ENVELOPE_VERSION, NO_SERIAL, Content, sign_transaction
+from protocols.ledger.offers import encode_signed
+from protocols.ledger.transactions import cert_status, miner_nominate
+from protocols.types import AccountId, UnixMillis
 from tests.functional.nodes import HomeNode, Processes, free_port, start_all, wait_until
 from tests.functional.test_joining import QUIET, found, join_words, ticket_of
 
@@ -107,6 +119,87 @@ def test_domain_founds_a_chain_and_who_joins_is_known_to_it_and_follows(processe
     assert (verified["tip"], verified["state_root"], verified["height"]) == (here["tip"], here["state_root"], here["height"])
     assert founder.run("member", "revoke", newcomer.member, "--cause", "left").code == 0
     wait_until(lambda: is_final(founder, "CertStatus"), "the account revoked, final", timeout_s=FINAL_S, poll_s=0.5)
+
+
+def test_member_that_the_ledger_revokes_is_out_of_the_domain_from_that_block_on(processes: Processes, tmp_path: Path) -> None:
+    """Goal: a revocation on the chain is one everywhere.
+
+    Method: a founder who is the council, a light node, a member; the council revokes the member's account by a transaction alone. What the
+    member anchored before stands; what it signs afterwards is refused; both others end its connections; the founder's node makes a
+    revocation and a new fence by itself, once, so the light node knows it too; the member does not come back by starting again.
+    """
+    founder = found(processes)
+    for name in ("light", "c"):
+        assert processes.run("join", ticket_of(founder), *join_words(name), home=processes.directory / name).code == 0
+    light = processes.node(processes.directory / "light", **QUIET, ledger="light")
+    out = processes.node(processes.directory / "c", **QUIET)
+    start_all([light, out], among=[founder, light, out])
+    (tmp_path / "letter.txt").write_text("written before")
+    record = str(out.put(tmp_path / "letter.txt")["record"])
+
+    def state_of_record() -> object:
+        return founder.call("file.status", {"record": record})["ledger"]["state"]
+
+    wait_until(lambda: state_of_record() == "final", "its record, final", timeout_s=FINAL_S, poll_s=0.5)
+    fence = fence_of(founder)
+    assert fence_of(light) == fence
+
+    now = UnixMillis(int(time.time() * 1000))
+    own = open_home(out.home, None)
+    member, kept = member_key_file(founder.home, None), read_chain_file(founder.home)
+    assert own.member is not None
+    assert member is not None
+    assert kept is not None
+    chain = own.node_chain[1:]
+    serial = certificate_of(verify_member_chain(chain, own.roots, now=now // 1000, revocations=None), chain, country="", role="").serial
+    act = Content(
+        version=ENVELOPE_VERSION,
+        chain=kept.chain,
+        kind=cert_status.KIND.number,
+        sender=AccountId(open_home(founder.home, None).member_id),
+        serial=NO_SERIAL,
+        ts_ms=now,
+        until_ms=UnixMillis(now + 3_600_000),
+        links=(),
+        body=encode(cert_status.Body(serial, "revoke", "by the council")),
+    )
+    file = tmp_path / "act.txt"
+    file.write_text(encode_signed(sign_transaction(act, [act_key(member.seed, own.domain_id)])))
+    assert founder.run("ledger", "submit", str(file)).code == 0
+    wait_until(lambda: is_final(founder, "CertStatus"), "the account revoked, final", timeout_s=FINAL_S, poll_s=0.5)
+    wait_until(lambda: fence_of(light) == fence_of(founder) == fence + 1, "another fence at both", timeout_s=30, poll_s=0.5)
+    names = [{row["name"] for row in node.call("member.list")["members"] if not row["revoked"]} for node in (founder, light)]
+    assert names == [{"founder", "light"}] * 2
+    assert founder.connected() == {light.peer_id}
+    assert light.connected() == {founder.peer_id}
+    assert state_of_record() == "final"
+    account = AccountId(own.member_id)
+    content = replace(
+        act,
+        kind=miner_nominate.KIND.number,
+        sender=account,
+        serial=serial,
+        body=encode(miner_nominate.Body(act.sender, True)),
+    )
+    file.write_text(encode_signed(sign_transaction(content, [own.member.signing])))
+    refused = founder.run("ledger", "submit", str(file))
+    assert refused.code == 5
+    assert "revoked" in str(refused.json["error"])
+
+    out_id = out.peer_id
+    assert out.stop() in (0, 143)
+    out.start()
+    deadline = time.monotonic() + 8
+    while time.monotonic() < deadline:
+        assert not any(out_id in node.connected() for node in (founder, light))
+        time.sleep(0.5)
+    assert fence_of(founder) == fence + 1
+
+
+def fence_of(node: HomeNode) -> int:
+    """Number of the greatest fence that a node knows."""
+    (text,) = (check["message"] for check in node.call("doctor")["checks"] if check["name"] == "fence")
+    return int(str(text).split()[-1])
 
 
 def test_chain_travels_as_a_file_and_goes_back_to_a_height(processes: Processes) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -9,7 +10,7 @@ import pytest
 
 from protocols.errors import LadingError, Reason
 from tests.functional.nodes import HomeNode, Processes, start_all, wait_until
-from tests.functional.test_ledger import FINAL_S
+from tests.functional.test_ledger import FINAL_S, is_final
 
 
 def chains_of(node: HomeNode) -> dict[str, Mapping[str, Any]]:
@@ -56,6 +57,61 @@ def test_further_chain_is_founded_followed_and_grows_beside_the_domains(processe
     shown = processes.run("ledger", "status", "--chain", "trials", home=follower.home)
     assert [row["name"] for row in shown.data["chains"]] == ["trials"]
     assert set(founder.status()["ledger"]) == {domain, "trials"}
+
+
+def test_further_chain_is_cared_for_as_the_domains_is(processes: Processes) -> None:
+    """Goal: what people do to a chain works on every chain of a home. Method: a chain that two follow grows; both nodes are stopped while a
+    running home refuses; it is verified, exported, taken back and imported again at the follower, to tip and root of before, once after its
+    file and its database were lost; the domain's chain stands where it stood, and none takes the other's file."""
+    founder, follower = homes = processes.testnet_homes(2)
+    anchor = str(processes.run("ledger", "found", "trials", "--seal", "authority", home=founder.home).data["anchor"])
+    assert processes.run("ledger", "follow", anchor, home=follower.home).code == 0
+    start_all(homes)
+    wait_until(lambda: "CertIssue" in final_kinds_or_none(follower), "accounts there, final", timeout_s=FINAL_S, poll_s=0.25)
+    follower.call("miner.nominate", {"member": "n1", "withdraw": False})
+    wait_until(lambda: is_final(follower, "MinerNominate"), "the domain's chain grows", timeout_s=FINAL_S, poll_s=0.25)
+    history = follower.run("ledger", "history", "--chain", "trials").data
+    assert (history["chain"], history["blocks"][-1]["kinds"]) == (anchor.split(":")[0], ["ChainGenesis"])
+    assert follower.run("ledger", "diff", founder.peer_id, "--chain", "trials").data == {"stopped": False, "differs": None}
+    assert follower.run("ledger", "diff", founder.peer_id, "--chain", "trails").error == "E-NOT-FOUND"
+    for words in (["verify"], ["rollback", "0"], ["rebuild-index"], ["export", str(processes.directory / "x")]):
+        assert follower.run("ledger", *words, "--chain", "trials").error == "E-LOCKED"
+    for node in homes:
+        assert node.stop() in (0, 143)
+    verified = follower.run("ledger", "verify", "--chain", "trials")
+    domains = follower.run("ledger", "verify").data
+    assert verified.code == 0, verified
+    assert verified.data["height"] >= 1
+    assert (verified.data["chain"], domains["chain"]) == (anchor.split(":")[0], str(domains["chain"]))
+    assert verified.data["chain"] != domains["chain"]
+    place = (verified.data["tip"], verified.data["state_root"])
+
+    exported, other = processes.directory / "trials.chain", processes.directory / "domain.chain"
+    assert follower.run("ledger", "export", str(exported), "--chain", anchor[:12]).data["blocks"] == verified.data["height"] + 1
+    assert follower.run("ledger", "export", str(exported), "--chain", "trials").error == "E-CONFLICT"
+    assert follower.run("ledger", "export", str(other)).data["chain"] == domains["chain"]
+    would = follower.run("ledger", "rollback", "0", "--dry-run", "--chain", "trials").data
+    assert (would["height_before"], would["dry_run"]) == (verified.data["height"], True)
+    assert follower.run("ledger", "rollback", "0", "--chain", "trials").data["chain"] == verified.data["chain"]
+    assert follower.run("ledger", "verify", "--chain", "trials").data["height"] == 0
+    assert follower.run("ledger", "rollback", "1", "--chain", "trials").error == "E-NOT-FOUND"
+    assert follower.run("ledger", "rebuild-index", "--chain", "trials").data == {"chain": verified.data["chain"], "mended": 0}
+    for words in ([str(exported)], [str(other), "--chain", "trials"]):
+        assert follower.run("ledger", "import", *words).error == "E-WRONG-CHAIN"
+    found = follower.run("ledger", "import", str(exported), "--chain", "trials").data
+    assert (found["tip"], found["state_root"]) == place
+    (follower.home / "identity" / "chains" / verified.data["chain"] / "chain").write_bytes(b"damaged")
+    shutil.rmtree(follower.home / "chains")
+    assert follower.run("ledger", "verify", "--chain", "trials").error == "E-NOT-FOUND"  # nothing here says which chain is called so
+    assert follower.run("ledger", "verify", "--chain", verified.data["chain"]).error == "E-INTEGRITY"
+    assert follower.run("ledger", "import", str(exported), "--chain", verified.data["chain"]).code == 0
+    again = follower.run("ledger", "verify", "--chain", "trials").data
+    assert (again["tip"], again["state_root"]) == place
+    assert follower.run("ledger", "verify").data["tip"] == domains["tip"]
+    follower.start()
+    row = chains_of(follower)["trials"]
+    assert (row["tip"], row["state_root"]) == place
+    assert follower.call("miner.status", {"chain": "trials"})["here"]["has_keys"]
 
 
 def final_kinds_or_none(node: HomeNode) -> set[str]:

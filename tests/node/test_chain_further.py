@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 
 from node import chain_further
-from node.chain_home import chain_folder, further_chains, parse_anchor, read_chain_key
+from node.chain_home import chain_folder, further_chains, parse_anchor, read_chain_file, read_chain_key
+from node.chain_store import EXPORT_MAGIC
+from node.cli.main import run
 from node.home import init_home, open_home
 from node.promises import PromiseFile
 from protocols.crypto import sha256
@@ -58,6 +61,41 @@ def test_database_of_a_chain_that_cannot_be_opened_is_put_aside(tmp_path: Path) 
     data.write_bytes(b"noise" * 10_000)
     chain_further.open_database(tmp_path, chain).close()
     assert sum("damaged" in path.name for path in (tmp_path / "chains").iterdir()) == 1
+
+
+def test_commands_find_a_chain_by_name_id_or_beginning_and_say_when_they_do_not(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Goal: `--chain` means the same whether the node runs or not. Method: a home with its domain's chain and two that have one name, none
+    has run yet; each is asked for through the command line, by what names it and by what does not."""
+    home = tmp_path / "home"
+    init_home(home, domain="ACME", name="n", country=None, listen=(), passphrase=None)
+    main = read_chain_file(home)
+    assert main is not None
+    first, second = (str(chain_further.found(home, "trials", seal="authority", passphrase=None)["chain"]) for _ in range(2))
+
+    def asked(chain: str, *words: str) -> tuple[int, str]:
+        code = run(["--json", "--home", str(home), "ledger", *words, "--chain", chain])
+        answer = json.loads(capsys.readouterr().out)
+        return code, str(answer["data"]["chain"] if answer["ok"] else answer["error"]["name"])
+
+    for chain, found in (
+        ("ACME", main.chain.hex()),
+        (main.chain.hex()[:9], main.chain.hex()),
+        (first, first),
+        (second[:10].upper(), second),
+    ):
+        assert asked(chain, "rebuild-index") == (0, found)
+    for chain, error in (("trials", (2, "E-USAGE")), ("trial", (4, "E-NOT-FOUND")), (first[:5], (4, "E-NOT-FOUND"))):
+        assert asked(chain, "rebuild-index") == error
+    assert asked(first, "verify") == (4, "E-NOT-FOUND")  # no block is there yet
+    kept = read_chain_file(home, ChainId(bytes.fromhex(first)))
+    assert kept is not None
+    file = tmp_path / "first.chain"
+    file.write_bytes(EXPORT_MAGIC + kept.chain + len(kept.first).to_bytes(4, "big") + kept.first)
+    assert asked(second, "import", str(file))[1] == "E-WRONG-CHAIN"
+    assert asked(first, "import", str(file)) == (0, first)
+    assert asked(first, "verify") == (0, first)
+    assert asked(second, "verify") == (4, "E-NOT-FOUND")
+    assert read_chain_file(home) == main
 
 
 @pytest.mark.parametrize("text", ["", "ab:1:cd", "x" * 64 + ":1:" + "a" * 64, "a" * 64 + ":-1:" + "a" * 64, "a" * 64 + ":1:" + "a" * 63])

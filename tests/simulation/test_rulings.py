@@ -14,18 +14,23 @@ from node.actors.anchoring import Anchoring
 from node.actors.facts import FactsHandle
 from node.actors.holdings import Holdings
 from node.actors.puts import PutOptions
-from protocols.codec import Record, decode
+from protocols.codec import Record, decode, encode
+from protocols.codec import replace as replace_fields
 from protocols.crypto import SigningKey, sha256
 from protocols.errors import LadingError, Reason
+from protocols.files.hashid import c_value, hash_id
+from protocols.files.objects import sign_statement
+from protocols.files.precedence import Next
 from protocols.gossip.facts import FactKind
 from protocols.identity.certificates import make_node, verify_chain
 from protocols.ledger.context import ACCOUNT, Account
 from protocols.ledger.transactions import cert_status, erase
 from protocols.limits import RECEIPTS_PAUSE_S
-from protocols.types import PeerId, RecordKey, UnixMillis
+from protocols.types import PeerId, RecordKey, UnixMillis, UnixSeconds
 from storage import chain as store
 from storage.engine import Delete, Env
 from storage.tables import FACTS, tables_of
+from tests.protocols.files import records as files
 
 from .anchor_world import AnchorWorld
 from .scheduler import run_world
@@ -75,12 +80,15 @@ async def council_says(world: AnchorWorld, kind: str, body: Record) -> None:
 
 def test_member_that_the_chain_suspends_is_refused_everywhere_and_comes_back_when_it_is_resumed() -> None:
     """Goal: a revocation works though its fact never comes. Method: the council suspends a member on chain; nobody made a fact; the others
-    drop it, refuse its connections and share nothing with it; resumed, it is connected again."""
+    drop it, refuse its connections, take no new statement of it and share nothing with it; resumed, it is heard and connected again."""
 
     async def story(world: AnchorWorld) -> None:
         one, out, *_ = world.machines
         data = await world.put(one)
         await world.until_final()
+        statement = statement_of(out)
+        heard_by = (await node_of(one)).knowledge
+        heard_by.check(FactKind.STATEMENT, statement, now=int(EPOCH))
         await council_says(world, "CertStatus", cert_status.Body(account(out).serial, "suspend", "because"))
 
         others = [machine for machine in world.machines if machine is not out]
@@ -94,14 +102,33 @@ def test_member_that_the_chain_suspends_is_refused_everywhere_and_comes_back_whe
             await trio.sleep(1)
             assert not is_connected()
         assert out.own.member_id not in node.knowledge.members()
+        with pytest.raises(LadingError) as unheard:
+            heard_by.check(FactKind.STATEMENT, statement, now=int(EPOCH))
+        assert unheard.value.reason is Reason.REVOKED
         assert data is not None
         with pytest.raises(LadingError) as refused:
             await node.files.share(str(data["record"]), out.own.member_id)
         assert refused.value.reason is Reason.NOT_FOUND
         await council_says(world, "CertStatus", cert_status.Body(account(out).serial, "resume", ""))
         await until(is_connected, "it comes back")
+        heard_by.check(FactKind.STATEMENT, statement, now=int(EPOCH))
 
     life(21, story)
+
+
+def statement_of(machine: Machine) -> bytes:
+    """A fact that nobody knows yet: a record that a machine's member says exists."""
+    owner, c = machine.own.owner, c_value(bytes(32), sha256(b"new"))
+    found = replace_fields(
+        files.statement(Next(1, b"", ()), "new", owner),
+        c=c,
+        hash_id=hash_id(owner, c),
+        network=machine.own.network_id,
+        domain=machine.own.domain_id,
+        time_s=UnixSeconds(int(EPOCH)),
+    )
+    assert machine.own.member is not None
+    return encode(sign_statement(found, machine.own.member.signing))
 
 
 def test_what_the_chain_has_erased_goes_everywhere_without_a_tombstone_and_may_be_put_again() -> None:

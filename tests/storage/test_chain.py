@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ from protocols.ledger.transactions import folder_update
 from protocols.ledger.votes import Promises, carried_order
 from protocols.types import BlockHash
 from storage import chain as store
-from storage.engine import Engine, Env, Table
+from storage.engine import Delete, Engine, Env, Put, Table
 from storage.faulty import Crashed, Faults, FaultyEngine
 from storage.lmdb_engine import LmdbEngine
 from storage.memory import MemoryEngine
@@ -177,3 +178,24 @@ def test_promises_are_read_back_and_a_lost_or_torn_file_says_so(tmp_path: Path) 
     assert PromiseFile(path).load() == said
     path.write_bytes(path.read_bytes()[:20])
     assert file.load() is None
+
+
+def test_values_that_changed_places_are_found() -> None:
+    """Goal: what stands in the wrong place is damage, although the state has the same values. Method: every pair of neighbours trades its
+    values in turn; one is taken away; one that the tree does not know is put there."""
+    engine = MemoryEngine(Env.LEDGER, 64 * MIB)
+    keep_all(engine, a_chain(3))
+    items = state_of(engine)
+    traded = [(one, other) for one, other in pairwise(items) if one[1] != other[1]]
+    assert len(traded) > 3
+    harms = [
+        *([Put(CHAIN_STATE, one[0], other[1]), Put(CHAIN_STATE, other[0], one[1])] for one, other in traded),
+        [Delete(CHAIN_STATE, items[0][0])],
+        [Put(CHAIN_STATE, b"\x05other" + bytes(8), b"value")],
+    ]
+    for harm in harms:
+        engine.write(harm)
+        with engine.snapshot() as snapshot, pytest.raises(StoreDamaged):
+            store.check(snapshot)
+        engine.write([Put(CHAIN_STATE, key, value) for key, value in items] + [Delete(CHAIN_STATE, b"\x05other" + bytes(8))])
+        assert state_of(engine) == items
