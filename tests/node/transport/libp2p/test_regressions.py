@@ -412,7 +412,11 @@ async def test_partition_is_noticed_within_the_keepalive_time_on_both_sides(
     left, right = await open_pair(dialled, accepted)
     began = trio.current_time()
     for connection in (dialled, accepted):
-        deafen(connection._wire._stream.socket)
+        sock = connection._wire._stream.socket
+        assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
+        assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 3000
+    deafen(dialled._wire._stream.socket)
+    deafen(accepted._wire._stream.socket)
     if is_busy:
         await left.send(bytes(1000))
         await right.send(bytes(1000))
