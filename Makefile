@@ -13,9 +13,10 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --disable-pip-version-check --no-input --quiet
 SEEDS ?= 100
 LIES ?= 300000
-# Bytecode of what tests start has a folder of its own, whatever the environment says of it: the tree stays clean, and none of the
-# hundreds of processes compiles what another one has compiled.
-TEST := env -u PYTHONDONTWRITEBYTECODE PYTHONPYCACHEPREFIX="$(CURDIR)/$(VENV)/.bytecode" $(BIN)/python -m pytest
+# Bytecode of what the tests and the demo start has a folder of its own, whatever the environment says of it: the tree stays clean, and
+# none of the hundreds of processes compiles what another one has compiled.
+KEEP_BYTECODE := env -u PYTHONDONTWRITEBYTECODE PYTHONPYCACHEPREFIX="$(CURDIR)/$(VENV)/.bytecode"
+TEST := $(KEEP_BYTECODE) $(BIN)/python -m pytest
 export PYTHON
 export PYTHONDONTWRITEBYTECODE ?= 1
 
@@ -44,7 +45,7 @@ $(VENV)/.installed-dev: $(VENV)/.installed requirements-dev.lock
 	@touch $@
 
 demo: setup
-	$(BIN)/lading demo
+	$(KEEP_BYTECODE) $(BIN)/lading demo
 
 test: setup-dev
 	$(TEST) -n 4 --dist loadgroup --no-loadscope-reorder tests

@@ -39,8 +39,17 @@ READY_PATIENCE_S = 40.0
 SAMPLE_S = 0.01
 REST_S = 2.0
 TICKS = os.sysconf("SC_CLK_TCK")
+
+
+def _commit() -> str:
+    """What git calls the checkout; empty where there is no git, no repository, or one that git does not trust."""
+    if shutil.which("git") is None:
+        return ""
+    return subprocess.run(["git", "describe", "--always", "--dirty"], capture_output=True, text=True, check=False).stdout.strip()
+
+
 # Asked at the start: a checkout may move on while the rows are measured.
-COMMIT = subprocess.run(["git", "describe", "--always", "--dirty"], capture_output=True, text=True, check=False).stdout.strip()
+COMMIT = _commit()
 
 
 class Skipped(Exception):

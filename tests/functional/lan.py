@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
@@ -46,6 +47,8 @@ class Lan:
 @contextmanager
 def lan(count: int) -> Iterator[Lan]:
     """Taken away at the end, whatever happened. Raises NoLan."""
+    if shutil.which("ip") is None:
+        raise NoLan("ip not found: install iproute2")
     if os.geteuid() != 0:
         raise NoLan("network namespaces need root")
     found = Lan(f"ld{os.getpid()}", count)

@@ -6,6 +6,7 @@ connection ever accepted, die of one malformed stream, re-dial and connect by th
 write is cancelled. What they would do is short: dial, upgrade, accept streams. The wire is the standard one (multistream-select,
 libp2p Noise with one pre-shared key, Yamux frames) under ids of our own, so that nobody ever falls into a weaker stack.
 
+library      what is taken from py-libp2p, without what it would import besides
 transport    the port's Transport: listens, dials, closes everything within a second
 doorkeeper   who may be in the middle of a handshake: bounded in all and per address, the oldest gives way
 wire         one TCP socket: options, exact reads, read buffer

@@ -10,11 +10,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import ifaddr
-from libp2p.peer.id import ID
-from multiaddr import Multiaddr
 
 from protocols.errors import UsageError
 from protocols.types import PeerId
+
+from .library import ID, Multiaddr
 
 HOST_PROTOCOLS = ("ip4", "ip6", "dns", "dns4", "dns6")
 

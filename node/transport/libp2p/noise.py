@@ -1,4 +1,4 @@
-"""Who we are, the fence, and the encrypted session. The one file that imports libp2p's security.
+"""Who we are, the fence, and the encrypted session. The one file that uses the library's handshake.
 
 Fence: Noise XXpsk0. The first handshake message is already sealed under a pre-shared key, so a responder that finds none of
 its keys fitting hangs up before it has said who it is. The network id is the prologue: a key never works in another network.
@@ -8,17 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from importlib.metadata import version
 from typing import TypeVar
 
 import trio
-from libp2p.crypto.ed25519 import create_new_key_pair as ed25519_key_pair
-from libp2p.crypto.keys import PrivateKey
-from libp2p.crypto.x25519 import create_new_key_pair as x25519_key_pair
-from libp2p.peer.id import ID
-from libp2p.security.noise.exceptions import PeerIDMismatchesPubkey
-from libp2p.security.noise.patterns import PatternXX
-from noise.connection import InvalidTag, NoiseConnection
 
 from protocols.crypto import CounterCipher, SessionCipher
 from protocols.errors import LadingError, Reason, RemoteError
@@ -28,14 +20,19 @@ from protocols.types import NetworkId, PeerId
 from protocols.yamux.pieces import Piece
 
 from ..port import DialFailed, PresharedKey, StreamBroken
+from .library import (
+    ID,
+    InvalidTag,
+    NoiseConnection,
+    PatternXX,
+    PeerIDMismatchesPubkey,
+    PrivateKey,
+    ed25519_key_pair,
+    x25519_key_pair,
+)
 from .wire import Wire
 
 S = TypeVar("S")
-
-LIBP2P_VERSION = "0.8.1"
-# Each release moved private parts that this folder stands on; a new one is read and tested first.
-if version("libp2p") != LIBP2P_VERSION:
-    raise ImportError(f"libp2p {version('libp2p')} is installed, {LIBP2P_VERSION} wanted")
 
 # Each cipher has an id of its own; what was there before the second keeps the name without one.
 SECURITY_NAMES = {SessionCipher.CHACHA20_POLY1305: "noise", SessionCipher.AES256_GCM: "noise-aes"}

@@ -11,10 +11,6 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import trio
-from libp2p.io.exceptions import ConnectionClosedError
-from libp2p.peer.id import ID
-from libp2p.stream_muxer.exceptions import MuxedStreamEOF
-from libp2p.stream_muxer.yamux.yamux import Yamux
 
 from protocols.limits import STREAMS_INBOUND_MAX, STREAMS_OUTBOUND_MAX, UNREAD_BYTES_MAX_UNPROVEN
 from protocols.types import PeerId
@@ -23,6 +19,7 @@ from protocols.yamux.pieces import Piece, Pieces, joined
 
 from ..port import PresharedKey, StreamBroken
 from .budget import RateBudget
+from .library import ID, ConnectionClosedError, MuxedStreamEOF, Yamux
 from .noise import remote_of
 from .wire import Wire
 

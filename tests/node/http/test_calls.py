@@ -19,8 +19,15 @@ from node.http import contract, server
 from node.http.client import SOCKET_NAME, connect
 from node.http.contract import Answer, CallFailed
 from node.http.server import serve
+from node.http.sockets import socket_address
 from protocols.errors import LadingError, Partial, Reason
 from tests.node.http.fake_node import Call, FakeNode
+
+
+async def connected(path: Path) -> trio.SocketStream:
+    """A bare stream to a server. The folder for temporary files may have a longer path than an address of a socket."""
+    with socket_address(path) as address:
+        return await trio.open_unix_socket(address)
 
 
 async def _say_yes(call: Call) -> Answer:
@@ -168,7 +175,7 @@ async def test_client_that_leaves_cancels_its_call(fake_node: FakeNode) -> None:
         raise AssertionError
 
     fake_node.answers["watch"] = watch
-    stream = await trio.open_unix_socket(fake_node.home / SOCKET_NAME)
+    stream = await connected(fake_node.home / SOCKET_NAME)
     await stream.send_all(b"POST /v1/watch HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n")
     with trio.fail_after(5):
         await began.wait()
@@ -191,7 +198,7 @@ async def test_client_that_leaves_in_its_upload_never_completes_it(fake_node: Fa
         raise AssertionError("taken for complete")
 
     fake_node.answers["put"] = put
-    stream = await trio.open_unix_socket(fake_node.home / SOCKET_NAME)
+    stream = await connected(fake_node.home / SOCKET_NAME)
     body = b'{"paths":["-"]}\nhalf of it'
     await stream.send_all(b"POST /v1/put HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n%x\r\n%s\r\n" % (len(body), body))
     with trio.fail_after(5):
@@ -270,11 +277,11 @@ async def test_socket_is_private_and_a_dead_ones_is_replaced_but_a_live_ones_is_
         await serve(fake_node, path, allowed_uid=os.getuid())
     assert caught.value.reason is Reason.LOCKED
     dead = tmp_path / "dead.sock"
-    with socket.socket(socket.AF_UNIX) as left_over:
-        left_over.bind(str(dead))
+    with socket.socket(socket.AF_UNIX) as left_over, socket_address(dead) as address:
+        left_over.bind(address)
     async with trio.open_nursery() as nursery:
         await nursery.start(partial(serve, fake_node, dead, allowed_uid=os.getuid()))
-        (await trio.open_unix_socket(dead)).socket.close()
+        (await connected(dead)).socket.close()
         nursery.cancel_scope.cancel()
     assert os.listdir(tmp_path) == ["home"]
 
@@ -321,7 +328,7 @@ def test_nobody_there_says_which_of_the_two_reasons(tmp_path: Path) -> None:
 async def test_more_connections_than_the_bound_are_turned_away(fake_node: FakeNode, monkeypatch: pytest.MonkeyPatch) -> None:
     """Goal: a runaway script cannot fill the node. Method: a bound of one and one call in progress."""
     monkeypatch.setattr(server, "CONNECTIONS_MAX", 1)
-    async with await trio.open_unix_socket(fake_node.home / SOCKET_NAME) as first:
+    async with await connected(fake_node.home / SOCKET_NAME) as first:
         await first.send_all(b"GET /health/live")
         with pytest.raises(CallFailed) as caught:
             await fake_node.ask("status")
@@ -329,7 +336,7 @@ async def test_more_connections_than_the_bound_are_turned_away(fake_node: FakeNo
 
 
 async def _raw(home: Path, request: bytes) -> bytes:
-    async with await trio.open_unix_socket(home / SOCKET_NAME) as stream:
+    async with await connected(home / SOCKET_NAME) as stream:
         await stream.send_all(request)
         got = b""
         # A server that answers before it has read everything resets afterwards; what it said stands before that.
@@ -385,7 +392,7 @@ async def test_end_of_a_request_may_come_after_its_answer(fake_node: FakeNode) -
     Method: the end is sent when the answer is there already; then all of it is read."""
     fake_node.answers["status"] = _say_yes
     with trio.fail_after(5):
-        async with await trio.open_unix_socket(fake_node.home / SOCKET_NAME) as stream:
+        async with await connected(fake_node.home / SOCKET_NAME) as stream:
             await stream.send_all(b"POST /v1/status HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n3\r\n{}\n\r\n")
             await trio.lowlevel.wait_readable(stream.socket)
             await trio.testing.wait_all_tasks_blocked(0.05)
@@ -448,7 +455,7 @@ async def test_caller_that_reads_nothing_keeps_one_write_of_progress(fake_node: 
         return Answer({})
 
     fake_node.answers["put"] = put
-    stream = await trio.open_unix_socket(fake_node.home / SOCKET_NAME)
+    stream = await connected(fake_node.home / SOCKET_NAME)
     body = b'{"paths": ["/x"]}\n'
     await stream.send_all(b"POST /v1/put HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
     with trio.fail_after(30):

@@ -8,6 +8,7 @@ import os
 import socket
 from collections.abc import Callable
 
+import pytest
 import trio
 import trio.testing
 
@@ -63,10 +64,25 @@ def port_of(address: str) -> int:
 
 
 def deafen(sock: socket.socket | trio.socket.SocketType) -> None:
-    """Makes the kernel drop whatever arrives for this socket, answers included: a pulled cable, without privileges."""
+    """Makes the kernel drop whatever arrives for this socket, answers included: a pulled cable. For tests marked ``needs_deafening``."""
     drop_all = ctypes.create_string_buffer((6).to_bytes(2, "little") + bytes(6))  # BPF_RET | BPF_K, 0 bytes
     program = (1).to_bytes(8, "little") + ctypes.addressof(drop_all).to_bytes(8, "little")
     sock.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, program)
+
+
+def _can_deafen() -> bool:
+    with socket.socket() as sock:
+        try:
+            deafen(sock)
+        except PermissionError:
+            return False
+    return True
+
+
+needs_deafening = pytest.mark.skipif(
+    not _can_deafen(), reason="this system lets a TCP socket be filtered with CAP_NET_ADMIN only: no cable can be pulled"
+)
+"""Most kernels let everybody filter his own sockets."""
 
 
 async def settled() -> tuple[int, int]:

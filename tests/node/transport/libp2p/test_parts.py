@@ -6,6 +6,8 @@ import ipaddress
 import math
 import random
 import struct
+import subprocess
+import sys
 from contextlib import suppress
 from typing import Any
 
@@ -609,7 +611,7 @@ def test_version_when_another_is_installed_is_refused(monkeypatch: pytest.Monkey
     import importlib.metadata
 
     monkeypatch.setattr(importlib.metadata, "version", lambda name: "0.8.2")
-    spec = importlib.util.find_spec("node.transport.libp2p.noise")
+    spec = importlib.util.find_spec("node.transport.libp2p.library")
     assert spec is not None
     assert spec.loader is not None
     with pytest.raises(ImportError, match=r"0\.8\.1"):
@@ -625,3 +627,31 @@ def test_secrets_are_in_no_description() -> None:
     assert repr(seed) not in shown
     assert FENCE.secret.hex() not in shown
     assert repr(FENCE.secret) not in shown
+
+
+def test_start_of_a_node_leaves_out_what_the_library_imports_for_others() -> None:
+    """Goal: starting costs what is used. Method: in a process of its own, import the transport and look at what came along; then ask the
+    library for a name that we never use, which must be there, with its package as it would have been."""
+    script = """
+import logging, sys
+import node.transport.libp2p.transport
+unused = ("libp2p.host", "libp2p.kad_dht", "libp2p.relay", "libp2p.transport.websocket", "dns", "requests", "httpx", "zeroconf")
+assert not [name for name in unused if name in sys.modules]
+assert logging.getLogger("libp2p.security").getEffectiveLevel() == logging.WARNING
+from node.transport.libp2p.noise import PatternXX, _FencedPattern
+import libp2p, types
+before = libp2p.peer.id.ID
+from libp2p import BasicHost, new_host
+assert libp2p.security.__all__ and libp2p.transport.__all__
+assert callable(new_host) and "libp2p.host.basic_host" in sys.modules
+assert type(libp2p) is type(libp2p.security) is type(libp2p.transport) is types.ModuleType
+assert libp2p.__version__ == node.transport.libp2p.library.LIBP2P_VERSION
+assert libp2p.ID is before and libp2p.peer.id.ID is before
+assert issubclass(_FencedPattern, libp2p.security.noise.patterns.PatternXX) and new_host() is not None
+try:
+    libp2p.nothing_of_this_name
+except AttributeError:
+    print("as it is")
+"""
+    ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False)
+    assert (ran.returncode, ran.stdout) == (0, "as it is\n"), ran.stderr

@@ -25,7 +25,7 @@ from protocols.errors import LadingError, Reason
 from protocols.limits import FRAME_BYTES_MAX
 
 from ..manners import FENCE, OTHER_FENCE, PROTOCOL, connect, open_pair, start
-from .loopback import NETWORK, OWN_LANES, LoopbackWorld, connect_ours, deafen, port_of, rested, settled, until
+from .loopback import NETWORK, OWN_LANES, LoopbackWorld, connect_ours, deafen, needs_deafening, port_of, rested, settled, until
 from .stock import PROTOCOL as STOCK_PROTOCOL
 from .stock import few_connections, one_address, stock_connect, stock_host
 
@@ -399,6 +399,7 @@ async def test_partition_is_not_noticed_by_a_stock_host() -> None:
         assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 0
 
 
+@needs_deafening
 @pytest.mark.slow
 @pytest.mark.parametrize("is_busy", [False, True], ids=["idle", "sending"])
 async def test_partition_is_noticed_within_the_keepalive_time_on_both_sides(
@@ -412,7 +413,11 @@ async def test_partition_is_noticed_within_the_keepalive_time_on_both_sides(
     left, right = await open_pair(dialled, accepted)
     began = trio.current_time()
     for connection in (dialled, accepted):
-        deafen(connection._wire._stream.socket)
+        sock = connection._wire._stream.socket
+        assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
+        assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 3000
+    deafen(dialled._wire._stream.socket)
+    deafen(accepted._wire._stream.socket)
     if is_busy:
         await left.send(bytes(1000))
         await right.send(bytes(1000))
