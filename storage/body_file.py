@@ -23,6 +23,8 @@ BLOCK_BYTES = 4096
 EXTENT_BYTES = 65 * BLOCK_BYTES
 # Below that too much of an extent would stay empty: such bodies stay in the database.
 EXTENT_BODY_BYTES_MIN = EXTENT_BYTES * 7 // 8
+# Larger than any: all stay in the database.
+NEVER_APART = EXTENT_BYTES + 1
 # Copied together and written at once when their extents follow each other.
 RUN_EXTENTS = 16
 READ_BUFFERS_KEPT = 4
@@ -35,9 +37,9 @@ _POINTER = struct.Struct(">QI")
 POINTER_BYTES = _POINTER.size
 
 
-def goes_apart(body_bytes: int) -> bool:
+def goes_apart(body_bytes: int, apart_from: int = EXTENT_BODY_BYTES_MIN) -> bool:
     """Whether a body has an extent and the database a pointer. What is as long as a pointer always has, or it would be taken for one."""
-    return EXTENT_BODY_BYTES_MIN <= body_bytes <= EXTENT_BYTES or body_bytes == POINTER_BYTES
+    return apart_from <= body_bytes <= EXTENT_BYTES or body_bytes == POINTER_BYTES
 
 
 def pointer(extent: int, body_bytes: int) -> bytes:

@@ -26,7 +26,17 @@ import lmdb
 
 from protocols.errors import LadingError, LocalError, Reason, StoreDamaged, StoreFull
 
-from .body_file import EXTENT_BYTES, POINTER_BYTES, BodyFile, goes_apart, pointed_at, pointer
+from .body_file import (
+    BLOCK_BYTES,
+    EXTENT_BODY_BYTES_MIN,
+    EXTENT_BYTES,
+    NEVER_APART,
+    POINTER_BYTES,
+    BodyFile,
+    goes_apart,
+    pointed_at,
+    pointer,
+)
 from .engine import Appetite, Env, Put, Reader, Snapshot, Table, Usage, Write, appetite, delete_headroom
 from .tables import FREE_EXTENTS, tables_of
 
@@ -429,20 +439,11 @@ class LmdbEngine:
             raise StoreFull(f"{self.path} is on a read-only disk", resource="read-only")
         if not batch:
             return
-        wants = appetite(batch)
-        apart = False
-        if wants is not Appetite.DELETES:
-            needed, extents = self._needed(batch)
-            live = self._live_bytes()
-            self._check_budget(wants, needed=needed + extents * EXTENT_BYTES, live=live + self._extents.used_bytes)
-            apart = bool(extents) and self._reach(extents)
-            if not apart:
-                needed += extents * EXTENT_BYTES
-            self._check_disk(wants, needed=needed, live=live, grows=apart or not extents)
+        apart_from = self._make_room(batch)
         while True:
             taken = _Taken(self._extents.there)
             try:
-                self._commit(batch, taken, apart=apart)
+                self._commit(batch, taken, apart_from)
             except lmdb.MapFullError as error:
                 if not self._grow_map():
                     raise _translated(error, f"writing {self.path}") from error
@@ -454,10 +455,39 @@ class LmdbEngine:
                 self._note(taken)
                 return
 
-    def _commit(self, batch: Sequence[Write], taken: _Taken, *, apart: bool) -> None:
+    def _make_room(self, batch: Sequence[Write]) -> int:
+        """Sees to it that there is room for a batch. From how many bytes on its bodies go apart. Raises StoreFull."""
+        wants = appetite(batch)
+        if wants is Appetite.DELETES:
+            return NEVER_APART
+        refusal: StoreFull | None = None
+        # Small ones go apart too when the database has no room for them: extents may be free that were taken from the disk long ago.
+        for apart_from in (EXTENT_BODY_BYTES_MIN, BLOCK_BYTES) if wants is Appetite.BODIES else (NEVER_APART,):
+            try:
+                return self._make_room_so(batch, wants, apart_from)
+            except StoreFull as error:
+                refusal = refusal or error
+        assert refusal is not None
+        raise refusal
+
+    def _make_room_so(self, batch: Sequence[Write], wants: Appetite, apart_from: int) -> int:
+        needed, extents, is_small = self._needed(batch, apart_from)
+        live = self._live_bytes()
+        self._check_budget(wants, needed=needed + extents * EXTENT_BYTES, live=live + self._extents.used_bytes)
+        if extents and not self._reach(extents):
+            if any(isinstance(write, Put) and write.table.bodies and len(write.value) == POINTER_BYTES for write in batch):
+                raise StoreFull(f"a body of {POINTER_BYTES} bytes has no extent", resource="disk", env=self.env.value)
+            self._check_disk(wants, needed=needed + extents * EXTENT_BYTES, live=live, grows=False)
+            return NEVER_APART
+        if extents and is_small and self._extents.usable >= extents:
+            wants = Appetite.ROWS  # of the disk it asks for no more than they do
+        self._check_disk(wants, needed=needed, live=live, grows=True)
+        return apart_from
+
+    def _commit(self, batch: Sequence[Write], taken: _Taken, apart_from: int) -> None:
         with self._lmdb.begin(write=True, buffers=True) as transaction:
-            if apart:
-                batch = self._write_apart(transaction, batch, taken)
+            if apart_from != NEVER_APART:
+                batch = self._write_apart(transaction, batch, taken, apart_from)
             for (table, is_put), writes in groupby(batch, key=_run_of):
                 assert table.env is self.env, table
                 handle = self._tables[table.name]
@@ -488,14 +518,14 @@ class LmdbEngine:
         except OSError as error:
             raise _translated(error, f"growing {self._bodies.path}") from error
 
-    def _write_apart(self, transaction: lmdb.Transaction, batch: Sequence[Write], taken: _Taken) -> list[Write]:
+    def _write_apart(self, transaction: lmdb.Transaction, batch: Sequence[Write], taken: _Taken, apart_from: int) -> list[Write]:
         """Writes the bodies that go apart. The batch with pointers in their places."""
         assert self._bodies is not None
         pointing = list(batch)
         extents: list[int] = []
         bodies: list[bytes | memoryview] = []
         for index, write in enumerate(batch):
-            if not (isinstance(write, Put) and write.table.bodies and goes_apart(len(write.value))):
+            if not (isinstance(write, Put) and write.table.bodies and goes_apart(len(write.value), apart_from)):
                 continue
             if not self._extents.ready and self._extents.usable > len(taken.again):
                 self._look_up(transaction, taken.again)
@@ -507,7 +537,8 @@ class LmdbEngine:
                 taken.there += 1
             bodies.append(write.value)
             pointing[index] = Put(write.table, write.key, pointer(extents[-1], len(write.value)))
-        self._bodies.write(extents, bodies)
+        if bodies:
+            self._bodies.write(extents, bodies)
         return pointing
 
     def _write_bodies(self, transaction: lmdb.Transaction, handle: Any, writes: Iterable[Write], taken: _Taken) -> None:
@@ -559,14 +590,15 @@ class LmdbEngine:
             return StoreFull(f"writing {self.path}: no space left on the disk", resource="disk")
         return _translated(error, f"writing {self.path}")
 
-    def _needed(self, batch: Sequence[Write]) -> tuple[int, int]:
-        """Bytes in pages that the puts will take, more or less: whole pages for large values, rows with overhead else; and extents."""
+    def _needed(self, batch: Sequence[Write], apart_from: int) -> tuple[int, int, bool]:
+        """Bytes in pages that the puts will take, more or less: whole pages for large values, rows with overhead else; and extents.
+        Whether no value is large that does not go apart."""
         page = self._page_bytes
         rows = pages = extents = 0
         for write in batch:
             if isinstance(write, Put):
                 value_bytes = len(write.value)
-                if write.table.bodies and goes_apart(value_bytes):
+                if write.table.bodies and goes_apart(value_bytes, apart_from):
                     extents += 1
                     value_bytes = POINTER_BYTES
                 size = len(write.key) + value_bytes + 16
@@ -574,7 +606,7 @@ class LmdbEngine:
                     pages += (value_bytes + 16 + page - 1) // page
                 else:
                     rows += size
-        return (pages + rows * 3 // 2 // page + 1) * page, extents
+        return (pages + rows * 3 // 2 // page + 1) * page, extents, not pages
 
     def _live_bytes(self) -> int:
         """Of the data file."""

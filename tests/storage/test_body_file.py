@@ -268,7 +268,7 @@ def test_bodies_that_lie_in_the_database_stay_there_and_their_pages_are_used_aga
     """Goal: a store of an older version goes on as it is, within its budget. Method: bodies as that version wrote them; read, replaced,
     deleted; new ones when the budget has no room for another file."""
     with monkeypatch.context() as patch:
-        patch.setattr(lmdb_engine, "goes_apart", lambda _: False)
+        patch.setattr(lmdb_engine, "goes_apart", lambda *_: False)
         engine = open_engine(tmp_path / "e", budget_bytes=16 * MIB)
         fill(engine, 50)
         engine.close()

@@ -187,6 +187,27 @@ def test_full_disk_refuses_puts_stays_readable_and_takes_deletes(small_disk: Pat
     engine.close()
 
 
+def test_small_bodies_go_into_free_extents_when_the_disk_has_no_more_for_the_database(small_disk: Path) -> None:
+    """Goal: what was deleted makes room for whatever comes.
+
+    Method: full bodies until the disk is at its reserve; all deleted; small ones.
+    """
+    engine = open_engine(small_disk / "e", reserve_bytes=4 * MIB)
+    with pytest.raises(StoreFull):
+        fill(engine, 200)
+    with engine.snapshot() as snapshot:
+        kept = snapshot.count(BODIES)
+    engine.write([Delete(BODIES, name(index)) for index in range(kept)])
+    extents = engine._extents.there
+    small = [Put(BODIES, name(1000 + index), name(index) * 1900) for index in range(kept)]
+    for start in range(0, kept, 8):
+        engine.write(small[start : start + 8])
+    assert engine._extents.there == extents
+    with engine.snapshot() as snapshot:
+        assert [snapshot.get(BODIES, put.key) for put in small] == [put.value for put in small]
+    engine.close()
+
+
 def test_deletes_pass_when_rows_have_used_all_there_is(small_disk: Path) -> None:
     """Goal: rows cannot eat what deletes need. Method: full disk, rows until refused, then delete everything row by row."""
     engine = open_engine(small_disk / "e")
