@@ -19,8 +19,8 @@ from protocols.types import PeerId
 
 from ..transport.port import StreamBroken
 
-# One is checked and committed by the holder while the next is on its way.
-BUNDLES_AT_ONCE = 2
+# One is checked by the holder while another is committed and the next is on its way.
+BUNDLES_AT_ONCE = 3
 
 SendBundle = Callable[[PeerId, tuple[m.BundledRecord, ...]], Awaitable[Sequence[LadingError | None]]]
 
