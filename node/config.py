@@ -19,6 +19,7 @@ from types import MappingProxyType
 from typing import Annotated, get_type_hints
 
 from protocols.errors import LadingError, Reason, UsageError
+from storage.folders import sync_folder
 
 FILE_NAME = "config.toml"
 ENVIRONMENT_PREFIX = "LADING_"
@@ -510,11 +511,7 @@ def _replace(path: Path, text: str) -> None:
             file.flush()
             os.fsync(file.fileno())
         os.replace(part, path)
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        sync_folder(path.parent)
     except OSError as error:
         raise LadingError(Reason.FAILED, f"cannot write {path}: {error.strerror or error}") from error
 

@@ -44,6 +44,7 @@ from protocols.ledger.block import Block
 from protocols.ledger.envelope import ZERO_CHAIN
 from protocols.types import AccountId, MemberId, NetworkId
 from storage.engine import Env, Put, Snapshot, Write
+from storage.folders import sync_folder
 from storage.lmdb_engine import LmdbEngine
 from storage.migrations import migrate
 from storage.tables import FACTS, HELD_FACTS
@@ -122,11 +123,7 @@ def write_private(path: Path, data: bytes) -> None:
         file.flush()
         os.fsync(file.fileno())
     part.replace(path)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+    sync_folder(path.parent)
 
 
 def _write_chain(home: Path, chain: ChainFile, key: ChainKey | None, passphrase: bytes | None, entropy: Entropy) -> None:

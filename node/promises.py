@@ -19,6 +19,7 @@ from protocols.crypto import SigningKey
 from protocols.errors import DecodeError
 from protocols.ledger.votes import NO_PROMISES, Promises, Vote
 from protocols.types import ChainId
+from storage.folders import sync_folder
 
 PROMISES_BYTES_MAX = 256 * 1024
 _FORMAT = 1
@@ -144,8 +145,4 @@ def _replace(path: Path, data: bytes) -> None:
     finally:
         os.close(descriptor)
     part.replace(path)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+    sync_folder(path.parent)

@@ -12,6 +12,7 @@ from protocols.errors import InvalidObject, LadingError, Reason, UsageError
 from protocols.files.entries import EntryVerifier
 from protocols.files.manifest import Manifest, PlannedChunk
 from protocols.limits import BLOCK_BYTES
+from storage.folders import sync_folder
 
 from .offload import Offload
 
@@ -306,11 +307,7 @@ class FileSink(Sink):
             if self._is_folder and self._target.is_dir():
                 self._target.rmdir()
             self._part.replace(self._target)
-            descriptor = os.open(self._target.parent, os.O_RDONLY)
-            try:
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
+            sync_folder(self._target.parent)
             self._resume.unlink(missing_ok=True)
         except OSError as error:
             raise _disk_error(error, self._target) from error

@@ -18,5 +18,6 @@ chain_proofs      what light nodes are shown of it
 light             what a light node keeps instead of it
 chain_care        a chain that stands still: judged again, taken back to a height, its index made anew
 anchors           our own records on their way to the chain: what their anchors shall say, their logs
+folders           names in a folder made durable
 lock migrations   one process to a home; steps between versions
 """

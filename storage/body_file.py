@@ -16,6 +16,8 @@ from pathlib import Path
 
 from protocols.errors import StoreDamaged
 
+from .folders import sync_folder
+
 BODIES_FILE = "bodies.dat"
 # What O_DIRECT wants of addresses, lengths and places, on every disk that there is.
 BLOCK_BYTES = 4096
@@ -52,15 +54,6 @@ def pointed_at(value: bytes | memoryview) -> tuple[int, int]:
     return extent, body_bytes
 
 
-def _sync_folder(folder: Path) -> None:
-    """So that a file made just now has its name after the power fails."""
-    opened = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(opened)
-    finally:
-        os.close(opened)
-
-
 class BodyFile:
     """The file of one environment. One thread writes; any may read extents that the database speaks of. Methods raise OSError."""
 
@@ -78,7 +71,7 @@ class BodyFile:
             return
         self.allocated_bytes = os.fstat(self._file).st_size
         if not self.allocated_bytes and not read_only:
-            _sync_folder(folder)
+            sync_folder(folder)
         try:
             self._direct = os.open(self.path, flags | os.O_CLOEXEC | getattr(os, "O_DIRECT", 0))
         except OSError as error:

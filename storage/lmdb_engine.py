@@ -637,8 +637,9 @@ class LmdbEngine:
         fits_inside = self._end_bytes() - live >= needed + headroom
         is_taken = self._allocated_bytes - self._end_bytes() >= needed + headroom
         if not grows and not fits_inside:
+            lacks = "disk" if self._disk_free_bytes() - needed < self._reserve_bytes else "budget"
             raise StoreFull(
-                f"{needed} bytes more have no place in {self.path}: neither budget nor disk give more", resource="disk", env=self.env.value
+                f"{needed} bytes more have no place in {self.path}: the {lacks} gives no more", resource=lacks, env=self.env.value
             )
         if wants is Appetite.BODIES and not (fits_inside or is_taken) and self._disk_free_bytes() - needed < self._reserve_bytes:
             raise StoreFull(

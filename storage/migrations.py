@@ -10,6 +10,8 @@ from pathlib import Path
 from protocols.codec import from_json, to_json
 from protocols.errors import DecodeError, Reason, Refused, StoreDamaged, StoreFull
 
+from .folders import sync_folder
+
 VERSION = 2
 VERSION_FILE = "VERSION"
 VERSION_FILE_BYTES_MAX = 4096
@@ -50,11 +52,7 @@ def write_version(home: Path, version: int, *, written_by: str) -> None:
             file.flush()
             os.fsync(file.fileno())
         part.replace(path)
-        folder = os.open(home, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        sync_folder(home)
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise StoreFull(f"{path}: no space left on the disk", resource="disk") from error

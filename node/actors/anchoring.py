@@ -699,10 +699,10 @@ class Anchoring:
         now_ms, final_ms = self._chain.now_ms(), self._final_ms()
         waiting = {hash_id: made.waiting(self._chain.pool) for hash_id, made in self._made.items()}
         erasing = {hash_id: made.waiting(self._chain.pool) for hash_id, made in self._erasing.items()}
-        has_siblings = any(one.peer_id != self._own.peer_id and not one.holder_only for one in self._own_nodes())
+        has_others = any(one.peer_id != self._own.peer_id and not one.holder_only for one in self._own_nodes())
 
         def read(snapshot: Snapshot) -> _Plan:
-            plan = self._plan(snapshot, wanted, waiting, replicated, now_ms, final_ms, room, has_siblings=has_siblings)
+            plan = self._plan(snapshot, wanted, waiting, replicated, now_ms, final_ms, room, has_others=has_others)
             self._plan_erased(snapshot, plan, erased, waiting, erasing, now_ms, final_ms)
             return plan
 
@@ -755,9 +755,9 @@ class Anchoring:
         final_ms: int,
         room: int,
         *,
-        has_siblings: bool,
+        has_others: bool,
     ) -> _Plan:
-        """In a pool thread: what is to be done about each record, and the transactions for it, signed. has_siblings: whether another node
+        """In a pool thread: what is to be done about each record, and the transactions for it, signed. has_others: whether another node
         could have published in this member's name. Where none could, this one has, and lost the database that knew so."""
         plan = _Plan()
         account = _account(snapshot, self._own.owner)
@@ -766,7 +766,8 @@ class Anchoring:
             record = read_record(snapshot, (self._own.owner, own.hash_id))
             made = waiting.get(own.hash_id)
             is_final = record is not None and record.block_ms <= final_ms
-            is_elsewhere = has_siblings and anchors.is_elsewhere(snapshot, own.hash_id)
+            is_noted = anchors.is_elsewhere(snapshot, own.hash_id)
+            is_elsewhere = is_noted and has_others
             if is_elsewhere:
                 plan.elsewhere.add(own.hash_id)
             asked = self._asked(
@@ -799,7 +800,7 @@ class Anchoring:
                 plan.submits[own.hash_id] = self._made[own.hash_id]
             elif move is Next.NOTHING:
                 plan.writes.append(anchors.drop_intent(own.hash_id))
-                if is_elsewhere:
+                if is_noted:
                     plan.writes.append(anchors.drop_elsewhere(own.hash_id))
                 if asked is not Asked.NOT:
                     plan.writes.append(anchors.drop_ask(record_anchor.KIND.number, own.hash_id))

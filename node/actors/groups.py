@@ -134,11 +134,10 @@ class Groups(Generic[S, R]):
                 await then(outcome)
             return outcome
         finally:
-            self._hold(member, 0)
+            self._let_go(member)
 
-    def _hold(self, member: Member[S, R], size: int) -> None:
-        self._held_bytes += size - member.bytes
-        member.bytes = size
+    def _let_go(self, member: Member[S, R]) -> None:
+        self._held_bytes -= member.bytes
         if self._held_bytes < HELD_BYTES_MAX:
             self._eased.set()
             self._eased = trio.Event()
