@@ -12,6 +12,7 @@ import trio
 from node.actors.files import GET_PATIENCE_S
 from node.actors.puts import PutOptions
 from node.api import NodeApi
+from node.sinks import RESUME_SUFFIX
 from node.supervisor import run_contained
 from node.transport.memory import Link
 from node.wiring import Node
@@ -112,7 +113,9 @@ def test_get_that_ended_for_want_of_a_holder_goes_on_where_it_ended(tmp_path: Pa
 
             def leave(facts: Mapping[str, object]) -> None:
                 told.append(facts)
-                if int(str(facts.get("bytes", 0))) > SIZE * 2 // 3:
+                # Sequences come side by side, and how far each of them is at a given sum of bytes is the scheduler's affair.
+                notes = tmp_path / ("got" + RESUME_SUFFIX)
+                if notes.exists() and len(notes.read_text().split()) > 1:
                     cut_off(stage, holder, reader)
 
             asked = {"record": record, "output": str(tmp_path / "got")}

@@ -216,9 +216,9 @@ def test_clock_in_2040_refuses_all_says_why_renews_nothing_and_leaves_no_floor_t
             assert re.search(r"(5109|5110) days ahead of 2 of 2 members", far.membership.alerts["clock"])
             assert not far.peers.sessions
             before = far.membership.own.node_chain
-            await trio.sleep(2 * HOUR_S)
+            await trio.sleep(HOUR_S / 2)  # looks at renewal are a minute apart
             assert far.membership.own.node_chain == before
-            assert persisted(far) < EPOCH + 3 * HOUR_S
+            assert persisted(far) < EPOCH + HOUR_S
             clock.step(-14.0 * YEAR_S)
             await until(lambda: connected(far, a, b))
             await until(lambda: not far.membership.alerts.get("clock"))

@@ -40,7 +40,7 @@ def first_cause(failure: SimulationFailed) -> BaseException:
 
 
 @contextmanager
-def _seeded_scheduler(seed: int) -> Iterator[None]:
+def seeded_scheduler(seed: int) -> Iterator[None]:
     """Trio's order of tasks comes from the seed, and everything is put back afterwards."""
     switch_before: bool = trio_run._ALLOW_DETERMINISTIC_SCHEDULING
     chance_before: random.Random = trio_run._r
@@ -91,7 +91,7 @@ def run_world(
         with trio.fail_after(virtual_seconds_max):
             return await world(seed, trace)
 
-    with _seeded_scheduler(seed), _signatures_checked_once():
+    with seeded_scheduler(seed), _signatures_checked_once():
         try:
             result = trio.run(main, clock=MockClock(autojump_threshold=0))
         except Exception as error:

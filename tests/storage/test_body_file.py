@@ -254,8 +254,8 @@ def test_bodies_pass_the_page_cache_until_they_are_read_again(tmp_path: Path) ->
     with engine.snapshot() as snapshot:
         assert [snapshot.get(BODIES, name(index)) for index in range(4)] == [body(index) for index in range(4)]
         assert in_memory() == [False] * 4
-        assert snapshot.get(BODIES, name(2)) == body(2)
-        assert in_memory()[2]
+        # At the first attempt, unless the system has taken the page back before it is looked at.
+        assert any(snapshot.get(BODIES, name(2)) == body(2) and in_memory()[2] for _ in range(10))
     engine.write([Delete(BODIES, name(2))])
     engine.write([Put(BODIES, name(7), body(7))])  # in the same extent: the system's memory of it is no longer true
     assert extents_in_file(engine) == 4

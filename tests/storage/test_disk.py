@@ -520,7 +520,8 @@ def test_space_beyond_the_last_page_is_made_ready_and_again_when_an_eighth_of_it
     ready = 64 * MIB // 8
     assert steps == ready // MIB
     if tells_what_is_in_memory(tmp_path):
-        assert resident_bytes(tmp_path / DATA_FILE, end, end + ready) == ready
+        # Not all of it: the system may take some pages back before they are counted. Without preparing there is none.
+        assert resident_bytes(tmp_path / DATA_FILE, end, end + ready) > ready // 2
     assert not engine.prepare()  # one look at a store that needs nothing
     engine.write([Put(BODIES, name(2), bytes(MIB // 2))])
     assert not engine.prepare()  # half a MiB of eight is used

@@ -7,6 +7,7 @@ does, the honest nodes must stand: nothing falls, nothing unplanned is logged, a
 from __future__ import annotations
 
 import logging
+import os
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -47,6 +48,7 @@ from protocols.signed import Signed, sign_object
 from protocols.types import ChunksRoot, Digest, UnixSeconds
 from storage.engine import Env
 from storage.memory import MemoryEngine
+from tests.simulation.scheduler import seeded_scheduler
 
 EPOCH = 1_800_000_000
 DISK_BYTES = 256 * 1024 * 1024
@@ -195,8 +197,14 @@ async def scene(seed: int = 1) -> AsyncIterator[Scene]:
 
 
 def play(story: Callable[[], Awaitable[None]]) -> None:
-    """Runs a story on a clock of its own."""
-    trio.run(story, clock=MockClock(autojump_threshold=0))
+    """Runs a story on a clock of its own, each time with another order of tasks; a failure says how to see it again."""
+    seed = int(os.environ.get("LADING_SEED") or random.SystemRandom().randrange(1 << 32))
+    try:
+        with seeded_scheduler(seed):
+            trio.run(story, clock=MockClock(autojump_threshold=0))
+    except BaseException as error:
+        error.add_note(f"the same order of tasks: LADING_SEED={seed}")
+        raise
 
 
 class Enemy:
