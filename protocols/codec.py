@@ -6,6 +6,7 @@ are not exactly what ``encode`` would write are refused, so one content has one 
 
 from __future__ import annotations
 
+import threading
 from typing import TypeVar
 
 import msgspec
@@ -24,6 +25,9 @@ class Record(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields
 T = TypeVar("T")
 _encoder = msgspec.msgpack.Encoder()
 _decoders: dict[object, msgspec.msgpack.Decoder[object]] = {}
+# msgspec 0.22 learns what a record consists of when a decoder for it, or for one that holds it, is first built, and notes it down before
+# it has all: a decoder that another thread builds meanwhile takes what is there, and reads through a null pointer when it is used.
+_building = threading.Lock()
 
 
 def encode(value: object) -> bytes:
@@ -40,7 +44,8 @@ def decode(data: bytes | memoryview, kind: type[T], *, bytes_max: int = FRAME_BY
         raise DecodeError(Reason.TOO_LONG, f"{len(data)} bytes, at most {bytes_max} wanted")
     decoder = _decoders.get(kind)
     if decoder is None:
-        decoder = _decoders[kind] = msgspec.msgpack.Decoder(kind)
+        with _building:
+            decoder = _decoders[kind] = msgspec.msgpack.Decoder(kind)
     try:
         value = decoder.decode(data)
     except (msgspec.DecodeError, RecursionError, ValueError, OverflowError) as error:

@@ -52,8 +52,14 @@ DOORS: dict[str, tuple[str, ...]] = {
     "uuid.uuid1": ("node/entropy.py",),
     "uuid.uuid4": ("node/entropy.py",),
     "cryptography.x509.random_serial_number": ("node/entropy.py",),
-    # threads: started in one place; the engines, which the port lets several threads read, may lock
-    "threading": ("node/offload.py", "node/transport/libp2p/discovery.py", "storage/lmdb_engine.py", "storage/memory.py"),
+    # threads: started in one place; the engines, which the port lets several threads read, may lock, and the door to msgspec must
+    "threading": (
+        "node/offload.py",
+        "node/transport/libp2p/discovery.py",
+        "protocols/codec.py",
+        "storage/lmdb_engine.py",
+        "storage/memory.py",
+    ),
     "threading.Thread": ("node/offload.py", "node/transport/libp2p/discovery.py"),
     "threading.Timer": ("node/offload.py", "node/transport/libp2p/discovery.py"),
     "_thread": ("node/offload.py", "node/transport/libp2p/discovery.py"),
@@ -72,7 +78,6 @@ BANNED_BELOW_THE_ROOF: dict[str, tuple[str, ...]] = {
         "logging",
         "asyncio",
         "trio",
-        "threading",
         "socket",
         "select",
         "subprocess",

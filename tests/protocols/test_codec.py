@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import struct
+import subprocess
+import sys
 import tracemalloc
 
 import pytest
@@ -111,3 +113,47 @@ def test_value_beyond_its_bound_is_too_long_before_it_is_read() -> None:
         decode(CANONICAL, Sample, bytes_max=len(CANONICAL) - 1)
     assert caught.value.reason is Reason.TOO_LONG
     assert refusal(bytes(FRAME_BYTES_MAX + 1)) is Reason.TOO_LONG
+
+
+TWO_THREADS = """
+import threading
+from protocols.codec import Record, decode, encode
+
+is_building, is_read = threading.Event(), threading.Event()
+
+
+def pause():
+    is_building.set()
+    is_read.wait(0.5)
+    return int
+
+
+class Deep(Record):
+    one: "pause()"
+
+
+class Inner(Record):
+    deep: Deep
+    number: int
+
+
+class Outer(Record):
+    inner: Inner
+
+
+inner = Inner(Deep(1), 2)
+first = threading.Thread(target=decode, args=(encode(inner), Inner))
+first.start()
+is_building.wait()
+assert decode(encode(Outer(inner)), Outer) == Outer(inner)
+is_read.set()
+first.join()
+assert decode(encode(inner), Inner) == inner
+"""
+
+
+def test_kinds_that_two_threads_meet_for_the_first_time_at_once_are_read_by_both() -> None:
+    """Goal: a thread that reads ahead brings no node down. Method: one thread is held while the library learns what a record consists of,
+    another reads a record that holds one; in a process of its own, since it would be killed."""
+    done = subprocess.run([sys.executable, "-c", TWO_THREADS], capture_output=True, check=False, timeout=60)
+    assert (done.returncode, done.stderr) == (0, b"")
