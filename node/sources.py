@@ -53,25 +53,25 @@ def _sorted(items: list[SourceItem]) -> tuple[SourceItem, ...]:
 
 def _scan_all(paths: Sequence[Path]) -> Iterator[SourceItem]:
     for path in paths:
-        prefix = (
-            ""
-            if len(paths) == 1 and os.path.isdir(path) and not os.path.islink(path)
-            else path.resolve().name
-            if path.name in ("", "..")
-            else path.name
-        )
-        yield from _scan_one(os.fspath(path), prefix)
+        location = os.fspath(path)
+        status = _status_of(location)
+        is_the_record = len(paths) == 1 and stat.S_ISDIR(status.st_mode)
+        prefix = "" if is_the_record else path.resolve().name if path.name in ("", "..") else path.name
+        yield from _scan_one(location, prefix, status)
 
 
-def _scan_one(location: str, path: str) -> Iterator[SourceItem]:
+def _status_of(location: str) -> os.stat_result:
     try:
-        status = os.lstat(location)
+        return os.lstat(location)
     except FileNotFoundError as error:
         raise LadingError(Reason.NOT_FOUND, f"{location}: no such file or folder") from error
     except OSError as error:
         raise LadingError(Reason.SOURCE_UNREADABLE, f"{location}: {error.strerror}") from error
     except ValueError as error:  # a zero byte
         raise LadingError(Reason.BAD_PATH, f"{location!r}: {error}") from error
+
+
+def _scan_one(location: str, path: str, status: os.stat_result) -> Iterator[SourceItem]:
     try:
         path.encode()
     except UnicodeEncodeError as error:
@@ -92,7 +92,8 @@ def _scan_one(location: str, path: str) -> Iterator[SourceItem]:
         except OSError as error:
             raise LadingError(Reason.SOURCE_UNREADABLE, f"{location}: {error.strerror}") from error
         for name in names:
-            yield from _scan_one(os.path.join(location, name), f"{path}/{name}" if path else name)
+            under = os.path.join(location, name)
+            yield from _scan_one(under, f"{path}/{name}" if path else name, _status_of(under))
     elif stat.S_ISREG(status.st_mode):
         yield SourceItem(path, "file", location, bool(status.st_mode & 0o111), status.st_size, mtime_s=mtime_s)
     else:

@@ -242,6 +242,13 @@ class Anchoring:
         made = self._made_for(key)
         return self._standing(key, self._ledger.peek(lambda snapshot: _stand(snapshot, key, *made)))
 
+    def standing_of_new(self, key: RecordKey) -> dict[str, object]:
+        """The same of a record of ours that was published here just now: as long as no anchor was made for it, nobody was asked."""
+        if key[1] in self._made:
+            return self.standing(key)
+        record = self._ledger.peek(lambda snapshot: read_record(snapshot, key))
+        return self._standing(key, _Stand(record, None, is_pending=False, is_ended=False))
+
     def _made_for(self, key: RecordKey) -> tuple[Digest | None, TxId | None]:
         """The statement in force of a record of ours, and the newest anchor of it that is known."""
         own = self._own_statement(key[1]) if key[0] == self._own.owner else None

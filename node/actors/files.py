@@ -33,7 +33,7 @@ from protocols.gossip.facts import FactKind
 from protocols.identity.attested import Attested
 from protocols.limits import OFFER_LIFETIME_S
 from protocols.signed import Signed
-from protocols.types import ChunkName, Digest, MemberId, PeerId, SequenceRoot, UnixSeconds
+from protocols.types import ChunkName, Digest, MemberId, PeerId, RecordKey, SequenceRoot, UnixSeconds
 
 from ..bus import Bus
 from ..clock import Clock
@@ -207,7 +207,8 @@ class Files:
         if options.wait_final and self._anchoring is not None:
             await self._anchoring.wait_final(put.facts.key, progress)
             confirmed = round((self._clock.monotonic() - began) * 1000, 1)
-        data = self.describe_put(put.facts, put.statement, holders, put.entry_count, put.content_bytes)
+        is_new = not put.already_stored and not options.wait_final
+        data = self.describe_put(put.facts, put.statement, holders, put.entry_count, put.content_bytes, is_new=is_new)
         data |= {
             "chunks_new": put.chunks_new,
             "bytes_new": put.bytes_new,
@@ -280,9 +281,9 @@ class Files:
         return data | {"chunks_new": 0, "already_stored": True, "elapsed_ms": {"ack": elapsed}}, []
 
     def describe_put(
-        self, facts: RecordFacts, statement: Statement, holders: Holders, entries: int, content_bytes: int
+        self, facts: RecordFacts, statement: Statement, holders: Holders, entries: int, content_bytes: int, *, is_new: bool = False
     ) -> dict[str, object]:
-        """The facts of INTERFACE's `put` data that are known from receipts."""
+        """The facts of INTERFACE's `put` data that are known from receipts. is_new: it was published here just now."""
         per_node: dict[PeerId, int] = {}
         for nodes in holders.values():
             for node in nodes:
@@ -305,8 +306,14 @@ class Files:
             ],
             "survives": self._replication.survives_with(statement, holders),
             "opens_without_owner": [member.hex() for member in facts.grantees()],
-            **({"tx": None, "state": "local"} if self._anchoring is None else self._anchoring.standing(facts.key)),
+            **self._standing(facts.key, is_new=is_new),
         }
+
+    def _standing(self, key: RecordKey, *, is_new: bool) -> dict[str, object]:
+        """`tx` and `state`."""
+        if self._anchoring is None:
+            return {"tx": None, "state": "local"}
+        return self._anchoring.standing_of_new(key) if is_new else self._anchoring.standing(key)
 
     # --- keys -------------------------------------------------------------------------------------------------------
 

@@ -16,7 +16,7 @@ import datetime
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
-from typing import Protocol
+from typing import Protocol, cast
 
 from protocols.errors import LadingError, Reason, UsageError
 
@@ -311,17 +311,25 @@ def iso(seconds: float) -> str:
 
 def plain(value: object) -> object:
     """``value`` in the kinds JSON has: bytes as hex, tuples and sets as lists (sets sorted), what is left as text."""
-    if type(value) in _PLAIN:
+    kind = type(value)
+    if kind in _PLAIN:
         return value
+    if kind is dict:  # most of what is told; the general forms below give the same
+        items = cast(Mapping[object, object], value).items()
+        return {item if type(item) is str else _name(item): under if type(under) in _PLAIN else plain(under) for item, under in items}
     match value:
         case None | bool() | int() | float() | str():
             return value
         case bytes() | bytearray() | memoryview():
             return bytes(value).hex()
         case Mapping():
-            return {item.hex() if isinstance(item, bytes) else str(item): plain(under) for item, under in value.items()}
+            return {_name(item): plain(under) for item, under in value.items()}
         case set() | frozenset():
             return sorted((plain(item) for item in value), key=str)
         case Sequence():
             return [plain(item) for item in value]
     return str(value)
+
+
+def _name(key: object) -> str:
+    return key.hex() if isinstance(key, bytes) else str(key)

@@ -34,16 +34,21 @@ def _number(value: int) -> bytes:
 class OwnerSecrets:
     """One owner's root secret and what comes from it. With a HashID it opens everything that the owner has. Never printed."""
 
-    __slots__ = ("_root",)
+    __slots__ = ("_epochs", "_root")
 
     def __init__(self, root: bytes) -> None:
         """root: 32 random bytes."""
         assert len(root) == 32
         self._root = root
+        self._epochs: dict[int, bytes] = {}
+        """Secrets of epochs that were asked for: every put asks for the same."""
 
     def epoch_secret(self, epoch: int) -> bytes:
         """32 bytes: what seals the content of class `dedup` in that epoch."""
-        return hkdf(self._root, Label.EPOCH, _number(epoch))
+        secret = self._epochs.get(epoch)
+        if secret is None:
+            secret = self._epochs[epoch] = hkdf(self._root, Label.EPOCH, _number(epoch))
+        return secret
 
     def dedup_salt(self, list_root: Digest) -> bytes:
         """32 bytes: salt of a record of class `dedup`; the same content has one HashID in every epoch."""

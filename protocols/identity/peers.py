@@ -5,6 +5,8 @@ Source: libp2p specs, peer-ids.md. 0x00 identity, 0x24 = 36 bytes follow; 08 01 
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from ..errors import DecodeError, Reason
 from ..types import PeerId
 
@@ -29,6 +31,7 @@ def public_of(peer_id: bytes) -> bytes:
     return peer_id[len(PEER_ID_PREFIX) :]
 
 
+@lru_cache(maxsize=1024)  # thirty long divisions each, for every holder of every record that is told of
 def peer_id_text(peer_id: bytes) -> str:
     """Base58 (Bitcoin alphabet) text, as in `/p2p/12D3Koo…`."""
     zeros = len(peer_id) - len(peer_id.lstrip(b"\0"))
