@@ -2,7 +2,7 @@
 # make test        every test (rings 0 to 3), at most 12 minutes on two cores
 # make check       format, lint, types, tests of the house: seconds
 # make test-long   the simulation over many seeds, 300,000 bad transactions: make test-long SEEDS=200 LIES=3000000
-# make test-stock  the transport and the functional tests on the library's own session and muxer, about 6 minutes
+# make test-stock  the transport and the functional tests on the library's own session and muxer, 6 to 8 minutes
 # make bench       every figure that may stand in the documentation, about 15 minutes, up to 6 more with Syncthing; make bench ROWS="small curve" for some
 # make lock        new locks after a change of dependencies in pyproject.toml (needs uv)
 # make setup       what all of them do first; quick when nothing changed

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 import gc
 import logging
 import os
@@ -59,6 +60,8 @@ def run_node(home: Path, *, overrides: Mapping[str, object], json_ready: bool, p
     loaded = config.load(home, flags=overrides, environment=os.environ)
     settings = loaded.config
     _configure_logging(settings.log_level)
+    if sys.stderr is not None:
+        faulthandler.enable()  # a library that brings the process down leaves there what each thread was at
     with HomeLock(home):
         migrate(home, written_by=WRITTEN_BY)
         once: list[bytes] = []

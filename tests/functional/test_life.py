@@ -169,6 +169,16 @@ def test_killed_node_is_not_running_although_its_socket_is_there(alone: HomeNode
     assert alone.run("status").code == 0
 
 
+def test_node_that_a_library_brings_down_leaves_what_its_threads_were_at(alone: HomeNode) -> None:
+    """Goal: a crash outside Python can be looked into. Method: the signal that it ends with; what stands in the log then."""
+    alone.start()
+    alone.signal(signal.SIGSEGV)
+    assert alone.wait_ended() == -signal.SIGSEGV
+    assert "Fatal Python error: Segmentation fault" in alone.log
+    assert "node/offload.py" in alone.log
+    assert "node/run.py" in alone.log
+
+
 def test_nodes_on_different_lanes_form_one_net_and_records_move_both_ways(processes: Processes, tmp_path: Path) -> None:
     """Goal: the fallback is one node's own choice. Method: one of two nodes runs the library's session and muxer; each puts 8 MiB, asks
     for every copy, and reads the other's."""
