@@ -191,12 +191,20 @@ class Loaded:
 
 
 def home_path(flag: str | None, environment: Mapping[str, str]) -> Path:
-    """The home directory: flag, LADING_HOME, else `lading` in the XDG state directory. Absolute."""
+    """The home directory: flag, LADING_HOME, else `lading` in the XDG state directory. Absolute. Raises UsageError where that is in the
+    folder of a person who has none."""
     chosen = flag or environment.get("LADING_HOME")
     if chosen:
-        return Path(os.path.abspath(os.path.expanduser(chosen)))
-    state = environment.get("XDG_STATE_HOME") or os.path.join(os.path.expanduser("~"), ".local", "state")
+        return Path(os.path.abspath(_expanded(chosen)))
+    state = environment.get("XDG_STATE_HOME") or os.path.join(_expanded("~"), ".local", "state")
     return Path(os.path.abspath(state)) / "lading"
+
+
+def _expanded(path: str) -> str:
+    found = os.path.expanduser(path)
+    if path.startswith("~") and found == path:
+        raise UsageError(f"{path}: whose folder this is, is not known here", hint="give --home DIR, or set LADING_HOME or HOME")
+    return found
 
 
 def load(home: Path, *, flags: Mapping[str, object] | None = None, environment: Mapping[str, str] | None = None) -> Loaded:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from node.config import home_path
 from node.http.contract import Answer
 
 from . import show
@@ -22,9 +23,14 @@ class Invocation:
     """What a command's function is given."""
 
     args: argparse.Namespace
-    home: Path
+    environment: Mapping[str, str]
     output: Output
     command: str
+
+    @property
+    def home(self) -> Path:
+        """Looked for only by commands that need one. Raises UsageError where there is none to be found."""
+        return home_path(self.args.home, self.environment)
 
 
 def _no_flags(parser: argparse.ArgumentParser) -> None:

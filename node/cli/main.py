@@ -8,7 +8,6 @@ import sys
 import traceback
 from collections.abc import Sequence
 
-from node.config import home_path
 from protocols.errors import LadingError, Reason
 
 from .arguments import HelpAsked, build_parser, command_words, parse_arguments, wants_json
@@ -34,7 +33,7 @@ def run(words: Sequence[str]) -> int:
             return 0 if not words else Reason.USAGE.exit_code
         command = args.command
         name = command.name
-        result = command.run(Invocation(args, home_path(args.home, os.environ), output, name))
+        result = command.run(Invocation(args, os.environ, output, name))
         if isinstance(result, int):
             return result
         output.answer(name, result, command.show, command.quiet_key)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pwd
 import stat
 import tomllib
 from dataclasses import asdict
@@ -256,3 +257,14 @@ def test_home_is_flag_then_environment_then_state_folder(tmp_path: Path, monkeyp
     assert config.home_path(None, environment) == Path("/e")
     assert config.home_path(None, {"XDG_STATE_HOME": "/s"}) == Path("/s/lading")
     assert config.home_path(None, {}) == Path("/home/ada/.local/state/lading")
+
+
+def test_person_without_a_folder_is_told_to_name_a_home(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Goal: no folder that is called `~`. Method: neither HOME nor an entry among the system's users."""
+    monkeypatch.delenv("HOME", raising=False)
+    monkeypatch.setattr(pwd, "getpwuid", lambda _: pwd.getpwnam("nobody that is known here"))
+    for flag, environment in ((None, {}), ("~/x", {}), (None, {"LADING_HOME": "~someone-who-is-not-here/x"})):
+        with pytest.raises(UsageError) as caught:
+            config.home_path(flag, environment)
+        assert "LADING_HOME" in caught.value.hint
+    assert config.home_path(None, {"XDG_STATE_HOME": "/s"}) == Path("/s/lading")
