@@ -752,7 +752,7 @@ class ChainActor(Actor[ChainMessage]):
         await self._follow_head()
         await self._settle()
         await self._load_stopped()
-        errors = await self._storage.read(lambda snapshot: self._judge_all(snapshot, kept.own))
+        errors = await self._storage.read(lambda snapshot: self.judge_all(snapshot, kept.own))
         for one, error in zip(kept.own, errors, strict=True):
             if error is None or error.reason in MAY_BECOME_VALID:
                 with suppress(Refused):  # more wait than one account may have here: the rest comes as these are included
@@ -1237,7 +1237,7 @@ class ChainActor(Actor[ChainMessage]):
             return
         wanted = [[one for one in message.transactions if one.id not in self.pool and self.stopped is None] for message in messages]
         made = tuple(one for some in wanted for one in some)
-        judged_all = await self._read_beside(made[::-1], lambda snapshot: self._judge_all(snapshot, made)) if made else []
+        judged_all = await self._read_beside(made[::-1], lambda snapshot: self.judge_all(snapshot, made)) if made else []
         errors = iter(judged_all)
         for message, some in zip(messages, wanted, strict=True):
             judged = [(one, next(errors)) for one in some]
@@ -1319,7 +1319,7 @@ class ChainActor(Actor[ChainMessage]):
             del self._refused[next(iter(self._refused))]
         self._refused[name] = None
 
-    def _judge_all(self, snapshot: Snapshot, transactions: Sequence[Transaction]) -> list[InvalidTransaction | Undecided | None]:
+    def judge_all(self, snapshot: Snapshot, transactions: Sequence[Transaction]) -> list[InvalidTransaction | Undecided | None]:
         """In a pool thread: each alone, in the next block, now. Undecided(RULE_SET): this program lacks the next block's rules."""
         view, at = store.ChainState(snapshot), store.state_at(snapshot)
         assert at is not None
@@ -1342,7 +1342,7 @@ class ChainActor(Actor[ChainMessage]):
                 self.refuse(message.reply, Refused(Reason.NOT_FOUND, "the chain's first block is not here yet"))
             return
         made = [one for message in messages for one in message.transactions]
-        found = iter(await self._read_beside(made[::-1], lambda snapshot: self._judge_all(snapshot, made)))
+        found = iter(await self._read_beside(made[::-1], lambda snapshot: self.judge_all(snapshot, made)))
         taken: list[Transaction] = []
         for message in messages:
             errors: list[LadingError | None] = [self._offer(one, next(found)) for one in message.transactions]

@@ -31,6 +31,10 @@ from .chain import ChainActor
 
 log = logging.getLogger(__name__)
 
+# What was made here and waits is looked at so often, and so many of it in one slot: a burst that waits for blocks costs next to nothing.
+OWN_LOOK_SLOTS = 10
+OWN_LOOKS_MAX = 64
+
 
 @dataclass(frozen=True, slots=True)
 class _Posted:
@@ -56,6 +60,8 @@ class Duties:
         self._chain = chain
         self._posted: _Posted | None = None
         self._cases: dict[tuple[str, AccountId], _Case] = {}
+        self._looked_at: dict[TxId, int] = {}
+        """Slots in which what was made here and waits was last looked at, or came."""
 
     async def perform(self, slot: int) -> None:
         """What is due in this slot. Raises StoreFull, StoreDamaged, ActorGone."""
@@ -65,6 +71,7 @@ class Duties:
         seen_ms = slot_start_ms(self._seen_slot(), genesis_ms=facts.genesis_ms, slot_ms=facts.profile.slot_ms)
         if self._chain.now_ms() - seen_ms > 2 * HEARTBEAT_MS:
             return  # a live chain has younger blocks: this clock may be far ahead, and what it dates would wait everywhere for its time
+        await self._look_over_own(slot)
         await self._hand_over(slot)
         for about, suspicion in list(self._chain.watch.suspicions.items()):
             await self._accuse(about, suspicion, slot)
@@ -78,6 +85,22 @@ class Duties:
             if chain.row(point.hash).miner != chain.keys.account:
                 break
         return slot
+
+    # --- what was made here -----------------------------------------------------------------------------------------
+
+    async def _look_over_own(self, slot: int) -> None:
+        """What the state refuses by now leaves the pool. A node that seals finds it out with a draft; this one may have no seat, and the
+        others have dropped it and will not take it again."""
+        pool = self._chain.pool
+        self._looked_at = {name: self._looked_at.get(name, slot) for name in pool.made_here()}
+        late = [name for name, looked in self._looked_at.items() if slot - looked >= OWN_LOOK_SLOTS][:OWN_LOOKS_MAX]
+        made = [one for one in (pool.get(name) for name in late) if one is not None]
+        if not made:
+            return
+        errors = await self._chain.plan(lambda snapshot: self._chain.judge_all(snapshot, made))
+        self._looked_at.update(dict.fromkeys(late, slot))
+        refused = [(one, error) for one, error in zip(made, errors, strict=True) if isinstance(error, InvalidTransaction)]
+        self._chain.drop_refused(refused)
 
     # --- hand-over --------------------------------------------------------------------------------------------------
 

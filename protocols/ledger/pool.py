@@ -103,6 +103,10 @@ class Pool:
         """All of one kind, by id."""
         return tuple(one for _, one in sorted(self._waiting.items()) if one.origin is origin)
 
+    def made_here(self) -> tuple[TxId, ...]:
+        """Names of the outbound ones, as they came."""
+        return tuple(name for name, one in self._waiting.items() if one.origin is Origin.OUTBOUND)
+
     def offer(self, transaction: Transaction, origin: Origin, peer: bytes = b"") -> tuple[Waiting, ...]:
         """Takes a judged transaction; result: what had to go for it, worst first.
 

@@ -71,7 +71,8 @@ def test_proof_of_work_is_searched_in_steps() -> None:
     life(2, first_final, members=("a", "b", "c"), seal="pow")
 
 
-@pytest.mark.parametrize("seed", seeds((0, 1, 2, 3, 4, 5)))
+# 504: a hand-over that came too late lay in the pool of a node without a seat for good.
+@pytest.mark.parametrize("seed", seeds((0, 1, 2, 3, 4, 5, 504)))
 def test_all_agree_on_final_blocks_and_states_after_faults(seed: int) -> None:
     """Goal: nothing of the world splits the chain for long. Method: two minutes of cuts, partitions, resets and kills, then peace."""
 
