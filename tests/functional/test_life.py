@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import signal
 import socket
+import subprocess
+import sys
 import time
 from functools import partial
 from pathlib import Path
@@ -15,6 +17,8 @@ from tests.functional.disks import commits_of
 from tests.functional.nodes import STOP_TIMEOUT_S, HomeNode, Processes, start_all, wait_until
 from tests.functional.sources import assert_same, random_folder
 
+# As the console script, after a word that Python itself is up.
+EARLY = "import node.__main__; print(flush=True); node.__main__.main()"
 SIGTERM_DELAYS_S = (0.0, 0.2, 0.4, 0.7, 1.1, 2.5)
 
 
@@ -118,14 +122,28 @@ def test_ctrl_c_ends_the_node_and_a_second_one_at_once(processes: Processes) -> 
     node.start()
 
 
+def commits_when_quiet(home: Path) -> int:
+    """Commits of its chunk store, when what a node does for itself after a start is over: half a second without one."""
+    seen, since = commits_of(home), time.monotonic()
+
+    def is_quiet() -> bool:
+        nonlocal seen, since
+        if (now := commits_of(home)) != seen:
+            seen, since = now, time.monotonic()
+        return time.monotonic() - since > 0.5
+
+    wait_until(is_quiet, "the node to be quiet")
+    return seen
+
+
 def test_second_ctrl_c_in_a_long_put_ends_it_at_once_and_leaves_nothing_half(processes: Processes, tmp_path: Path) -> None:
     """Goal: whoever presses Ctrl-C twice is obeyed at once, at the command and at the node, and no half record is left. Method: a put is
     under way; its command gets the signal twice while the node hangs (SIGSTOP), so that the polite way is of no use; then another put is
     under way and the node gets it twice; nothing is listed, the store is sound, and the same put works."""
     node, _ = processes.testnet(2)
-    source = random_folder(tmp_path / "source", seed=9, size=64 * MIB)
+    source = random_folder(tmp_path / "source", seed=9, size=256 * MIB)
     for victim in ("command", "node"):
-        base = commits_of(node.home)
+        base = commits_when_quiet(node.home)
         put = node.launch_command("put", str(source), "--ack", "local")
         wait_until(lambda base=base: commits_of(node.home) > base + 1, "the put to be under way", poll_s=0.001)  # type: ignore[misc]
         began = time.monotonic()
@@ -148,6 +166,23 @@ def test_second_ctrl_c_in_a_long_put_ends_it_at_once_and_leaves_nothing_half(pro
     record = node.put(source, ack="local")["record"]
     node.get(record, tmp_path / "target")
     assert_same(source, tmp_path / "target")
+
+
+def test_ctrl_c_while_a_command_is_loaded_is_its_exit_code_too(processes: Processes) -> None:
+    """Goal: 130 and no list of Python's calls, however early. Method: the signal after some milliseconds; a home that is not there."""
+    for delay_s in (0.03, 0.06, 0.09, 0.12):
+        command = subprocess.Popen(
+            [sys.executable, "-c", EARLY, "status", "--home", str(processes.directory / "none")],
+            stderr=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        )
+        assert command.stdout is not None
+        command.stdout.readline()
+        time.sleep(delay_s)  # of the loading itself: nothing tells how far it is
+        command.send_signal(signal.SIGINT)
+        _, told = command.communicate(timeout=STOP_TIMEOUT_S)
+        assert command.returncode in (8, 130, -signal.SIGINT)  # it may have ended before, or be at its very end
+        assert b"Traceback" not in told
 
 
 def test_lading_stop_returns_when_the_process_has_ended(alone: HomeNode) -> None:
