@@ -9,7 +9,7 @@ import sys
 # Imports make a hundred thousand objects that stay: looking for garbage after every 700 of them, as Python does by itself, is a tenth
 # of the time in which a node starts.
 GARBAGE_THRESHOLD = 50_000
-INTERRUPTED = 130
+INTERRUPTED = 130  # as E-CANCELLED, which is not loaded yet
 
 
 def main() -> None:

@@ -97,10 +97,14 @@ class Duties:
         made = [one for one in (pool.get(name) for name in late) if one is not None]
         if not made:
             return
-        errors = await self._chain.plan(lambda snapshot: self._chain.judge_all(snapshot, made))
+        chain = self._chain
+        # No state is there while damaged tables are fetched again.
+        errors = await chain.plan(lambda snapshot: chain.judge_all(snapshot, made) if store.state_at(snapshot) is not None else None)
+        if errors is None:
+            return
         self._looked_at.update(dict.fromkeys(late, slot))
         refused = [(one, error) for one, error in zip(made, errors, strict=True) if isinstance(error, InvalidTransaction)]
-        self._chain.drop_refused(refused)
+        chain.drop_refused(refused)
 
     # --- hand-over --------------------------------------------------------------------------------------------------
 
