@@ -10,10 +10,11 @@ from collections.abc import Callable, Mapping
 
 from ..limits import CONDITIONS_PER_BLOCK_MAX
 from .checks import u64
-from .context import AT, DUE, FORGET, SEEN, Action, Context
+from .context import AT, DUE, FORGET, FORGET_MS, SEEN, Action, Context
 from .state import Overlay
 from .transactions import penalty, policy_list_update, records
 
+ID_BYTES = 32
 TABLE: Mapping[Action, Callable[[Context, bytes], None]] = {
     Action.LAPSE: records.lapse,
     Action.EXPIRE: records.expire,
@@ -28,9 +29,21 @@ def fire(context: Context) -> None:
         for key in _due(context.state, space, now):
             context.state.delete(space, key)
             TABLE[Action(key[8])](context, key[9:])
-    for key in _due(context.state, FORGET, int(context.time_ms) - 1):
-        context.state.delete(FORGET, key)
-        context.state.delete(SEEN, key[8:])
+    _forget(context.state, int(context.time_ms))
+
+
+def _forget(state: Overlay, time_ms: int) -> None:
+    """Ids whose minute is over, sheet after sheet, until CONDITIONS_PER_BLOCK_MAX of them are gone; the others go with the next blocks."""
+    count, over = 0, []
+    for key, ids in state.iterate(FORGET):
+        if int.from_bytes(key[:8], "big") + FORGET_MS > time_ms or count >= CONDITIONS_PER_BLOCK_MAX:
+            break
+        over.append((key, ids))
+        count += len(ids) // ID_BYTES
+    for key, ids in over:
+        state.delete(FORGET, key)
+        for at in range(0, len(ids), ID_BYTES):
+            state.delete(SEEN, ids[at : at + ID_BYTES])
 
 
 def _due(state: Overlay, space: str, now: int) -> list[bytes]:

@@ -19,7 +19,7 @@ from .carried import HASH, carry, committee_at, final_height, is_carriable
 from .checks import u64
 from .committee import Committee
 from .conditions import fire
-from .context import Context, Event, check_common, genesis_time_ms, load_profile, remember
+from .context import Context, Event, check_common, genesis_time_ms, load_profile, note_ends, remember
 from .draw import miner_list_hash
 from .envelope import Transaction, check_form
 from .history import Peaks, append
@@ -240,6 +240,7 @@ def _open_block(context: Context, term: Serving, info: BlockInfo, tip: Tip, vote
 def _close_block(context: Context, term: Serving, tip: Tip, transactions: Sequence[Transaction]) -> None:
     oldest = min((one.content.ts_ms for one in transactions), default=None)
     count_missed(context, term, tip, oldest)
+    note_ends(context)
     lowest = min(context.height - RECENT_BLOCKS, final_height(context.state))
     stale = []
     for key, _ in context.state.iterate(HASH):
@@ -318,7 +319,7 @@ def check_transactions(
         else:
             found.append(None)
             state.rollback(mark)
-            del context.events[events:]
+            del context.events[events:], context.said[:]
     return found
 
 

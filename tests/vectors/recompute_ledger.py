@@ -234,7 +234,7 @@ def second_block(chain: bytes, parent: bytes, state: dict[tuple[str, bytes], byt
         ("tip", b""): pack([1, slot, MINER, 0, 1]),
         ("folder", MEMBER + b"trade"): pack([public("a"), h(b"folder"), h(b"log"), 1]),
         ("seen", folder["id"]): u64(until),
-        ("forget", u64(until) + folder["id"]): b"",
+        ("forget", u64(until - until % 60_000) + u64(1) + bytes(2)): folder["id"],
     }
     leaf0 = info(chain, 1, slot, MINER, state_root(after), reveal, h(), 1)
     root = merkle([labelled("block-info", pack(leaf0)), folder["leaf"]])

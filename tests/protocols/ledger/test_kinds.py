@@ -9,10 +9,11 @@ from protocols.crypto import sha256
 from protocols.errors import InvalidBlock, InvalidTransaction, Reason, Undecided
 from protocols.files.holdings import node_peer, sign_receipt
 from protocols.files.objects import sign_statement
+from protocols.ledger import conditions
 from protocols.ledger.block import Block, Header, block_merkle_root, sign_seal
 from protocols.ledger.carried import committee_at, final_height
 from protocols.ledger.conditions import next_due_ms
-from protocols.ledger.context import ACCOUNT, SEEN, Account
+from protocols.ledger.context import ACCOUNT, FORGET, SEEN, Account
 from protocols.ledger.envelope import Transaction, sign_transaction
 from protocols.ledger.profile import DEFAULT_POLICY, CountryRule
 from protocols.ledger.schedule import RULES_1
@@ -133,11 +134,38 @@ def test_waiting_and_reorganisation_never_kill_a_transaction_and_ids_are_forgott
     chain.run(10)
     chain.add(transaction)
     assert chain.state.get(SEEN, transaction.id) is not None
-    chain.add(slot=20)
+    chain.add(slot=59)
     assert chain.state.get(SEEN, transaction.id) is not None
-    chain.add(slot=21)
+    chain.add(slot=60)
     assert chain.state.get(SEEN, transaction.id) is None
     assert refused(chain, transaction) is Reason.EXPIRED
+
+
+def test_ids_of_a_block_stand_on_few_sheets_and_go_by_whole_minutes_at_most_so_many_in_a_block(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Goal: forgetting costs a block few keys, and a minute with many ids is no load for one block. Method: 150 ids of one minute and
+    three of the next in one block; 64 may go at a time. Expected: 64, 64, 22 and then the three; nothing is left."""
+    monkeypatch.setattr(conditions, "CONDITIONS_PER_BLOCK_MAX", 64)
+    chain = start()
+
+    def made(count: int, until_ms: int) -> list[Transaction]:
+        return [
+            chain.by("ann", "FolderUpdate", folder_update.Body(f"{until_ms}-{at}", sha256(b""), bytes(32), 1), until_ms=until_ms)
+            for at in range(count)
+        ]
+
+    def count(space: str) -> int:
+        return sum(1 for _ in chain.state.iterate(space))
+
+    before = count(SEEN)
+    chain.add(*made(150, START_MS + 59_999), *made(3, START_MS + 60_000))
+    assert count(SEEN) == before + 153
+    assert [len(ids) // 32 for _, ids in chain.state.iterate(FORGET)] == [64, 64, 22, 3]
+    left = []
+    for slot in (60, 61, 62, 119, 120):
+        chain.add(slot=slot)
+        left.append(count(SEEN) - before)
+    assert left == [89, 25, 3, 3, 0]
+    assert count(FORGET) == 0
 
 
 COUNCIL_ACTS: list[tuple[str, Record]] = [
