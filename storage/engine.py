@@ -19,6 +19,7 @@ class Env(enum.Enum):
 @dataclass(frozen=True, slots=True, eq=False)
 class Table:
     """name: with its version, e.g. "receipts/1". bodies: values are sealed chunks of up to 256 KiB + 16. key_form: for people.
+    rising: most writes come behind all keys that are there; an engine may then fill its pages.
 
     There is one of each (tables.py), so it is itself alone: every read and write looks one up.
     """
@@ -27,6 +28,7 @@ class Table:
     env: Env
     bodies: bool = False
     key_form: str = ""
+    rising: bool = False
 
 
 class Put(NamedTuple):

@@ -60,7 +60,7 @@ CHAIN_HEIGHTS = Table("chain-heights/1", Env.LEDGER, key_form="height (8) | bloc
 CHAIN_CROSSINGS = Table("chain-crossings/1", Env.LEDGER, key_form="block hash: what takes the state over this block, down or up")
 CHAIN_STATE = Table("chain-state/1", Env.LEDGER, key_form="length of the space (1) | space | key")
 CHAIN_TREE = Table(
-    "chain-tree/1", Env.LEDGER, key_form="version (8) that wrote the row | nibbles of its path in the state tree, one a byte"
+    "chain-tree/1", Env.LEDGER, key_form="version (8) that wrote the row | nibbles of its path in the state tree, one a byte", rising=True
 )
 CHAIN_TREES = Table(
     "chain-trees/1", Env.LEDGER, key_form="height (8) | block hash: the tree after the block, and what only older ones need"

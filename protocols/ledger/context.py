@@ -281,13 +281,13 @@ def need_signatures(transaction: Transaction, *groups: Group) -> None:
 
     Raises InvalidTransaction(NOT_SIGNED | UNEXPECTED_SIGNER).
     """
-    keys = transaction.keys
+    keys = unknown = transaction.keys
     for group in groups:
-        got = len(keys & group.keys)
-        if got < group.threshold:
+        if group.threshold and len(keys & group.keys) < group.threshold:
+            got = len(keys & group.keys)
             raise InvalidTransaction(Reason.NOT_SIGNED, f"{got} signatures of a group, {group.threshold} wanted")
-    known = frozenset().union(*(group.keys for group in groups))
-    check_that(keys <= known, "signed by a key that has no say in this", Reason.UNEXPECTED_SIGNER)
+        unknown -= group.keys
+    check_that(not unknown, "signed by a key that has no say in this", Reason.UNEXPECTED_SIGNER)
 
 
 def need_any(transaction: Transaction, *alternatives: Iterable[Group]) -> None:

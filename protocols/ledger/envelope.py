@@ -83,7 +83,7 @@ class Transaction(Record, frozen=True, dict=True, gc=True):
     @_once
     def keys(self) -> frozenset[bytes]:
         """Keys that signed."""
-        return frozenset(one.key for one in self.signatures)
+        return frozenset([one.key for one in self.signatures])
 
 
 def sign_transaction(content: Content, keys: Iterable[SigningKey]) -> Transaction:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
@@ -12,10 +13,10 @@ from hypothesis import strategies as st
 from protocols.errors import StoreDamaged, StoreFull
 from storage.engine import Appetite, Delete, Engine, Env, Put, Write, appetite
 from storage.faulty import Crashed, Faults, FaultyEngine
-from storage.lmdb_engine import LmdbEngine
+from storage.lmdb_engine import LmdbEngine, LmdbSnapshot
 from storage.memory import MemoryEngine
 from storage.overlay import Overlay
-from storage.tables import ALL, BODIES, CHUNKS, OWNERS
+from storage.tables import ALL, BODIES, CHAIN_TREE, CHUNKS, OWNERS
 
 from .contract import EngineContract, _writes, compare, name
 
@@ -51,6 +52,32 @@ def test_tables_have_versions_and_key_forms() -> None:
         assert base
         assert version.isdigit()
         assert table.key_form
+
+
+def test_rows_behind_all_others_fill_their_pages_and_any_order_is_kept(tmp_path: Path) -> None:
+    """Goal: rows of the state tree leave no page half empty. Method: batches of rows of which three fill a page, behind what is there;
+    then in front, between and again. Expected: three rows a page; what was written last is read, in key order."""
+    engine = LmdbEngine(tmp_path, Env.LEDGER, budget_bytes=1 << 30, reserve_bytes=0)
+    rows: dict[bytes, bytes] = {}
+
+    def write(numbers: Iterable[int], fill: int) -> None:
+        batch = {number.to_bytes(8, "big"): bytes([fill]) * 1220 for number in numbers}
+        rows.update(batch)
+        engine.write([Put(CHAIN_TREE, key, row) for key, row in batch.items()])
+
+    for first in range(1000, 4000, 300):
+        write(range(first, first + 300), 1)
+    with engine.snapshot() as snapshot:
+        assert isinstance(snapshot, LmdbSnapshot)
+        assert snapshot._transaction.stat(engine._tables[CHAIN_TREE.name])["leaf_pages"] == 1000
+    write(range(500, 600), 2)
+    write(range(3500, 4500), 3)
+    write([5002, 5001, 5003], 4)
+    engine.write([Put(CHAIN_TREE, b"z", b"first"), Put(CHAIN_TREE, b"z", b"last")])
+    with engine.snapshot() as snapshot:
+        assert dict(snapshot.scan(CHAIN_TREE)) == rows | {b"z": b"last"}
+        assert [key for key, _ in snapshot.scan(CHAIN_TREE)] == sorted(rows) + [b"z"]
+    engine.close()
 
 
 @settings(max_examples=150)
