@@ -18,9 +18,12 @@ from protocols.limits import RECEIPT_ITEMS_MAX
 from protocols.types import PeerId
 
 from ..transport.port import StreamBroken
+from .exchange import HELD_BYTES_MAX
 
 # One is checked by the holder while another is committed and the next is on its way.
 BUNDLES_AT_ONCE = 3
+# They come chunk by chunk in turns: a holder that stopped reading before any of them is whole would wait for ever.
+assert BUNDLES_AT_ONCE * (BUNDLE_BYTES_MAX + BEHIND_BYTES_MAX) < HELD_BYTES_MAX
 
 SendBundle = Callable[[PeerId, tuple[m.BundledRecord, ...]], Awaitable[Sequence[LadingError | None]]]
 

@@ -31,6 +31,8 @@ EXCHANGE_PROTOCOL = "/lading/exchange/1"
 INBOX_MESSAGES_MAX = x.CREDIT_BYTES // 1024 + 16
 # A credit of chunks with their headers, and one frame of other things.
 INBOX_BYTES_MAX = x.CREDIT_BYTES + FRAME_BYTES_MAX
+# What follows a bundle, which nobody gives credit for.
+BUNDLE_INBOX_BYTES_MAX = x.BEHIND_BYTES_MAX + FRAME_BYTES_MAX
 # Of one served stream, unread or on the way to the disk: eight requests at full credit keep any disk busy.
 HELD_BYTES_MAX = 8 * x.CREDIT_BYTES
 # Of one served stream, read for the peer: 128 requests at once would hold 128 MiB for a peer that takes nothing.
@@ -79,15 +81,16 @@ class _Held:
 class _Inbox:
     """What arrived for one request and was not taken yet; bounded in messages and in bytes. held: of the whole stream."""
 
-    def __init__(self, held: _Held, messages_max: int = INBOX_MESSAGES_MAX) -> None:
+    def __init__(self, held: _Held, messages_max: int = INBOX_MESSAGES_MAX, bytes_max: int = INBOX_BYTES_MAX) -> None:
         self._sender, self._receiver = trio.open_memory_channel[tuple[object, int]](messages_max)
         self.held = held
+        self._bytes_max = bytes_max
         self._bytes = 0
         self._count = 0
 
     def put(self, message: object, frame_bytes: int, now_s: float) -> None:
         """From the peer. Raises RemoteError(FLOOD) beyond the bounds."""
-        if self._bytes + frame_bytes > INBOX_BYTES_MAX:
+        if self._bytes + frame_bytes > self._bytes_max:
             raise RemoteError(Reason.FLOOD, "more bytes than the credit allows")
         try:
             self._sender.send_nowait((message, frame_bytes))
@@ -490,9 +493,10 @@ class _Server:
         # Twice what an asker has open: a cancelled request's place is taken by the next before we have heard of it.
         if len(self._inboxes) >= x.REQUESTS_OPEN_MAX * 2:
             raise RemoteError(Reason.FLOOD, "too many requests at once")
-        inbox = self._inboxes[number] = _Inbox(self._held)
+        is_bundle = isinstance(message, m.Bundle)
+        inbox = self._inboxes[number] = _Inbox(self._held, bytes_max=BUNDLE_INBOX_BYTES_MAX if is_bundle else INBOX_BYTES_MAX)
         # A bundle is chunks on the way to the disk: these, and what follows it.
-        carried = frame_bytes if isinstance(message, m.Bundle) else 0
+        carried = frame_bytes if is_bundle else 0
         self._held.rise(carried)
         nursery.start_soon(self._serve, message, inbox, nursery.cancel_scope, carried)
 
