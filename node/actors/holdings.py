@@ -291,7 +291,7 @@ class Holdings(Actor[Take]):
         return result
 
     async def take_all(self, records: tuple[TakenRecord, ...], source: PeerId | None = None) -> list[TakenResult | LadingError]:
-        """Keeps sequences of records and answers for each. At most COMMIT_BYTES of bodies, RECEIPT_ITEMS_MAX sequences."""
+        """Keeps sequences of records and answers for each. At most RECORDS_COMMIT_BYTES of bodies, RECEIPT_ITEMS_MAX sequences."""
         return await self.mailbox.ask(lambda reply: Take(records, reply, source))
 
     async def _receipt_for(self, taken: Sequence[tuple[TakenRecord, PeerId | None]]) -> Signed:
@@ -429,7 +429,7 @@ class Holdings(Actor[Take]):
 
     async def adopt_new(self, records: tuple[TakenRecord, ...]) -> list[TakenResult | LadingError]:
         """Small records of ours that are new, each with all its chunks and its fact: they exist when this returns, or the error of each
-        says why not. At most COMMIT_BYTES of bodies, RECEIPT_ITEMS_MAX sequences. Raises LadingError when none was kept."""
+        says why not. At most RECORDS_COMMIT_BYTES of bodies, RECEIPT_ITEMS_MAX sequences. Raises LadingError when none was kept."""
         hashes = {record.object_hash for record in records}
         self._arriving |= hashes
         try:

@@ -39,7 +39,7 @@ from .groups import Groups, Member
 from .holdings import SEQUENCES_PER_ADOPTION, HeldSequence, Holdings, TakenRecord, TakenResult
 from .knowledge import Knowledge, RecordFacts
 from .replication import Replication, Shipment, SmallRecord
-from .storage import COMMIT_BYTES
+from .storage import RECORDS_COMMIT_BYTES
 
 EPOCH = 0  # rotated with grants, in a later version; derivations carry it from the first record on
 STEP_BYTES = 4 * 1024 * 1024  # read, hashed and sealed in one turn of a pool thread, and committed together
@@ -609,7 +609,7 @@ def _parts(todo: Sequence[tuple[Member[_Small, _Kept], _Small]]) -> Iterable[lis
         taken = one[1].taken
         size += taken.body_bytes
         sequences += len(taken.sequences)
-        if part and (size > COMMIT_BYTES or sequences > RECEIPT_ITEMS_MAX):
+        if part and (size > RECORDS_COMMIT_BYTES or sequences > RECEIPT_ITEMS_MAX):
             yield part
             part, size, sequences = [], taken.body_bytes, len(taken.sequences)
         part.append(one)

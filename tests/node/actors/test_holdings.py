@@ -240,7 +240,7 @@ def test_put_that_is_durable_is_answered_so_whatever_becomes_of_the_next(tmp_pat
     """Goal: `put` tells the truth. Method: puts wait while the actor signs for the first, and are taken in one group, each with a
     commit of its own; the last commit meets a full disk: only that put fails."""
     monkeypatch.setattr("node.actors.holdings.COMMIT_BYTES", 1)
-    monkeypatch.setattr("node.actors.puts.COMMIT_BYTES", 1)
+    monkeypatch.setattr("node.actors.puts.RECORDS_COMMIT_BYTES", 1)
 
     async def story() -> None:
         async with scene() as stage:
