@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 from tests.functional.conftest import MIB
@@ -33,7 +34,8 @@ def test_operator_pins_a_record_on_a_node_and_takes_it_off_again(processes: Proc
 
 
 def test_watcher_on_another_node_hears_of_a_record_as_it_appears(processes: Processes, tmp_path: Path) -> None:
-    """Goal: uploads become visible to others at once (NET-13). Method: `watch` on one node; when it says that it listens, another puts."""
+    """Goal: uploads become visible to others at once, and blocks as they come (NET-13). Method: `watch` on one node; when it says that it
+    listens, another puts. Expected: the record, then a block that is its head, then the same height as final; all in one stream of lines."""
     nodes = processes.testnet(2)
     watcher = nodes[1].launch_command("watch", "--timeout", "60s")
     assert watcher.stdout is not None
@@ -45,5 +47,14 @@ def test_watcher_on_another_node_hears_of_a_record_as_it_appears(processes: Proc
             heard = watcher.stdout.readline()
             assert heard, "the watch ended without a word about the record"
         assert b'"record"' in heard
+        blocks: dict[str, dict[int, str]] = {"head": {}, "final": {}}
+        while not blocks["head"].keys() & blocks["final"].keys():
+            heard = watcher.stdout.readline()
+            assert heard, f"the watch ended before a block was final, having told of {blocks}"
+            event = json.loads(heard)["data"]
+            if event["event"] in blocks and event["height"]:
+                blocks[event["event"]][event["height"]] = event["block"]
+        (height,) = blocks["head"].keys() & blocks["final"].keys()
+        assert blocks["head"][height] == blocks["final"][height]
     finally:
         watcher.kill()
