@@ -35,7 +35,7 @@ def test_operator_pins_a_record_on_a_node_and_takes_it_off_again(processes: Proc
 
 def test_watcher_on_another_node_hears_of_a_record_as_it_appears(processes: Processes, tmp_path: Path) -> None:
     """Goal: uploads become visible to others at once, and blocks as they come (NET-13). Method: `watch` on one node; when it
-    says that it listens, another puts. Expected: the record, then a block that is its head, then the same height as final; all in one stream of lines."""
+    says that it listens, another puts. Expected: the record, then a block that is its head, then the same one as final."""
     nodes = processes.testnet(2)
     watcher = nodes[1].launch_command("watch", "--timeout", "60s")
     assert watcher.stdout is not None
