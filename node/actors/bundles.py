@@ -22,8 +22,9 @@ from .exchange import HELD_BYTES_MAX
 
 # One is checked by the holder while another is committed and the next is on its way.
 BUNDLES_AT_ONCE = 3
-# They come chunk by chunk in turns: a holder that stopped reading before any of them is whole would wait for ever.
-assert BUNDLES_AT_ONCE * (BUNDLE_BYTES_MAX + BEHIND_BYTES_MAX) < HELD_BYTES_MAX
+# Of those that chunks follow, which come in turns: a holder that stopped reading before any of them is whole would wait for ever.
+LARGE_AT_ONCE = 2
+assert BUNDLES_AT_ONCE * BUNDLE_BYTES_MAX + LARGE_AT_ONCE * BEHIND_BYTES_MAX < HELD_BYTES_MAX
 
 SendBundle = Callable[[PeerId, tuple[m.BundledRecord, ...]], Awaitable[Sequence[LadingError | None]]]
 
@@ -64,6 +65,8 @@ class Bundles:
         self._nursery: trio.Nursery | None = None
         self._waiting: dict[PeerId, deque[Given]] = {}
         self._under_way: dict[PeerId, int] = {}
+        self._large: dict[PeerId, int] = {}
+        """Of these, how many that chunks follow."""
 
     async def run(self) -> None:
         """Until cancelled; what is on its way then has failed."""
@@ -73,6 +76,7 @@ class Bundles:
         finally:
             self._nursery = None
             self._under_way.clear()
+            self._large.clear()
             waiting, self._waiting = self._waiting, {}
             for given in (one for queue in waiting.values() for one in queue):
                 given.end(StreamBroken("replication has stopped"))
@@ -84,14 +88,16 @@ class Bundles:
             given.end(StreamBroken("replication has stopped"))
             return given
         self._waiting.setdefault(peer, deque()).append(given)
-        if self._under_way.get(peer, 0) < BUNDLES_AT_ONCE:
+        if self._under_way.get(peer, 0) < (LARGE_AT_ONCE if given.behind_bytes else BUNDLES_AT_ONCE):
             self._under_way[peer] = self._under_way.get(peer, 0) + 1
             self._nursery.start_soon(self._send_all, peer)
         return given
 
     async def _send_all(self, peer: PeerId) -> None:
-        """One bundle after the other until nothing waits."""
+        """One bundle after the other until nothing waits that may go now; who is under way takes the rest."""
         while batch := self._next_batch(peer):
+            is_large = any(given.behind_bytes for given in batch)
+            self._large[peer] = self._large.get(peer, 0) + is_large
             outcomes: Sequence[LadingError | None] = [StreamBroken("replication has stopped")] * len(batch)
             try:
                 outcomes = await self._send(peer, tuple(given.record for given in batch))
@@ -100,18 +106,23 @@ class Bundles:
             finally:
                 for given, outcome in zip(batch, outcomes, strict=True):
                     given.end(outcome)
+            self._large[peer] -= is_large
         self._under_way[peer] -= 1
         if not self._under_way[peer]:
             del self._under_way[peer], self._waiting[peer]
+            self._large.pop(peer, None)
 
     def _next_batch(self, peer: PeerId) -> list[Given]:
         queue = self._waiting[peer]
         batch: list[Given] = []
         size = behind = sequences = 0
+        may_be_large = self._large.get(peer, 0) < LARGE_AT_ONCE
         while queue:
             if not queue[0].is_wanted:
                 queue.popleft()
                 continue
+            if queue[0].behind_bytes and not may_be_large:
+                break
             size += queue[0].bytes
             behind += queue[0].behind_bytes
             sequences += len(queue[0].record.sequences)

@@ -23,7 +23,7 @@ R = TypeVar("R")
 # 20, 32, 40 and 60: the last comes a tenth sooner with 32 than with 20, and the mean wait is a twentieth less; beyond it grows again.
 GROUP_MEMBERS_MAX = 32
 # What is sealed in one turn, more or less by one record: a commit's worth. The others of the group go with the next.
-GROUP_BYTES_MAX = 8 * 1024 * 1024
+GROUP_BYTES_MAX = 12 * 1024 * 1024
 # Sealed, and in memory until their holders have answered: no further group is sealed meanwhile.
 HELD_BYTES_MAX = 32 * 1024 * 1024
 # Who reads from a disk that hangs, or a folder without end, holds up nobody but those who are in his group.

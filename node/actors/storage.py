@@ -27,9 +27,9 @@ Transaction = Callable[[Snapshot], tuple[Sequence[Write], T]]
 
 # About 4 MiB to a durable commit is the sweet spot of the disk (docs/decisions/0002): what comes by itself waits for no more.
 COMMIT_BYTES = 17 * 256 * 1024
-# Of records that come together, whose commit costs some milliseconds of a processor, whatever is in it (0008): eight of 1 MiB and what
-# seals and lists them.
-RECORDS_COMMIT_BYTES = 2 * COMMIT_BYTES
+# Of records that come together, whose commit costs some milliseconds of a processor, whatever is in it (0008): twelve of 1 MiB and
+# what seals and lists them.
+RECORDS_COMMIT_BYTES = 3 * COMMIT_BYTES
 TRANSACTIONS_PER_BATCH_MAX = 256
 MAILBOX_TRANSACTIONS_MAX = 512
 READS_PER_TRIP_MAX = 32

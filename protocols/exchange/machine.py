@@ -56,7 +56,7 @@ MEDIUM_BYTES_MAX = 2 * 1024 * 1024
 BUNDLE_BYTES_MAX = FRAME_BYTES_MAX - 1024  # one frame
 # A chunk of so many bytes follows its bundle in a frame of its own, which nobody encodes or copies.
 BEHIND_CHUNK_BYTES_MIN = 32 * 1024
-BEHIND_BYTES_MAX = 2 * FETCH_CREDIT_BYTES  # of one bundle: a commit's worth
+BEHIND_BYTES_MAX = 3 * FETCH_CREDIT_BYTES  # of one bundle: a commit's worth
 BEHIND_CHUNKS_MAX = BEHIND_BYTES_MAX // BEHIND_CHUNK_BYTES_MIN
 assert MEDIUM_BYTES_MAX <= BEHIND_BYTES_MAX
 LOAD_CHUNKS_MAX = 8  # read from disk at once for one request, whatever credit the peer gives: 2 MiB of memory

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import trio
 import trio.testing
 
-from node.actors.bundles import BUNDLES_AT_ONCE, Bundles, Given
+from node.actors.bundles import BUNDLES_AT_ONCE, LARGE_AT_ONCE, Bundles, Given
 from node.transport.port import StreamBroken
 from protocols.errors import LadingError, Reason, RemoteError
 from protocols.exchange import messages as m
@@ -98,6 +98,40 @@ async def test_bundle_never_outgrows_a_frame_or_a_receipt() -> None:
             assert sum(map(bundled_bytes, bundle)) <= BUNDLE_BYTES_MAX
             assert sum(map(behind_bytes, bundle)) <= BEHIND_BYTES_MAX
             assert sum(len(record.sequences) for record in bundle) <= RECEIPT_ITEMS_MAX
+        nursery.cancel_scope.cancel()
+
+
+async def test_bundles_with_chunks_behind_never_fill_what_a_holder_reads() -> None:
+    """Goal: chunks of bundles come in turns, and one bundle is whole before a holder stops reading. Method: large and small records mixed,
+    while nothing arrives; then all go. Expected: never more than two large bundles at once, one beside them; all arrive, in order."""
+    way = Way()
+    way.gate = trio.Event()
+    large_at_once: list[int] = []
+    on_way: list[tuple[m.BundledRecord, ...]] = []
+
+    async def send(peer: PeerId, records: tuple[m.BundledRecord, ...]) -> Sequence[LadingError | None]:
+        on_way.append(records)
+        large_at_once.append(sum(any(map(behind_bytes, bundle)) for bundle in on_way))
+        try:
+            return await way.send(peer, records)
+        finally:
+            on_way.remove(records)
+
+    bundles = Bundles(send)
+    async with trio.open_nursery() as nursery:
+        await run_bundles(bundles, nursery)
+        records = [record_of(number, size=256 * 1024 if number % 3 else 1024, sequences=8 if number % 3 else 1) for number in range(90)]
+        given = [bundles.give(NODE, records[0])]
+        await trio.testing.wait_all_tasks_blocked()
+        for record in records[1:]:
+            given.append(bundles.give(NODE, record))
+            await trio.testing.wait_all_tasks_blocked()
+        assert len(on_way) == BUNDLES_AT_ONCE
+        way.gate.set()
+        assert [await one.outcome() for one in given] == [None] * 90
+        assert max(large_at_once) == LARGE_AT_ONCE
+        assert [record for _, bundle in way.sent for record in bundle] == records
+        assert any(any(map(behind_bytes, bundle)) and sum(map(behind_bytes, bundle)) > BEHIND_BYTES_MAX / 2 for _, bundle in way.sent)
         nursery.cancel_scope.cancel()
 
 
