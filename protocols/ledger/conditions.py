@@ -1,7 +1,7 @@
 """What fires by itself, in every node alike: at a block time, at a height. Source: SPEC.md §Conditions.
 
 Thresholds fire where they are reached (transactions/approve.py). The queues are spaces of the state: ``due`` time | action | name, ``at``
-height | action | name.
+height | action | name. When ids of transactions are forgotten stands on sheets: ``forget`` minute | height | part.
 """
 
 from __future__ import annotations
@@ -10,10 +10,13 @@ from collections.abc import Callable, Mapping
 
 from ..limits import CONDITIONS_PER_BLOCK_MAX
 from .checks import u64
-from .context import AT, DUE, FORGET, FORGET_MS, SEEN, Action, Context
+from .context import AT, DUE, FORGET, SEEN, Action, Context
 from .state import Overlay
 from .transactions import penalty, policy_list_update, records
 
+FORGET_MS = 60_000
+"""Ids are forgotten by whole minutes."""
+SHEET_IDS_MAX = 64
 ID_BYTES = 32
 TABLE: Mapping[Action, Callable[[Context, bytes], None]] = {
     Action.LAPSE: records.lapse,
@@ -30,6 +33,21 @@ def fire(context: Context) -> None:
             context.state.delete(space, key)
             TABLE[Action(key[8])](context, key[9:])
     _forget(context.state, int(context.time_ms))
+
+
+def note_ends(context: Context) -> None:
+    """When the ids of a block are to be forgotten: those that end in one minute stand on one sheet, in the block's order.
+
+    A key for each of them would be a third of what an anchor changes in the tree.
+    """
+    ends: dict[int, list[bytes]] = {}
+    for transaction in context.said:
+        until = transaction.content.until_ms
+        ends.setdefault(until - until % FORGET_MS, []).append(transaction.id)
+    for begin_ms, ids in ends.items():
+        for part in range(0, len(ids), SHEET_IDS_MAX):
+            key = u64(begin_ms) + u64(context.height) + (part // SHEET_IDS_MAX).to_bytes(2, "big")
+            context.state.put(FORGET, key, b"".join(ids[part : part + SHEET_IDS_MAX]))
 
 
 def _forget(state: Overlay, time_ms: int) -> None:

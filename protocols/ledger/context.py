@@ -29,9 +29,6 @@ SEEN = "seen"
 FORGET = "forget"
 DUE = "due"
 AT = "at"
-FORGET_MS = 60_000
-"""Ids are forgotten by whole minutes."""
-SHEET_IDS_MAX = 64
 _PROFILE, _COUNCIL, _POLICY, _GENESIS = b"profile", b"council", b"policy", b"genesis"
 
 T = TypeVar("T", bound=Record)
@@ -110,7 +107,7 @@ class Context:
     term: int
     version: int
     events: list[Event] = field(default_factory=list)
-    said: list[Transaction] = field(default_factory=list)  # of this block, as ``remember`` took them
+    said: list[Transaction] = field(default_factory=list)  # of this block, as ``remember`` took them, for ``conditions.note_ends``
 
     @property
     def council(self) -> Council:
@@ -261,21 +258,6 @@ def remember(context: Context, transaction: Transaction) -> None:
     context.said.append(transaction)
 
 
-def note_ends(context: Context) -> None:
-    """When the ids of a block are to be forgotten: those that end in one minute stand on one sheet, in the block's order.
-
-    A key for each of them would be a third of what an anchor changes in the tree.
-    """
-    ends: dict[int, list[bytes]] = {}
-    for transaction in context.said:
-        until = transaction.content.until_ms
-        ends.setdefault(until - until % FORGET_MS, []).append(transaction.id)
-    for begin_ms, ids in ends.items():
-        for part in range(0, len(ids), SHEET_IDS_MAX):
-            key = u64(begin_ms) + u64(context.height) + (part // SHEET_IDS_MAX).to_bytes(2, "big")
-            context.state.put(FORGET, key, b"".join(ids[part : part + SHEET_IDS_MAX]))
-
-
 def need_signatures(transaction: Transaction, *groups: Group) -> None:
     """Every group's threshold is reached, and nobody else signed. Signatures themselves were verified by ``check_form``.
 
@@ -283,8 +265,8 @@ def need_signatures(transaction: Transaction, *groups: Group) -> None:
     """
     keys = unknown = transaction.keys
     for group in groups:
-        if group.threshold and len(keys & group.keys) < group.threshold:
-            got = len(keys & group.keys)
+        got = len(keys & group.keys)
+        if got < group.threshold:
             raise InvalidTransaction(Reason.NOT_SIGNED, f"{got} signatures of a group, {group.threshold} wanted")
         unknown -= group.keys
     check_that(not unknown, "signed by a key that has no say in this", Reason.UNEXPECTED_SIGNER)

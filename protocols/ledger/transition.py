@@ -18,8 +18,8 @@ from .block import NO_FILTER, Block, BlockInfo, Header, block_merkle_root, check
 from .carried import HASH, carry, committee_at, final_height, is_carriable
 from .checks import u64
 from .committee import Committee
-from .conditions import fire
-from .context import Context, Event, check_common, genesis_time_ms, load_profile, note_ends, remember
+from .conditions import fire, note_ends
+from .context import Context, Event, check_common, genesis_time_ms, load_profile, remember
 from .draw import miner_list_hash
 from .envelope import Transaction, check_form
 from .history import Peaks, append
