@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
@@ -401,8 +402,9 @@ class Files:
             with contextlib.suppress(InvalidObject):
                 check_sequence(statement, 0, held.names, held.path)
                 return held.names
-        last: LadingError | None = None
-        while True:
+        for attempt in itertools.count(1):
+            # Of this round: the first one, which is that of a node with a receipt if there is one, says the most.
+            errors: list[LadingError] = []
             for peer in self._replication.likely_holders(facts, None):
                 try:
                     client = await self._peers.exchange(peer)
@@ -410,10 +412,13 @@ class Files:
                     check_sequence(statement, 0, described.names, described.path)
                     return described.names
                 except (StreamBroken, RemoteError, InvalidObject) as error:
-                    last = error
-            if patience is None or not patience.has_more(self._away(facts, None)):
+                    errors.append(error)
+            # A stream broke and its peer may be here again: the other connection of a pair stays when both have dialled.
+            is_broken = attempt < FETCH_ROUNDS and any(isinstance(error, StreamBroken) for error in errors)
+            if not is_broken and (patience is None or not patience.has_more(self._away(facts, None))):
                 break
             await trio.sleep(1.0 + self._entropy.uniform())  # a holder may be coming back
+        last = errors[0] if errors else None
         raise self._unreachable(facts, f"no holder of record {statement.hash_id.hex()[:16]} can be reached", None, last, patience)
 
     def _unreachable(

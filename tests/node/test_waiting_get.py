@@ -9,14 +9,17 @@ from pathlib import Path
 import pytest
 import trio
 
+from node.actors.exchange import ExchangeClient
 from node.actors.files import GET_PATIENCE_S
 from node.actors.puts import PutOptions
 from node.api import NodeApi
 from node.sinks import RESUME_SUFFIX
 from node.supervisor import run_contained
 from node.transport.memory import Link
+from node.transport.port import StreamBroken
 from node.wiring import Node
 from protocols.errors import LadingError, Reason
+from protocols.types import PeerId
 
 from .hostile.scene import Scene, play, scene
 
@@ -127,6 +130,31 @@ def test_get_that_ended_for_want_of_a_holder_goes_on_where_it_ended(tmp_path: Pa
             await get(reader, record, tmp_path / "got", again, wait_s=600.0)
             assert (tmp_path / "got").read_bytes() == (tmp_path / "source").read_bytes()
             assert max(int(str(facts.get("bytes", 0))) for facts in again) < SIZE
+
+    play(story)
+
+
+def test_get_asks_again_where_a_stream_broke_under_it(tmp_path: Path) -> None:
+    """Goal: a connection that gives way to the other one of its pair costs no get. Method: the only holder's stream breaks under the first
+    question though the holder stays connected, and a third node, which has nothing, answers so."""
+
+    async def story() -> None:
+        async with scene() as stage:
+            holder, reader, record = await shared(stage, tmp_path)
+            third = await stage.start("third")
+            await until(lambda: third.own.peer_id in reader.peers.sessions)
+            exchange, broken = reader.peers.exchange, [holder.own.peer_id]
+
+            async def breaking(peer: PeerId) -> ExchangeClient:
+                if peer in broken:
+                    broken.remove(peer)
+                    raise StreamBroken("another connection of this pair stays")
+                return await exchange(peer)
+
+            reader.peers.exchange = breaking  # type: ignore[method-assign]
+            await get(reader, record, tmp_path / "got", [])
+            assert not broken
+            assert (tmp_path / "got").read_bytes() == (tmp_path / "source").read_bytes()
 
     play(story)
 
