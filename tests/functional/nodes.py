@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,6 +19,8 @@ from typing import IO, Any, BinaryIO
 from node.http.client import SOCKET_NAME, call
 from protocols.codec import from_json
 from protocols.errors import LadingError
+
+from .forks import Process, forks
 
 PROGRAM = (sys.executable, "-m", "node")
 # Two cores may carry the whole test suite of several people; a node alone is ready in under two seconds.
@@ -90,13 +93,14 @@ def environment_of(settings: Mapping[str, object]) -> dict[str, str]:
 
 @dataclass(eq=False)
 class HomeNode:
-    """One home and, while it runs, its process. settings: passed to every start as environment. program: what is started."""
+    """One home and, while it runs, its process. settings: passed to every start as environment. program: what is started from nothing;
+    empty: `lading`, forked where it is loaded already (`forks`)."""
 
     owner: Processes
     home: Path
     settings: dict[str, object] = field(default_factory=dict)
-    program: tuple[str, ...] = PROGRAM
-    process: subprocess.Popen[bytes] | None = None
+    program: tuple[str, ...] = ()
+    process: Process | None = None
     ready: Mapping[str, Any] = field(default_factory=dict)
     _identity: Mapping[str, Any] | None = None
 
@@ -107,12 +111,11 @@ class HomeNode:
         assert not self.is_up, f"{self.home} runs already"
         self.home.parent.mkdir(parents=True, exist_ok=True)
         with (self.home.parent / f"{self.home.name}.log").open("ab") as log:
-            self.process = self.owner.start(
-                [*self.program, "--home", str(self.home), "start", "--json", *flags],
-                stdout=subprocess.PIPE,
-                stderr=log,
-                settings=self.settings,
-            )
+            words = ["--home", str(self.home), "start", "--json", *flags]
+            if self.program:
+                self.process = self.owner.start([*self.program, *words], stdout=subprocess.PIPE, stderr=log, settings=self.settings)
+            else:
+                self.process = self.owner.start_program(words, stdout=subprocess.PIPE, stderr=log, settings=self.settings)
 
     def wait_ready(self) -> None:
         """Reads the ready line. Raises NotReady with the end of the log."""
@@ -235,7 +238,7 @@ class Processes:
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self.nodes: list[HomeNode] = []
-        self._started: list[subprocess.Popen[bytes]] = []
+        self._started: list[Process] = []
 
     def start(
         self,
@@ -253,6 +256,22 @@ class Processes:
         self._started.append(process)
         return process
 
+    def start_program(
+        self,
+        words: Sequence[str],
+        *,
+        stdout: int | BinaryIO,
+        stderr: int | BinaryIO,
+        stdin: int | BinaryIO = subprocess.DEVNULL,
+        settings: Mapping[str, object] | None = None,
+    ) -> Process:
+        """As ``start``, of a command line of `lading`: forked from a process that has loaded it already (`forks`)."""
+        if os.environ.get("FUNCTIONAL_EXEC"):
+            return self.start([*PROGRAM, *words], stdout=stdout, stderr=stderr, stdin=stdin, settings=settings)
+        process = forks().start(words, stdin=stdin, stdout=stdout, stderr=stderr, environment=environment_of(settings or {}))
+        self._started.append(process)
+        return process
+
     def run(
         self,
         *words: str,
@@ -263,15 +282,14 @@ class Processes:
     ) -> Ran:
         """One command line, to its end. stdin: its bytes, else nothing."""
         where = ["--home", str(home)] if home is not None else []
-        ran = subprocess.run(
-            [*PROGRAM, *where, *(["--json"] if as_json else []), *words],
-            input=stdin if stdin is not None else b"",
-            capture_output=True,
-            timeout=timeout_s,
-            env=environment_of({}),
-            check=False,
-        )
-        return Ran(ran.returncode, ran.stdout, ran.stderr.decode(errors="replace"))
+        line = [*where, *(["--json"] if as_json else []), *words]
+        with tempfile.TemporaryFile() as given, tempfile.TemporaryFile() as said, tempfile.TemporaryFile() as told:
+            given.write(stdin or b"")
+            given.seek(0)
+            code = self.start_program(line, stdin=given, stdout=said, stderr=told).wait(timeout_s)
+            said.seek(0)
+            told.seek(0)
+            return Ran(code, said.read(), told.read().decode(errors="replace"))
 
     def node(self, home: Path, **settings: object) -> HomeNode:
         """A home, which need not exist yet."""

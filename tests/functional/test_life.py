@@ -14,7 +14,7 @@ import pytest
 
 from tests.functional.conftest import MIB
 from tests.functional.disks import commits_of
-from tests.functional.nodes import STOP_TIMEOUT_S, HomeNode, Processes, start_all, wait_until
+from tests.functional.nodes import PROGRAM, STOP_TIMEOUT_S, HomeNode, Processes, start_all, wait_until
 from tests.functional.sources import assert_same, random_folder
 
 # As the console script, after a word that Python itself is up.
@@ -97,7 +97,9 @@ def test_sigterm_at_random_moments_ends_in_time_and_the_next_start_is_clean(proc
 
 
 def test_sigterm_before_the_node_is_ready_ends_it_too(alone: HomeNode) -> None:
-    """Goal: also a node that is still starting can be ended. Method: SIGTERM after 0.1 to 1 s of starting; then a clean start."""
+    """Goal: also a node that is still starting can be ended. Method: SIGTERM after 0.1 to 1 s of starting, the
+    loading included; then a clean start."""
+    alone.program = PROGRAM
     for delay_s in (0.1, 0.3, 0.6, 1.0):
         alone.launch()
         time.sleep(delay_s)
