@@ -14,7 +14,7 @@ from typing import Protocol
 import trio
 
 from protocols.errors import LadingError
-from protocols.limits import BATCH_BYTES_MAX, UNREAD_BYTES_MAX_UNPROVEN
+from protocols.limits import UNREAD_BYTES_MAX_UNPROVEN
 from protocols.yamux.budget import Budget, connection_budget, process_budget
 from protocols.yamux.pieces import Piece, joined
 from protocols.yamux.session import Changed, Failed, Leave, Limits, Lose, Open, Opened, Refused, Tick, YamuxSession
@@ -45,6 +45,10 @@ class PlainSession(Protocol):
 
     def trust(self) -> None:
         """The peer is proven."""
+
+    @property
+    def batch_bytes(self) -> int:
+        """What is best sent at once, about."""
 
 
 class MuxStream:
@@ -266,7 +270,7 @@ class Muxer:
             while not self.core.has_work:
                 self._pause.unpark_all()
                 await self._work.park()
-            batch = self.core.collect(int(min(BATCH_BYTES_MAX, self.budget.slice_bytes)))
+            batch = self.core.collect(int(min(self._session.batch_bytes, self.budget.slice_bytes)))
             self._is_writing = True
             await self.budget.take(batch.byte_count)
             await self._session.send(batch.pieces)

@@ -142,6 +142,11 @@ class Session:
         """The peer is proven: it may have large buffers."""
         self.core.buffer_bytes_max = RECEIVE_BUFFER_BYTES_MAX
 
+    @property
+    def batch_bytes(self) -> int:
+        """See Wire."""
+        return self._wire.batch_bytes
+
     def tick(self, now_s: float) -> None:
         """Raises RemoteError when a message stayed half received."""
         self._handle(self.core.step(Tick(), now_s))

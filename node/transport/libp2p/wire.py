@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 
 import trio
+
+from protocols.limits import BATCH_BYTES_MAX, BATCH_BYTES_MIN
 
 from ..port import StreamBroken
 
@@ -17,6 +20,12 @@ DISCARD_BYTES = 64 * 1024
 # pauses, so whoever takes longer has stopped. (Writing in pieces, each with its own bound, cost a quarter of the speed.)
 WRITE_TIMEOUT_S = 30.0
 WRITE_RATE_MIN = 16 * 1024  # bytes a second
+# Bytes a second. A line that takes more is given large batches, and the kernel one more to send meanwhile: 33 ms of it at most. A line that
+# takes less is given small ones and UNSENT_BYTES_SLOW: what is in the kernel cannot be overtaken by an answer or a sign of life.
+QUICK_RATE = 32 * 1024 * 1024
+SLOW_RATE = QUICK_RATE // 2
+# trio's own choice for every socket. The kernel then takes 128 to 192 KiB at once, each with a wait.
+UNSENT_BYTES_SLOW = 16 * 1024
 # A peer that answers nothing for this long is gone (kernel default: 16 minutes).
 VANISHED_AFTER_S = 15
 KEEPALIVE_IDLE_S = 5
@@ -57,6 +66,10 @@ class Wire:
         self._stream = stream
         self._buffer = bytearray()
         self._is_drained = True
+        self.batch_bytes = BATCH_BYTES_MIN
+        """What is best written at once, about: by how quick the line was."""
+        self._tried_bytes = 0
+        self._tried_at = 0.0
 
     async def read(self, n: int) -> bytes:
         """Exactly n bytes."""
@@ -109,6 +122,7 @@ class Wire:
         """All of it. Lets others have a turn. Raises StreamBroken, also when it takes too long; half a message may be out by then."""
         # Not the library's send_all: that comes back to the scheduler after every part, and tries in vain before each wait (decision 0013).
         await trio.lowlevel.checkpoint()
+        began = trio.current_time()
         left = memoryview(data)
         sock = self._stream.socket
         try:
@@ -122,6 +136,31 @@ class Wire:
             raise StreamBroken(f"the peer did not take {len(data)} bytes in time") from error
         except (OSError, trio.ClosedResourceError) as error:
             raise StreamBroken(f"connection lost: {error}") from error
+        if len(data) >= BATCH_BYTES_MIN:
+            self._judge(len(data), began)
+
+    def _judge(self, size: int, began: float) -> None:
+        """Whether the line is quick: by each large batch, or by small ones as long as a large one, pauses between them included, since the
+        kernel takes a few at once on any line."""
+        now = trio.current_time()
+        if self.batch_bytes == BATCH_BYTES_MAX:
+            if size < SLOW_RATE * (now - began):
+                self._set_quick(is_quick=False)
+            return
+        if not self._tried_bytes:
+            self._tried_at = began
+        self._tried_bytes += size
+        if self._tried_bytes >= BATCH_BYTES_MAX:
+            if self._tried_bytes >= QUICK_RATE * (now - self._tried_at):
+                self._set_quick(is_quick=True)
+            self._tried_bytes = 0
+
+    def _set_quick(self, *, is_quick: bool) -> None:
+        self.batch_bytes = BATCH_BYTES_MAX if is_quick else BATCH_BYTES_MIN
+        option = getattr(socket, "TCP_NOTSENT_LOWAT", None)
+        if option is not None:
+            with contextlib.suppress(OSError):  # of a socket that is gone, which says so at its next use
+                self._stream.socket.setsockopt(socket.IPPROTO_TCP, option, BATCH_BYTES_MAX if is_quick else UNSENT_BYTES_SLOW)
 
     async def finish(self) -> None:
         """Tells the peer that nothing more will come; reading goes on."""

@@ -24,6 +24,7 @@ from node.transport.libp2p.noise import Session
 from node.transport.port import StreamBroken, StreamEnded
 from protocols.crypto import CounterCipher, SessionCipher
 from protocols.limits import (
+    BATCH_BYTES_MAX,
     FRAME_BYTES_MAX,
     NOISE_PLAIN_BYTES_MAX,
     STREAM_WINDOW_BYTES,
@@ -193,6 +194,8 @@ async def test_muxer_says_the_library_s_frames() -> None:
             ours.left(batch)
 
     class Session:
+        batch_bytes = BATCH_BYTES_MAX
+
         async def receive(self) -> Any: ...
         async def send(self, pieces: Any) -> None: ...
         def tick(self, now_s: float) -> None: ...
@@ -214,6 +217,8 @@ async def test_muxer_says_the_library_s_frames() -> None:
 # --- many and hostile ---------------------------------------------------------------------------------------------
 class _Joined:
     """A session that is a pair of memory channels: what a muxer sends, the other receives."""
+
+    batch_bytes = BATCH_BYTES_MAX
 
     def __init__(self, put: Any, take: Any) -> None:
         self._put, self._take = put, take

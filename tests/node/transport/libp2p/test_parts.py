@@ -32,7 +32,7 @@ from node.transport.port import DialFailed, PresharedKey, StreamBroken, StreamEn
 from protocols.crypto import SessionCipher
 from protocols.errors import DecodeError, LocalError, Reason, UsageError
 from protocols.frames import frame_header
-from protocols.limits import FRAME_BYTES_MAX
+from protocols.limits import BATCH_BYTES_MAX, BATCH_BYTES_MIN, FRAME_BYTES_MAX
 from protocols.types import NetworkId, PeerId
 from protocols.yamux.frames import FIN, SYN, Kind, encode_header
 
@@ -174,6 +174,43 @@ async def test_write_when_the_peer_takes_nothing_is_bounded_in_time(monkeypatch:
         caller = wire.Wire(await trio.open_tcp_stream("127.0.0.1", listener.socket.getsockname()[1]))
         with trio.fail_after(PATIENCE_S), pytest.raises(StreamBroken):
             await caller.write(bytes(64_000_000))
+        await caller.close()
+
+
+@pytest.mark.parametrize(
+    ("pause_s", "batch_bytes", "unsent"), [(0.0, BATCH_BYTES_MAX, BATCH_BYTES_MAX), (0.02, BATCH_BYTES_MIN, 16 * 1024)]
+)
+async def test_wire_gives_the_kernel_much_on_a_quick_line_and_little_on_a_slow_one(
+    autojump_clock: trio.testing.MockClock, pause_s: float, batch_bytes: int, unsent: int
+) -> None:
+    """Goal: bulk in few turns where the line is quick, small messages that need not wait elsewhere. Method: a reader that takes what comes,
+    and one that pauses after each 64 KiB (3 MB/s by the virtual clock); batches as the writer would send them; first on a connection that
+    knows nothing, then on one that was quick before."""
+    (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
+    listener.socket.setsockopt(trio.socket.SOL_SOCKET, trio.socket.SO_RCVBUF, 64 * 1024)
+    async with listener, trio.open_nursery() as nursery:
+        caller = wire.Wire(await trio.open_tcp_stream("127.0.0.1", listener.socket.getsockname()[1]))
+        accepted = await listener.accept()
+
+        async def read() -> None:
+            while await accepted.receive_some(64 * 1024):  # noqa: ASYNC110  # the pause is what is shown
+                await trio.sleep(pause_s)
+
+        nursery.start_soon(read)
+        assert caller.batch_bytes == BATCH_BYTES_MIN
+        with trio.fail_after(PATIENCE_S):
+            sizes = set()
+            for _ in range(16):
+                await caller.write(bytes(caller.batch_bytes))
+                sizes.add(caller.batch_bytes)
+            assert sizes == {BATCH_BYTES_MIN, batch_bytes}
+            if batch_bytes == BATCH_BYTES_MIN:
+                caller._set_quick(is_quick=True)
+                for _ in range(2):
+                    await caller.write(bytes(BATCH_BYTES_MAX))
+                assert caller.batch_bytes == BATCH_BYTES_MIN
+        assert caller._stream.socket.getsockopt(trio.socket.IPPROTO_TCP, trio.socket.TCP_NOTSENT_LOWAT) == unsent
+        nursery.cancel_scope.cancel()
         await caller.close()
 
 
@@ -359,6 +396,8 @@ async def test_muxer_with_the_library_s_carries_data_both_ways(nursery: trio.Nur
 
     class Session:
         """Ours reads what is there."""
+
+        batch_bytes = BATCH_BYTES_MIN
 
         async def receive(self) -> tuple[bytes, ...]:
             return (await left.read(1) if left._buffer else await _receive(left),)
