@@ -88,7 +88,7 @@ _ALL = (
     CHAIN_META,
     CHAIN_SUCCESSIONS,
 )
-"""All but what was made here, which no peer has."""
+"""All but what was made here and what was refused, which no peer has."""
 
 
 class BlockRow(Stored, frozen=True):

@@ -299,7 +299,16 @@ def show_ledger(data: Mapping[str, object], style: Style) -> Iterator[str]:
                 ("waiting", f"{mempool.get('outbound')} made here, {mempool.get('inbound')} of others"),
                 ("target", style.id(str(chain.get("target", "")))),
             ]
+        lines += [("refused", text) for text in _refused_lines(chain.get("refused"))]
         yield from pairs(lines, style)
+
+
+def _refused_lines(rows: object) -> Iterator[str]:
+    """What was refused, how often and why, and who brought the last."""
+    for row in _list(rows):
+        if isinstance(row, Mapping):
+            source = row.get("last_from") or "made here"
+            yield f"{row.get('count')} × {row.get('item')} {row.get('reason')}, last {row.get('last')}, {source}"
 
 
 def show_history(data: Mapping[str, object], style: Style) -> Iterator[str]:
@@ -338,8 +347,8 @@ COMMANDS: tuple[Command, ...] = (
         _LEDGER,
         ("ledger", "status"),
         "how the chain stands",
-        "Shows height, tip, what is final, who mines and whose turn it is, what waits, and how many liars and dead members "
-        "finality survives.",
+        "Shows height, tip, what is final, who mines and whose turn it is, what waits, how many liars and dead members "
+        "finality survives, and what was refused, why and from whom.",
         ("lading ledger status", "lading ledger status --json", "watch lading ledger status"),
         _REMOTE,
         remote.plain_call("ledger.status", "chain"),

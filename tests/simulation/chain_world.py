@@ -26,7 +26,7 @@ from node.transport.memory import Link, MemoryNetwork, MemoryTransport
 from node.transport.port import Connection, DialFailed, PresharedKey, Stream, StreamBroken
 from protocols.codec import Record, decode, encode
 from protocols.crypto import SigningKey, sha256
-from protocols.errors import LadingError
+from protocols.errors import LadingError, RemoteError, Verdict
 from protocols.ledger.envelope import Transaction
 from protocols.ledger.schedule import SCHEDULE
 from protocols.ledger.state import Overlay
@@ -93,6 +93,7 @@ class Connections:
         self.transport = transport
         self.sessions: dict[PeerId, Connection] = {}
         self.dropped: list[tuple[PeerId, str]] = []
+        self.banned: list[PeerId] = []  # noted, and let in again all the same
         self.serve: Callable[[Stream, PeerId], object] | None = None
         self._others = tuple(others)
 
@@ -107,6 +108,7 @@ class Connections:
 
     async def drop(self, peer: PeerId, why: str, *, ban: bool = False) -> None:
         self.dropped.append((peer, why))
+        self.banned += [peer] if ban else []
         connection = self.sessions.get(peer)
         if connection is not None:
             await connection.close(why)
@@ -142,6 +144,7 @@ class Connections:
                 stream = await connection.accept_stream()
                 for error in await run_contained(lambda stream=stream: talks.serve(stream, connection.remote)):  # type: ignore[misc]
                     self.dropped.append((connection.remote, str(error)))
+                    self.banned += [connection.remote] if isinstance(error, RemoteError) and error.verdict is Verdict.BAN else []
                     if not isinstance(error, LadingError):
                         raise error
         except StreamBroken:
