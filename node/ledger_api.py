@@ -230,6 +230,8 @@ class ChainApi:
         heard = chain.heard()
         row |= {
             "name": standing.name,
+            "read": chain.facts.profile.read,
+            "maintain": chain.facts.profile.maintain,
             "state_root": standing.state_root.hex(),
             "finalized_height": final.height,
             "finalized": final.hash.hex(),
@@ -393,7 +395,8 @@ class ChainApi:
         return Answer({"here": here, "miners": rows}, [] if own.seal is not None else ["this node has no keys to seal with: it follows"])
 
     async def _miner_offer(self, args: Args, **_: object) -> Answer:
-        node, chain = self._node, await self._chain()
+        # Also before anything of the chain is here: a private one is given to nobody who has not offered to maintain it.
+        node, chain = self._node, await self._kept()
         member, keys = node.own.member, chain.keys
         if member is None or keys.seal is None or keys.vote is None:
             raise Refused(Reason.REFUSED, "this node has no keys to seal and vote with", hint="run it on the first node of the member")
@@ -517,13 +520,17 @@ class ChainApi:
         assert self._followed is not None, "asked after _chain"
         return self._followed
 
-    async def _chain(self) -> ChainActor:
+    async def _kept(self) -> ChainActor:
         if self._light is not None:
             raise self._light.not_kept("the whole state of the chain")
         chain = self._actor
         if chain is None:
             raise LadingError(Reason.NOT_FOUND, "this home follows no chain", hint="lading config get ledger")
         await _wait_loaded(chain)
+        return chain
+
+    async def _chain(self) -> ChainActor:
+        chain = await self._kept()
         if chain.facts is None:
             raise LadingError(Reason.NOT_FOUND, "the chain's first block is not here yet", hint="it comes from the others: lading peers")
         return chain

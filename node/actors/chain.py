@@ -257,7 +257,10 @@ class ChainSetup:
 
 @dataclass(frozen=True, slots=True)
 class HeadFacts:
-    """What the state at the head says, for the loop: read once for each head."""
+    """What the state at the head says, for the loop: read once for each head.
+
+    maintainers: seats of the committee and certified miners.
+    """
 
     profile: Profile
     genesis_ms: int
@@ -265,6 +268,7 @@ class HeadFacts:
     miners: frozenset[AccountId]
     keys: Mapping[AccountId, frozenset[bytes]]
     due_ms: int | None
+    maintainers: frozenset[AccountId]
 
 
 @dataclass(frozen=True, slots=True)
@@ -1528,12 +1532,15 @@ class ChainActor(Actor[ChainMessage]):
         assert row is not None
         state = Overlay(view)
         keys: dict[AccountId, frozenset[bytes]] = {seat.member: frozenset({seat.vote_key}) for seat in row.committee.seats}
+        maintainers = set(row.committee.members)
         for name, _ in state.iterate(MINER):
             miner = state.load(MINER, name, Miner)
             assert miner is not None
             keys[miner.account] = keys.get(miner.account, frozenset()) | {miner.key}
+            maintainers |= {miner.account} if miner.is_certified else set()
         miners = frozenset(next_term(view, row.slot + 1).miners)
-        return HeadFacts(load_profile(state), genesis_time_ms(state), row.slot, miners, keys, next_due_ms(state))
+        due_ms = next_due_ms(state)
+        return HeadFacts(load_profile(state), genesis_time_ms(state), row.slot, miners, keys, due_ms, frozenset(maintainers))
 
     # --- promises, votes ----------------------------------------------------------------------------------------------
 
