@@ -265,6 +265,9 @@ class NodeApi:
             heard, needed, height, final = standing
             text = f"height {height}, final up to {final}; {heard} members heard, {needed} needed"
             add("ledger", heard >= needed, text, "start the nodes of the other members, or lading council recover where keys are lost")
+            bad = self.ledger.refused_lately()
+            text = f"{bad} refused of the kinds last seen within a day" if bad else "nothing bad came within a day"
+            add("refused", not bad, text, "lading ledger status names what, why and from whom")
         for text in self._alerts():
             add("alert", False, text)
         return Answer({"checks": checks, "healthy": all(check["level"] == "ok" for check in checks)})

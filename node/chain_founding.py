@@ -75,13 +75,13 @@ def found_chain(
     now: int,
     salt: bytes,
     seal: str = "pow",
-    clocks: Mapping[str, int] | None = None,
+    profile: Mapping[str, int | str] | None = None,
 ) -> Block:
     """The first block. Founders with a seat are its miners, its council and its committee; acts need a majority of them.
 
     root: DER of the domain's root, under which the founders are certified. managers: accounts that let others in. recovery: public
     keys of which each may replace lost voting keys. now: whole seconds, the time of slot 0. salt: 32 fresh random bytes.
-    clocks: fields of the profile that differ from the default one; raises InvalidTransaction for what no chain can have.
+    profile: fields of it that differ from the default one; raises InvalidTransaction for what no chain can have.
     """
     identities = [verify_member_chain(one.member.chain, {domain: root}, now=now, revocations=None) for one in founders]
     accounts = [AccountId(one.member_id) for one in identities]
@@ -99,10 +99,10 @@ def found_chain(
         acting.append(act)
         council.append(CouncilMember(account, act.public, SigningKey(founder.seat.vote).public))
         miners.append(certification_of(account, founder.seat))
-    profile = replace(default_profile(network, domain, name, seal=seal), **(clocks or {}))
-    check_profile(profile)
+    whole = replace(default_profile(network, domain, name, seal=seal), **(profile or {}))
+    check_profile(whole)
     body = Body(
-        profile=profile,
+        profile=whole,
         council=Council(0, tuple(council), majority_of(len(council)), tuple(sorted(recovery)), 1 if recovery else 0),
         policy=DEFAULT_POLICY,
         clusters=(Cluster(MEMBERS, (), SEATS),),

@@ -45,19 +45,24 @@ from .home import (
     open_home,
     write_private,
 )
+from .services import READERS
 
 log = logging.getLogger(__name__)
 
 DATABASES_FOLDER = "chains"
 
 
-def found(home: Path, name: str, *, seal: str, passphrase: Passphrase) -> dict[str, object]:
+def found(home: Path, name: str, *, seal: str, passphrase: Passphrase, read: str = "consortium") -> dict[str, object]:
     """A further chain, founded by this home's member alone, which has its only seat, lets others have accounts, and seats them later.
+
+    read: who may read it, as of ``node/services``.
 
     Raises UsageError, Refused(NOT_MEMBER | QUOTA).
     """
     if seal not in SEALS:
         raise UsageError(f"there is no seal {seal!r}", hint="one of " + ", ".join(sorted(SEALS)))
+    if read not in READERS:
+        raise UsageError(f"nobody is called {read!r}", hint="one of " + ", ".join(READERS))
     passphrase = asked_once(passphrase)
     with HomeLock(home):
         own, member = open_home(home, passphrase), member_key_file(home, passphrase)
@@ -79,6 +84,7 @@ def found(home: Path, name: str, *, seal: str, passphrase: Passphrase) -> dict[s
             now=int(SystemClock().now()),
             salt=entropy.token(32),
             seal=seal,
+            profile={"read": read},
         )
         chain = file_of_first(first)
         _write(home, chain, replace(seat, chain=chain.chain), passphrase)

@@ -327,7 +327,7 @@ def _first_block(
         recovery=(recovery_key(founding.root_seed, root_id).public,),
         now=now,
         salt=entropy.token(32),
-        clocks=clocks or {},
+        profile=clocks or {},
     )
 
 

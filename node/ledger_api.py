@@ -54,6 +54,8 @@ LOOK_BACK_MAX = 10_000
 PREFIX_CHARS_MIN = 6
 LOAD_PATIENCE_S = 10.0
 _PAGE = 256
+SCORE_SHOWN_MIN = 0.01
+REFUSED_LATELY_MS = 86_400_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +120,10 @@ class LedgerApi:
     def finality(self) -> tuple[int, int, int, int] | None:
         """Of the domain's chain."""
         return self._chains[0].finality()
+
+    def refused_lately(self) -> int:
+        """As ``ChainApi.refused_lately``, on all chains."""
+        return sum(one.refused_lately() for one in self._chains)
 
     def alerts(self) -> list[str]:
         """What of the chains needs somebody; a further one is named."""
@@ -213,6 +219,8 @@ class ChainApi:
             "tip": head.hash.hex(),
             "headers": head.height - chain.lowest_height + 1 if chain.facts is not None else 0,
             "disk_bytes": self._node.world.ledger.usage().bytes_used,
+            "refused": self._refused(chain),
+            "peers_at_fault": self._peers_at_fault(chain),
         }
         if chain.facts is None:
             return Answer({"chains": [row | {"finalized_height": 0}]}, ["the first block is not here yet; it comes from the others"])
@@ -222,6 +230,8 @@ class ChainApi:
         heard = chain.heard()
         row |= {
             "name": standing.name,
+            "read": chain.facts.profile.read,
+            "maintain": chain.facts.profile.maintain,
             "state_root": standing.state_root.hex(),
             "finalized_height": final.height,
             "finalized": final.hash.hex(),
@@ -247,6 +257,36 @@ class ChainApi:
             "alerts": self.alerts(),
         }
         return Answer({"chains": [row]})
+
+    def _refused(self, chain: ChainActor) -> list[dict[str, object]]:
+        """What was refused so far, the newest first."""
+        rows = sorted(chain.refused.items(), key=lambda one: (-one[1].last_ms, one[0][0], one[0][1].stable_name))
+        return [
+            {
+                "item": item,
+                "reason": reason.stable_name,
+                "count": row.count,
+                "first": iso_ms(row.first_ms),
+                "last": iso_ms(row.last_ms),
+                "last_id": row.name.hex(),
+                "last_height": row.height,
+                "last_from": self._node.knowledge.peer_text(row.peer) if row.peer else "",
+            }
+            for (item, reason), row in rows
+        ]
+
+    def _peers_at_fault(self, chain: ChainActor) -> list[dict[str, object]]:
+        """Those whose faults still count a little, the worst first."""
+        text_of = self._node.knowledge.peer_text
+        return [{"peer": text_of(peer), "score": round(score, 2)} for peer, score in chain.scores() if score >= SCORE_SHOWN_MIN]
+
+    def refused_lately(self) -> int:
+        """Blocks, transactions and votes of which the last of their kind was refused within a day."""
+        chain = self._actor
+        if chain is None:
+            return 0
+        since_ms = chain.now_ms() - REFUSED_LATELY_MS
+        return sum(row.count for row in chain.refused.values() if row.last_ms >= since_ms)
 
     async def _show(self, args: Args, **_: object) -> Answer:
         what = str(args.get("what") or "").lower()
@@ -355,7 +395,8 @@ class ChainApi:
         return Answer({"here": here, "miners": rows}, [] if own.seal is not None else ["this node has no keys to seal with: it follows"])
 
     async def _miner_offer(self, args: Args, **_: object) -> Answer:
-        node, chain = self._node, await self._chain()
+        # Also before anything of the chain is here: a private one is given to nobody who has not offered to maintain it.
+        node, chain = self._node, await self._kept()
         member, keys = node.own.member, chain.keys
         if member is None or keys.seal is None or keys.vote is None:
             raise Refused(Reason.REFUSED, "this node has no keys to seal and vote with", hint="run it on the first node of the member")
@@ -479,13 +520,17 @@ class ChainApi:
         assert self._followed is not None, "asked after _chain"
         return self._followed
 
-    async def _chain(self) -> ChainActor:
+    async def _kept(self) -> ChainActor:
         if self._light is not None:
             raise self._light.not_kept("the whole state of the chain")
         chain = self._actor
         if chain is None:
             raise LadingError(Reason.NOT_FOUND, "this home follows no chain", hint="lading config get ledger")
         await _wait_loaded(chain)
+        return chain
+
+    async def _chain(self) -> ChainActor:
+        chain = await self._kept()
         if chain.facts is None:
             raise LadingError(Reason.NOT_FOUND, "the chain's first block is not here yet", hint="it comes from the others: lading peers")
         return chain

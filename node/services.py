@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from protocols.gossip.facts import FactKind
+from protocols.ledger.profile import Access
 from protocols.limits import CHAINS_PER_NODE_MAX, LEDGER_STREAMS_PER_CHAIN_MAX
 from protocols.registry import protocol_id
 from protocols.types import DomainId
@@ -48,9 +49,16 @@ SERVICES: tuple[Service, ...] = (
     Service("gossip", _PROVEN, 1),
     # Two: one that the peer is using, and one that it opens after the first broke before we noticed.
     Service("exchange", _DOMAIN, 2),
-    # Chains are followed within their domain; two for each, for the same reason (``actors/following.py``).
-    Service("ledger", _DOMAIN, CHAINS_PER_NODE_MAX * LEDGER_STREAMS_PER_CHAIN_MAX),
+    # Who may read a chain says its profile (``READERS``); two for each, for the same reason (``actors/following.py``).
+    Service("ledger", _PROVEN, CHAINS_PER_NODE_MAX * LEDGER_STREAMS_PER_CHAIN_MAX),
 )
+
+READERS: Mapping[Access, frozenset[Standing]] = {
+    "public": _PROVEN,
+    "consortium": _DOMAIN,
+    # Of these only members who maintain the chain: seats of the council and certified miners.
+    "private": _DOMAIN,
+}
 
 FACTS: Mapping[FactKind, frozenset[Standing]] = {
     # Of the network: which domains it has, how it is fenced, who is out, where everybody is.
@@ -89,6 +97,15 @@ def may_open(protocol: str, standing: Standing) -> bool:
     """Whether a peer may open a stream of this protocol."""
     service = BY_PROTOCOL.get(protocol)
     return service is not None and standing in service.may
+
+
+def may_read(read: Access | None, standing: Standing, *, maintains: bool) -> bool:
+    """Whether a peer is told of a chain and given its blocks. read: of the chain's profile; None while nothing of the chain is here, when
+    there is nothing to give and everything to ask for. maintains: the peer's member has a seat on the council or is a certified miner.
+    """
+    if read is None:
+        return standing in _PROVEN
+    return standing in READERS[read] and (read != "private" or maintains)
 
 
 def may_share(kind: int, standing: Standing) -> bool:

@@ -248,6 +248,13 @@ BLOCKS_PER_SLOT_MAX = 2
 BLOCKS_PER_SLOT_ASKED_MAX = 64
 # Blocks held back because their time has not come.
 EARLY_BLOCKS_MAX = 16
+# Score at which a peer is banned that brought what no honest node sends, where one fault alone ends the connection: the third within
+# half an hour. Two may be one mistake on both sides of a restart.
+FAULTS_UNTIL_BAN = 2.5
+# What a peer's faults count is halved in this time: a mistake a day never adds up.
+FAULT_HALF_LIFE_S = 3600.0
+# Peers whose faults are remembered: more than any domain has members; of too many, those with the fewest go.
+FAULTY_PEERS_MAX = 1024
 # A node that lost its last sealed slot begins to seal so many slots after its start.
 SLOTS_WITHOUT_PROMISE = 60
 # Keys that one node ever made to replace its own: each is tried when votes of its member come.

@@ -14,6 +14,7 @@ peers keys jobs log   address book; small things by name; work that survives the
 check backup      read everything and recompute every hash, settle both environments; hot copy
 chain_state       its state: values, rows of its tree, states of late; a state that comes node by node
 chain             the chain: blocks, the state at one of them, what takes it to another, votes, what was made here
+refused           what it refused, counted by reason
 chain_proofs      what light nodes are shown of it
 light             what a light node keeps instead of it
 chain_care        a chain that stands still: judged again, taken back to a height, its index made anew

@@ -88,7 +88,7 @@ _ALL = (
     CHAIN_META,
     CHAIN_SUCCESSIONS,
 )
-"""All but what was made here, which no peer has."""
+"""All but what was made here and what was refused, which no peer has."""
 
 
 class BlockRow(Stored, frozen=True):
@@ -517,11 +517,12 @@ def check(snapshot: Snapshot) -> None:
     _known(snapshot, final)
     floor = _known(snapshot, final).height
     for name, found in blocks_from(snapshot, floor):
-        is_whole = snapshot.has(CHAIN_BLOCKS, name)
+        kept = block(snapshot, name)
+        is_whole = kept is not None and (found.parent, found.height) == (decode_header(kept.header).parent, kept.info.height)
         if found.height > floor:  # nobody walks over the final block
             is_whole = is_whole and snapshot.has(CHAIN_ROWS, found.parent) and snapshot.has(CHAIN_CROSSINGS, name)
         if not is_whole:
-            raise StoreDamaged("a block lacks its body, its crossing or its parent", table=CHAIN_ROWS.name)
+            raise StoreDamaged("a block lacks its body, its crossing, its parent or its place", table=CHAIN_ROWS.name)
 
 
 def rebuild_tree(snapshot: Snapshot) -> list[Write]:

@@ -5,17 +5,20 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
+from protocols.codec import encode, replace
 from protocols.errors import InvalidObject, LadingError, Reason, Refused, StoreDamaged, Undecided
 from protocols.ledger.block import Block
 from protocols.ledger.checks import u64
+from protocols.ledger.committee import Committee
+from protocols.ledger.votes import Vote, carried_order, check_vote
 from protocols.types import BlockHash, ChainId
 
 from . import chain as store
-from .chain_state import drop_tree
+from .chain_state import check_states, drop_tree
 from .engine import Delete, Engine, Put, Snapshot, Write
 from .overlay import Overlay
-from .tables import CHAIN_BLOCKS, CHAIN_CROSSINGS, CHAIN_HEIGHTS, CHAIN_META, CHAIN_ROWS
-from .values import NUMBER_BYTES
+from .tables import CHAIN_BLOCKS, CHAIN_CROSSINGS, CHAIN_HEIGHTS, CHAIN_META, CHAIN_ROWS, CHAIN_STATE, CHAIN_VOTES
+from .values import NUMBER_BYTES, load
 
 # Blocks judged between two commits of a replay: a few hundred, so that a commit's cost is spread and its memory bounded.
 BATCH_BLOCKS = 256
@@ -37,11 +40,14 @@ class Replayed:
 def kept_branch(snapshot: Snapshot) -> tuple[BlockHash, ...]:
     """Hashes from the lowest block that is kept to the one at which the state stands. Raises StoreDamaged when a row is missing."""
     found: list[BlockHash] = []
-    name, lowest = store.state_at(snapshot), store.lowest_height(snapshot)
+    name, lowest, height = store.state_at(snapshot), store.lowest_height(snapshot), None
     while name is not None:
         row = store.row(snapshot, name)
         if row is None:
             raise StoreDamaged("a block of the chain has no row", table=CHAIN_ROWS.name)
+        if height not in (None, row.height + 1):  # else rows that name one another would be walked for ever
+            raise StoreDamaged("the place of a block is not what was written", table=CHAIN_ROWS.name)
+        height = row.height
         found.append(name)
         name = row.parent if row.height > lowest else None
     return tuple(reversed(found))
@@ -110,6 +116,80 @@ def _judge(overlay: Overlay, block: Block, chain: ChainId) -> None:
         raise LadingError(
             Reason.INTEGRITY, f"block {block.info.height} does not hold: {error.message}", block=name, height=block.info.height
         ) from error
+
+
+def verify(snapshot: Snapshot, other: Engine, *, chain: ChainId) -> Replayed:
+    """Everything that is kept of a chain, against what its blocks lead to when they are judged again from the first one.
+
+    other: an empty environment. Raises StoreDamaged, LadingError(INTEGRITY | NOT_FOUND), Refused(PRUNED).
+    """
+    store.check(snapshot)
+    path = branch(snapshot)
+    if not path:
+        raise LadingError(Reason.NOT_FOUND, "no block is here yet", hint="lading start fetches the chain from the others")
+    found = replay(other, bodies(snapshot, path), chain=chain)
+    if (found.tip, found.state_root) != (path[-1], store.ChainState(snapshot).root):
+        raise StoreDamaged("the chain here does not lead to the state here", table=CHAIN_STATE.name)
+    check_kept(snapshot, other, chain=chain)
+    return found
+
+
+def check_kept(snapshot: Snapshot, other: Engine, *, chain: ChainId) -> None:
+    """Every other byte that is kept of a chain, against the one that was made again of its branch's blocks: places of blocks, index,
+    what takes the state over blocks, states of late, votes. Blocks of other branches are judged into ``other`` too.
+
+    Raises StoreDamaged for the first thing that is not what was written; LadingError(INTEGRITY) for a block that does not hold.
+    """
+    at, path = store.state_at(snapshot), frozenset(kept_branch(snapshot))
+    names = [BlockHash(key) for key, _ in snapshot.scan(CHAIN_ROWS)]
+    aside = list(bodies(snapshot, [name for name in names if name not in path]))
+    with other.snapshot() as made:
+        overlay = Overlay(made)
+        for block in sorted(aside, key=lambda one: one.info.height):
+            _judge(overlay, block, chain)
+        assert at is not None, "a branch ends where the state stands"
+        store.go_to(overlay, at)
+    other.write(overlay.writes)
+    if rebuild_heights(snapshot) or any(value != b"\x01" for _, value in snapshot.scan(CHAIN_HEIGHTS)):
+        raise StoreDamaged("the index of heights is not that of the blocks", table=CHAIN_HEIGHTS.name)
+    with other.snapshot() as made:
+        committees = _check_rows(snapshot, made, names)
+        for key, value in snapshot.scan(CHAIN_CROSSINGS):
+            if made.get(CHAIN_CROSSINGS, key) != value:
+                raise StoreDamaged("what takes the state over a block is not what was written", table=CHAIN_CROSSINGS.name)
+        check_states(snapshot, made)
+    for key, data in snapshot.scan(CHAIN_VOTES):
+        vote = load(CHAIN_VOTES, data, Vote)
+        if key != carried_order(vote) or vote.chain != chain or not any(_is_members(vote, one) for one in committees):
+            raise StoreDamaged("a vote that nobody gave", table=CHAIN_VOTES.name)
+
+
+def _check_rows(snapshot: Snapshot, made: Snapshot, names: Sequence[BlockHash]) -> tuple[Committee, ...]:
+    """Places of blocks. Those whose state was never here say 0 and a committee of late for what only it tells. Result: all committees."""
+    known: dict[bytes, Committee] = {}
+    for name in names:
+        if (right := store.row(made, name)) is not None:
+            known.setdefault(encode(right.committee), right.committee)
+    for name in names:
+        found, right = store.row(snapshot, name), store.row(made, name)
+        assert found is not None
+        if right is not None and not snapshot.has(CHAIN_CROSSINGS, name):
+            carried = 0 if found.carried == 0 else right.carried
+            committee = found.committee if encode(found.committee) in known else right.committee
+            right = replace(right, carried=carried, committee=committee)
+        if found != right:
+            raise StoreDamaged("the place of a block is not what was written", table=CHAIN_ROWS.name)
+    return tuple(known.values())
+
+
+def _is_members(vote: Vote, committee: Committee) -> bool:
+    key = committee.key_of(vote.member)
+    try:
+        if key is not None:
+            check_vote(vote, key)
+    except InvalidObject:
+        return False
+    return key is not None
 
 
 def roll_back(snapshot: Snapshot, height: int) -> tuple[BlockHash, Sequence[Write]]:

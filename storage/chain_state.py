@@ -255,6 +255,45 @@ def check_state(snapshot: Snapshot) -> None:
         raise StoreDamaged("values of the state are not those of its tree", table=CHAIN_STATE.name)
 
 
+def check_states(snapshot: Snapshot, made: Snapshot) -> None:
+    """States of late, against a store that judged the same blocks and stands at the same one: every row by its sum, every old value, and of
+    every block's tree its root and what it replaced. Versions of rows are each store's own, so only their blocks are compared.
+    Raises StoreDamaged."""
+    row_of = rows_in(snapshot)
+    for key, _ in snapshot.scan(CHAIN_TREE):
+        row_of(int.from_bytes(key[:NUMBER_BYTES], "big"), key[NUMBER_BYTES:])
+    for key, value in snapshot.scan(CHAIN_OLD_VALUES):
+        if made.get(CHAIN_OLD_VALUES, key) != value:
+            raise StoreDamaged("a value that a block replaced is not what was written", table=CHAIN_OLD_VALUES.name)
+    ours, theirs = _versions(snapshot), _versions(made)
+    kept = frozenset(ours.values())
+    if len(kept) != snapshot.count(CHAIN_TREES):
+        raise StoreDamaged("two blocks wrote one version of the tree", table=CHAIN_TREES.name)
+    for key in kept:
+        tree, right = tree_of(snapshot, *_tree_at(key)), tree_of(made, *_tree_at(key))
+        assert tree is not None
+        if right is None or tree.root != right.root or tree.version > _last_version(snapshot):
+            raise StoreDamaged("the tree after a block is not what was written", table=CHAIN_TREES.name)
+        if not tree.replaced and not tree.olds:  # the oldest one that is kept, or the first one that was here
+            continue
+        # Of versions from before the oldest tree that is kept nobody knows whose they were, and a state that was fetched has its own.
+        whose = [(ours.get(version), theirs.get(other)) for (version, _), (other, _) in zip(tree.replaced, right.replaced, strict=False)]
+        is_same = [path for _, path in tree.replaced] == [path for _, path in right.replaced]
+        is_same = is_same and all(one == other or one is None or other not in kept for one, other in whose)
+        is_here = all(snapshot.has(CHAIN_TREE, u64(version) + path) for version, path in tree.replaced)
+        if tree.olds != right.olds or not is_same or not is_here:
+            raise StoreDamaged("what a block replaced in the tree is not what was written", table=CHAIN_TREES.name)
+
+
+def _versions(snapshot: Snapshot) -> dict[int, bytes]:
+    """Under which version each block wrote its rows: the key of its tree."""
+    return {load(CHAIN_TREES, data, BlockTree, bytes_max=TREE_BYTES_MAX).version: key for key, data in snapshot.scan(CHAIN_TREES)}
+
+
+def _tree_at(key: bytes) -> tuple[int, bytes]:
+    return int.from_bytes(key[:NUMBER_BYTES], "big"), key[NUMBER_BYTES:]
+
+
 def _sum_of(place: bytes, value_hash: bytes) -> int:
     """Of what stands at a place. Sums of the same things are the same in any order; no damage makes two others equal (2^-256)."""
     return int.from_bytes(sha256(place, value_hash), "big")

@@ -70,6 +70,8 @@ CHAIN_FETCHED = Table("chain-fetched/1", Env.LEDGER, key_form="hash of a node of
 CHAIN_POOL = Table("chain-pool/1", Env.LEDGER, key_form="transaction id, of those made here")
 CHAIN_VOTES = Table("chain-votes/1", Env.LEDGER, key_form="target height (8) | target | member | source height (8) | source")
 CHAIN_META = Table("chain-meta/1", Env.LEDGER, key_form="name, ASCII")
+# Which is missed when it is lost, so it stays when the chain is fetched again.
+CHAIN_REFUSED = Table("chain-refused/1", Env.LEDGER, key_form="b, t or v (1: block, transaction, vote) | stable name of the reason, ASCII")
 # What full nodes show light ones of changes of the committee, and what a light node keeps instead of a chain.
 CHAIN_SUCCESSIONS = Table("chain-successions/1", Env.LEDGER, key_form="generation (8) of the committee that was trusted before")
 LIGHT = Table("light/1", Env.LEDGER, key_form="name, ASCII")

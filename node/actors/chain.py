@@ -27,6 +27,7 @@ from protocols.errors import (
     Refused,
     RemoteError,
     StoreDamaged,
+    StoreFull,
     Undecided,
     Verdict,
 )
@@ -41,6 +42,7 @@ from protocols.ledger.context import genesis_time_ms, load_profile
 from protocols.ledger.deny import DenySet, denial_of
 from protocols.ledger.envelope import Transaction
 from protocols.ledger.evidence import Watch
+from protocols.ledger.faults import Faults
 from protocols.ledger.finality import BlockPoint, ForkTree
 from protocols.ledger.light import Inclusion
 from protocols.ledger.machine import vote_id
@@ -72,7 +74,7 @@ from protocols.limits import (
 )
 from protocols.types import AccountId, BlockHash, ChainId, PeerId, TxId, UnixMillis
 from storage import chain as store
-from storage import chain_proofs, light
+from storage import chain_proofs, light, refused
 from storage.chain_state import StateDifference, compare, find_node, missing_nodes, put_nodes
 from storage.engine import Snapshot, Write
 from storage.overlay import Overlay as StorageOverlay
@@ -255,7 +257,10 @@ class ChainSetup:
 
 @dataclass(frozen=True, slots=True)
 class HeadFacts:
-    """What the state at the head says, for the loop: read once for each head."""
+    """What the state at the head says, for the loop: read once for each head.
+
+    maintainers: seats of the committee and certified miners.
+    """
 
     profile: Profile
     genesis_ms: int
@@ -263,6 +268,7 @@ class HeadFacts:
     miners: frozenset[AccountId]
     keys: Mapping[AccountId, frozenset[bytes]]
     due_ms: int | None
+    maintainers: frozenset[AccountId]
 
 
 @dataclass(frozen=True, slots=True)
@@ -335,6 +341,8 @@ class ChainActor(Actor[ChainMessage]):
         self.denied = DenySet()
         self.votes: dict[bytes, Vote] = {}
         self.alerts: dict[str, str] = {}
+        self.refused: dict[refused.Key, refused.RefusedRow] = {}  # durable, but for what a full disk could not take
+        self.faults = Faults()
         self.quorum_since_height = 0
         self.lowest_height = 0  # of the blocks that are kept; at most this where a node prunes
         self.sealed_ms: int | None = None
@@ -371,6 +379,7 @@ class ChainActor(Actor[ChainMessage]):
         self._ends: list[EndJoin] = []
         self._makes: list[MakeKey] = []
         self.stopped: store.Stopped | None = None
+        self._refused_news: dict[refused.Key, None] = {}  # not written down yet
         self._wrong: dict[BlockHash, Block] = {}  # by their state root alone
         self._wrong_votes: dict[BlockHash, dict[AccountId, Vote]] = {}
         self._beyond: dict[BlockHash, None] = {}  # blocks on top of wrong ones
@@ -482,6 +491,10 @@ class ChainActor(Actor[ChainMessage]):
         for waiting in self.pool.drop([(one.id, error) for one, error in refused]):
             if reasons[waiting.id] not in OF_SIGNATURES:
                 self._refuse_again(waiting.id)
+
+    def scores(self) -> tuple[tuple[PeerId, float], ...]:
+        """Of peers that brought what no honest node sends: faults, less what time has taken off them, the worst first."""
+        return self.faults.scores(self._steady_ms() / 1000)
 
     def witnesses(self, *, challenge: bytes, counter: int, told: Told) -> tuple[Witness, ...]:
         """What this node answers to a challenge."""
@@ -695,6 +708,7 @@ class ChainActor(Actor[ChainMessage]):
         self.time = NetworkTime(self._started_ms)
         self._look_at_time()
         await self._load_promises()
+        await self._load_refused()
         left = await self._storage.transact(light.leave)
         if left is not None:
             log.info("this node was light and fetches the chain height=%d", left.checkpoint.height)
@@ -719,6 +733,13 @@ class ChainActor(Actor[ChainMessage]):
         self.keys = self._first_keys
         self._kept, self._kept_is_news = kept, False
         self._lost_promises = not kept.may_vote
+
+    async def _load_refused(self) -> None:
+        try:
+            self.refused = await self._storage.read(refused.rows)
+        except StoreDamaged as error:
+            log.warning("what was refused so far cannot be read, counting begins anew error=%s", error)
+            self.refused = {}
 
     async def _start_over(self, error: StoreDamaged) -> None:
         """A damaged chain is thrown away and fetched from peers; what was made here stays, what was promised too."""
@@ -847,6 +868,8 @@ class ChainActor(Actor[ChainMessage]):
             await self._submit(submits)
         for seal in seals:
             await self._promise_seal(seal)
+        if self._refused_news:
+            await self._keep_refused()
         if self._kept_is_news and await self._try_made():
             await self._try_promises(self._kept)
         if self.tree is not None:
@@ -1123,15 +1146,36 @@ class ChainActor(Actor[ChainMessage]):
     def _answer_block(self, message: TakeBlock, outcome: store.Executed | LadingError | None) -> None:
         if isinstance(outcome, Undecided) and outcome.reason is Reason.TOO_EARLY and self._hold(message):
             outcome = None
+        if isinstance(outcome, InvalidObject | DecodeError):
+            block = message.block
+            verdict = self._note_fault("block", outcome.reason, message.source, block.hash, height=block.info.height)
+            if message.source is not None:
+                verdict = Verdict.BAN if outcome.reason in BAN_REASONS else verdict
+                outcome = RemoteError(outcome.reason, f"block: {outcome.message}", verdict=verdict)
         if message.reply is None:
             return
-        if isinstance(outcome, InvalidBlock | InvalidObject) and message.source is not None:
-            verdict = Verdict.BAN if outcome.reason in BAN_REASONS else Verdict.DROP
-            outcome = RemoteError(outcome.reason, f"block: {outcome.message}", verdict=verdict)
         if isinstance(outcome, LadingError):
             self.refuse(message.reply, outcome)
         else:
             self.answer(message.reply, None)
+
+    def _note_fault(self, item: refused.Item, reason: Reason, source: PeerId | None, name: bytes, *, height: int = 0) -> Verdict:
+        """Counts what was refused, and against whom; what becomes of the peer. On disk before anybody is answered."""
+        key = (item, reason)
+        peer = PeerId(b"") if source is None else source
+        self.refused[key] = refused.add(self.refused.get(key), now_ms=self.now_ms(), name=name, height=height, peer=peer)
+        self._refused_news[key] = None
+        log.warning("%s refused reason=%s name=%s peer=%s", item, reason.stable_name, name.hex()[:8], peer.hex()[-8:] or "none, made here")
+        return Verdict.DROP if source is None else self.faults.note(source, self._steady_ms() / 1000)
+
+    async def _keep_refused(self) -> None:
+        """A disk that is full keeps the count waiting and nobody else."""
+        try:
+            await self._storage.write([refused.put(key, self.refused[key]) for key in self._refused_news])
+        except StoreFull as error:
+            log.warning("what was refused is not written down error=%s", error)
+        else:
+            self._refused_news = {}
 
     def _hold(self, message: TakeBlock) -> bool:
         """Holds a block until its time; of too many those whose time comes first. False when it is not held."""
@@ -1242,7 +1286,7 @@ class ChainActor(Actor[ChainMessage]):
         for message, some in zip(messages, wanted, strict=True):
             judged = [(one, next(errors)) for one in some]
             try:
-                votes = await self._checked_votes(message.votes)
+                votes = await self._checked_votes(message.source, message.votes)
                 taken = self._checked_transactions(message.source, judged)
             except RemoteError as error:
                 self.refuse(message.reply, error)
@@ -1252,7 +1296,7 @@ class ChainActor(Actor[ChainMessage]):
                 self._tell(ChainItems(taken, tuple(vote_id(one) for one in votes), message.source))
             self.answer(message.reply, None)
 
-    async def _checked_votes(self, votes: Iterable[Vote]) -> list[Vote]:
+    async def _checked_votes(self, source: PeerId, votes: Iterable[Vote]) -> list[Vote]:
         """Those to keep. Raises RemoteError for one that carries no member's signature.
 
         The committees at our head, at the final block and at the vote's target are asked. Where the target is not here, the member's key
@@ -1280,6 +1324,7 @@ class ChainActor(Actor[ChainMessage]):
         signed = await self._offload.run(lambda: [any(_is_signed_by(vote, key) for key in keys) for vote, keys in asked])
         for (vote, _), is_signed in zip(asked, signed, strict=True):
             if not is_signed and vote.target.hash in self.tree:
+                self._note_fault("vote", Reason.BAD_SIGNATURE, source, vote_id(vote), height=vote.target.height)
                 raise RemoteError(Reason.BAD_SIGNATURE, "a vote that its member did not sign", verdict=Verdict.BAN)
         return [vote for (vote, _), is_signed in zip(asked, signed, strict=True) if is_signed]
 
@@ -1301,6 +1346,7 @@ class ChainActor(Actor[ChainMessage]):
             if name in self.pool or isinstance(error, Undecided):  # another message of the batch brought it too; or who can say
                 continue
             if error is not None and error.reason in (Reason.BAD_SIGNATURE, Reason.UNKNOWN_FORMAT, Reason.TOO_LONG, Reason.WRONG_CHAIN):
+                self._note_fault("transaction", error.reason, source, name)
                 raise RemoteError(error.reason, f"transaction: {error.message}", verdict=Verdict.BAN)
             if error is not None and error.reason not in MAY_BECOME_VALID:
                 if error.reason not in OF_SIGNATURES:
@@ -1486,12 +1532,15 @@ class ChainActor(Actor[ChainMessage]):
         assert row is not None
         state = Overlay(view)
         keys: dict[AccountId, frozenset[bytes]] = {seat.member: frozenset({seat.vote_key}) for seat in row.committee.seats}
+        maintainers = set(row.committee.members)
         for name, _ in state.iterate(MINER):
             miner = state.load(MINER, name, Miner)
             assert miner is not None
             keys[miner.account] = keys.get(miner.account, frozenset()) | {miner.key}
+            maintainers |= {miner.account} if miner.is_certified else set()
         miners = frozenset(next_term(view, row.slot + 1).miners)
-        return HeadFacts(load_profile(state), genesis_time_ms(state), row.slot, miners, keys, next_due_ms(state))
+        due_ms = next_due_ms(state)
+        return HeadFacts(load_profile(state), genesis_time_ms(state), row.slot, miners, keys, due_ms, frozenset(maintainers))
 
     # --- promises, votes ----------------------------------------------------------------------------------------------
 

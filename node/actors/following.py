@@ -5,7 +5,7 @@ Nothing passes between two chains: what a chain tells stays on its own bus, and 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Protocol
 
 import trio
@@ -13,9 +13,10 @@ import trio
 from protocols.errors import Reason, RemoteError
 from protocols.ledger.messages import Hello
 from protocols.ledger.pool import Limits
+from protocols.ledger.profile import Access
 from protocols.limits import LEDGER_SILENCE_MAX_S, LEDGER_STREAMS_PER_CHAIN_MAX
 from protocols.registry import decode_message
-from protocols.types import ChainId, PeerId
+from protocols.types import AccountId, ChainId, PeerId
 
 from ..bus import Bus
 from ..clock import Clock
@@ -25,7 +26,50 @@ from ..transport.port import Stream, StreamBroken, StreamEnded
 from .chain import ChainActor, ChainSetup
 from .sealer import Sealer
 from .storage import StorageHandle
-from .talk import TalkPeers, Talks
+from .talk import Talks
+
+
+class ChainPeers(Protocol):
+    """What chains need of the connections."""
+
+    def partners(self) -> list[PeerId]:
+        """Connected peers of our own domain."""
+
+    def network(self) -> list[PeerId]:
+        """Connected peers of all domains."""
+
+    def may_read(self, peer: PeerId, read: Access | None, maintainers: Collection[AccountId]) -> bool:
+        """Whether a peer may hear of a chain with this profile, by the table (``node/services``)."""
+
+    async def open_stream(self, peer: PeerId, protocol: str) -> Stream:
+        """Raises StreamBroken."""
+
+    async def drop(self, peer: PeerId, why: str, *, ban: bool = False) -> None: ...
+
+
+class Partners:
+    """Those with whom one chain is talked about. Implements ``TalkPeers``."""
+
+    def __init__(self, peers: ChainPeers, chain: ChainActor, *, is_domains: bool) -> None:
+        """is_domains: nobody of another domain has it."""
+        self._peers = peers
+        self._is_domains = is_domains
+        self._chain = chain
+        self.open_stream, self.drop = peers.open_stream, peers.drop
+
+    def partners(self) -> list[PeerId]:
+        """Of our own domain; of all domains where anybody may read, or nothing is here that says who may."""
+        read = self._read()
+        is_for_all = read == "public" or (read is None and not self._is_domains)
+        return self._peers.network() if is_for_all else self._peers.partners()
+
+    def may_read(self, peer: PeerId) -> bool:
+        """Whether this one may."""
+        facts = self._chain.facts
+        return self._peers.may_read(peer, self._read(), frozenset() if facts is None else facts.maintainers)
+
+    def _read(self) -> Access | None:
+        return None if self._chain.facts is None else self._chain.facts.profile.read
 
 
 class Followed:
@@ -36,7 +80,7 @@ class Followed:
         setup: ChainSetup,
         storage: StorageHandle,
         own: PeerId,
-        peers: TalkPeers,
+        peers: ChainPeers,
         clock: Clock,
         entropy: Entropy,
         bus: Bus,
@@ -48,7 +92,7 @@ class Followed:
     ) -> None:
         """storage: of this chain alone. bus: where it tells what moves, another one for each chain. cpu_share: as of ``Sealer``.
 
-        again_s: how long a peer that refused a stream about this chain is left alone.
+        again_s: how long a peer that refused a stream about this chain is left alone; 0 for the domain's own, which all its nodes have.
         """
         self.bus = bus
         self.storage = storage
@@ -67,7 +111,8 @@ class Followed:
             pool_limits=pool,
         )
         self.sealer = Sealer(self.chain, offload, cpu_share=cpu_share)
-        self.talks = Talks(own, self.chain, peers, clock, entropy, bus, again_s=again_s)
+        partners = Partners(peers, self.chain, is_domains=not again_s)
+        self.talks = Talks(own, self.chain, partners, clock, entropy, bus, again_s=again_s, may_read=partners.may_read)
 
     @property
     def id(self) -> ChainId:

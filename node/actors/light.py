@@ -432,7 +432,7 @@ class LightChain:
         head, final = self.checkpoints()
         if self.facts is not None and self.trust is not None:
             slot = self.head[-1].row.info.slot if self.head else self.trust.row.info.slot
-            self.facts = HeadFacts(self.facts.profile, self.facts.genesis_ms, slot, frozenset(), {}, None)
+            self.facts = HeadFacts(self.facts.profile, self.facts.genesis_ms, slot, frozenset(), {}, None, frozenset())
         self._bus.publish(HeadMovedTo(head, final))
 
     async def _follow_final(self) -> None:
@@ -550,7 +550,7 @@ class LightChain:
             return
         known, start = decode(profile, Profile), decode(genesis, Genesis)
         if self.facts is None:
-            self.facts = HeadFacts(known, start.time_ms, trust.row.info.slot, frozenset(), {}, None)
+            self.facts = HeadFacts(known, start.time_ms, trust.row.info.slot, frozenset(), {}, None, frozenset())
         tip, work, term, council = values[TIP, b""], values[WORK, b""], values[term_key], values[COUNCIL_KEY]
         if tip is None or work is None or term is None or council is None or decode(tip, Tip).height != trust.row.info.height:
             return

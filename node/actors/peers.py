@@ -7,7 +7,7 @@ first. Of two connections between one pair both ends keep the one that the small
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -16,13 +16,14 @@ import trio
 from protocols.errors import DecodeError, LadingError, Reason, RemoteError, Verdict
 from protocols.gossip.spread import told_by
 from protocols.identity.certificates import NodeIdentity
+from protocols.ledger.profile import Access
 from protocols.limits import AUTH_TIMEOUT_S
-from protocols.types import PeerId
+from protocols.types import AccountId, PeerId
 
 from ..bus import Bus
 from ..clock import Clock
 from ..entropy import Entropy
-from ..services import BY_PROTOCOL, EXCHANGE, GOSSIP, JOIN, LEDGER, Standing, may_open
+from ..services import BY_PROTOCOL, EXCHANGE, GOSSIP, JOIN, LEDGER, Standing, may_open, may_read
 from ..supervisor import run_contained
 from ..transport.port import Connection, DialFailed, PresharedKey, Stream, StreamBroken, Transport
 from .exchange import ExchangeClient, ExchangeHost, serve_exchange
@@ -200,6 +201,18 @@ class Peers:
     def partners(self) -> list[PeerId]:
         """Connected peers that exchange sequences with us: those of our domain, by rising id."""
         return [peer for peer, session in sorted(self.sessions.items()) if may_open(EXCHANGE, self._host.standing(session.identity))]
+
+    def network(self) -> list[PeerId]:
+        """Connected peers of all domains, by rising id."""
+        return sorted(self.sessions)
+
+    def may_read(self, peer: PeerId, read: Access | None, maintainers: Collection[AccountId]) -> bool:
+        """Whether a connected peer may hear of a chain whose profile says ``read``. maintainers: accounts that maintain it."""
+        session = self.sessions.get(peer)
+        if session is None:
+            return False
+        identity = session.identity
+        return may_read(read, self._host.standing(identity), maintains=AccountId(identity.member_id) in maintainers)
 
     async def open_stream(self, peer: PeerId, protocol: str) -> Stream:
         """A new stream to a connected peer. Raises StreamBroken."""

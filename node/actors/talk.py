@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Generic, Protocol, TypeVar
 
 import trio
@@ -145,9 +145,13 @@ class TalkEnd:
         fetches: StateFetch,
         clock: Clock,
         challenge: bytes,
+        may_read: Callable[[PeerId], bool],
     ) -> None:
+        """may_read: asked before every answer, since the state may say otherwise than when the stream began."""
         self.peer = peer
         self.is_open = False
+        self._stream = stream
+        self._may_read = may_read
         self.speaks_for: frozenset[AccountId] = frozenset()
         self._chain = chain
         self._claims = claims
@@ -176,8 +180,18 @@ class TalkEnd:
         self._head_moved = False
         self._some_passed_on = trio.Event()
 
+    def may_go_on(self) -> bool:
+        """False, and the stream is reset, where the peer may not read this chain, or no more."""
+        if self._may_read(self.peer):
+            return True
+        log.info("conversation ended, the peer may not read this chain peer=%s", self.peer.hex()[-8:])
+        self._stream.reset()
+        return False
+
     def hint(self, event: object) -> None:
         """Something to tell the peer; the oldest are dropped for one that takes nothing."""
+        if not self.may_go_on():
+            return
         self._hints.append(event)
         self._some_hints.set()
 
@@ -221,6 +235,8 @@ class TalkEnd:
         while True:
             await self._some_passed_on.wait()
             await trio.sleep(PASS_ON_PAUSE_S)
+            if not self.may_go_on():
+                return
             self._some_passed_on = trio.Event()
             if self._head_moved:
                 self._head_moved = False
@@ -235,6 +251,8 @@ class TalkEnd:
                 await self._end.put(told)
 
     async def _perform(self, effect: Effect) -> object | None:
+        if not self.may_go_on():
+            return None
         chain = self._chain
         match effect:
             case m.DescribeHead():
@@ -332,7 +350,7 @@ class TalkPeers(Protocol):
     """What the ends need of the connections."""
 
     def partners(self) -> list[PeerId]:
-        """Connected peers of our own domain."""
+        """Connected peers with which conversations about this chain are opened."""
 
     async def open_stream(self, peer: PeerId, protocol: str) -> Stream:
         """Raises StreamBroken."""
@@ -383,6 +401,10 @@ class Ends(Generic[E]):
     def ask_others(self, gone: PeerId | None = None) -> None:
         """For what a peer that is gone, or that takes too long, was asked for."""
 
+    def may_talk(self, peer: PeerId) -> bool:
+        """Whether a conversation about the chain may begin with this peer."""
+        return True
+
     async def run(self) -> None:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self.tell)
@@ -391,7 +413,7 @@ class Ends(Generic[E]):
                 now = self._clock.monotonic()
                 self._left_alone = {peer: until for peer, until in self._left_alone.items() if until > now}
                 for peer in self._peers.partners():
-                    if self._own < peer and not {peer} & {*self.ends, *self._opening, *self._left_alone}:
+                    if self._own < peer and self.may_talk(peer) and not {peer} & {*self.ends, *self._opening, *self._left_alone}:
                         self._opening.add(peer)
                         nursery.start_soon(self._open, peer)
                 await trio.sleep(REOPEN_S)
@@ -414,7 +436,10 @@ class Ends(Generic[E]):
         await self.serve(stream, peer)
 
     async def serve(self, stream: Stream, peer: PeerId) -> None:
-        """One stream's life. Raises RemoteError, DecodeError."""
+        """One stream's life; one of a peer that may not read this chain is reset. Raises RemoteError, DecodeError."""
+        if not self.may_talk(peer):
+            stream.reset()
+            return
         end = self.make(stream, peer, self._entropy.token(CHALLENGE_BYTES))
         self.ends[peer] = end
         try:
@@ -432,20 +457,35 @@ class Talks(Ends[TalkEnd]):
     """Those of a node that has the chain."""
 
     def __init__(
-        self, own: PeerId, chain: ChainActor, peers: TalkPeers, clock: Clock, entropy: Entropy, bus: Bus, *, again_s: float = 0.0
+        self,
+        own: PeerId,
+        chain: ChainActor,
+        peers: TalkPeers,
+        clock: Clock,
+        entropy: Entropy,
+        bus: Bus,
+        *,
+        again_s: float = 0.0,
+        may_read: Callable[[PeerId], bool] = lambda _: True,
     ) -> None:
-        """again_s: as of ``Ends``."""
+        """again_s: as of ``Ends``. may_read: whether a peer may, by the chain's profile."""
         super().__init__(own, peers, clock, entropy, again_s=again_s)
         self._chain = chain
+        self._may_read = may_read
         self._bus = bus
         self._claims = Claims()
         self._items = (ItemClaims(), ItemClaims())  # of transactions, of votes
         self._fetches = StateFetch(chain, clock, self.ends)
 
     def make(self, stream: Stream, peer: PeerId, challenge: bytes) -> TalkEnd:
-        return TalkEnd(stream, peer, self._chain, self._claims, self._items, self._fetches, self._clock, challenge)
+        return TalkEnd(stream, peer, self._chain, self._claims, self._items, self._fetches, self._clock, challenge, self._may_read)
+
+    def may_talk(self, peer: PeerId) -> bool:
+        return self._may_read(peer)
 
     async def beat(self) -> None:
+        for end in list(self.ends.values()):
+            end.may_go_on()
         await self._fetches.advance()
 
     async def difference(self, peer: PeerId) -> StateDifference | None:

@@ -41,6 +41,9 @@ def _chain_flag(parser: argparse.ArgumentParser) -> None:
 def _found_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("name", metavar="NAME", help="what the chain is called")
     parser.add_argument("--seal", metavar="SEAL", default="pow", help="how blocks are sealed: pow (default), scrypt or authority")
+    parser.add_argument(
+        "--read", metavar="WHO", default="consortium", help="public: all domains; consortium (default); private: who maintains"
+    )
     add_passphrase_flags(parser, may_be_none=False)
 
 
@@ -168,7 +171,7 @@ def found(invocation: Invocation) -> Answer:
     args = invocation.args
     ask = passphrase_source(args, what="the keys of this node")
     hint = "start the node; others follow it with: lading ledger follow ANCHOR"
-    return Answer(run(invocation.home, args.name, seal=args.seal, passphrase=ask), [hint])
+    return Answer(run(invocation.home, args.name, seal=args.seal, read=args.read, passphrase=ask), [hint])
 
 
 def follow(invocation: Invocation) -> Answer:
@@ -282,6 +285,7 @@ def show_ledger(data: Mapping[str, object], style: Style) -> Iterator[str]:
         listed = [str(names.get(one, one)) for one in miners] if isinstance(miners, list) else []
         lines = [
             ("chain", f"{chain.get('name', '')}  {style.id(str(chain.get('chain', '')))}"),
+            ("read by", str(chain.get("read", ""))),
             ("role", f"{chain.get('role', '')}: {chain.get('headers', 0)} headers, {_size(chain.get('disk_bytes'))} with all facts"),
             ("head", f"{chain.get('height')}  {style.id(str(chain.get('tip', '')))}"),
             ("final", f"{chain.get('finalized_height')}  {style.id(str(chain.get('finalized', '')))}"),
@@ -299,7 +303,16 @@ def show_ledger(data: Mapping[str, object], style: Style) -> Iterator[str]:
                 ("waiting", f"{mempool.get('outbound')} made here, {mempool.get('inbound')} of others"),
                 ("target", style.id(str(chain.get("target", "")))),
             ]
+        lines += [("refused", text) for text in _refused_lines(chain.get("refused"))]
         yield from pairs(lines, style)
+
+
+def _refused_lines(rows: object) -> Iterator[str]:
+    """What was refused, how often and why, and who brought the last."""
+    for row in _list(rows):
+        if isinstance(row, Mapping):
+            source = row.get("last_from") or "made here"
+            yield f"{row.get('count')} × {row.get('item')} {row.get('reason')}, last {row.get('last')}, {source}"
 
 
 def show_history(data: Mapping[str, object], style: Style) -> Iterator[str]:
@@ -338,8 +351,8 @@ COMMANDS: tuple[Command, ...] = (
         _LEDGER,
         ("ledger", "status"),
         "how the chain stands",
-        "Shows height, tip, what is final, who mines and whose turn it is, what waits, and how many liars and dead members "
-        "finality survives.",
+        "Shows height, tip, what is final, who mines and whose turn it is, what waits, how many liars and dead members "
+        "finality survives, and what was refused, why and from whom.",
         ("lading ledger status", "lading ledger status --json", "watch lading ledger status"),
         _REMOTE,
         remote.plain_call("ledger.status", "chain"),
@@ -457,9 +470,10 @@ COMMANDS: tuple[Command, ...] = (
         ("ledger", "found"),
         "found a chain beside the domain's",
         "Founds a further chain, with a state, miners and a council of its own: this member has its first seats, every member of the "
-        "domain gets an account. Others are seated with `miner offer`, `miner certify` and `council propose`, each with `--chain`. The "
-        "node must stand still.",
-        ("lading ledger found trials", "lading ledger found fast --seal authority", "lading ledger found trials --json"),
+        "domain gets an account. Others are seated with `miner offer`, `miner certify` and `council propose`, each with `--chain`. "
+        "Who may read it is fixed with it: `--read public`, every node of the network; `consortium`, those of the domain; `private`, those "
+        "whose member has a seat on its council or is a certified miner. The node must stand still.",
+        ("lading ledger found trials", "lading ledger found fast --seal authority", "lading ledger found audit --read private"),
         _LOCAL,
         found,
         _found_flags,

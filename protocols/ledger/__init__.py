@@ -18,6 +18,7 @@ profile        what a chain is: limits, clocks, council, policy
 terms          lists of miners, term after term, as state
 work           targets, retargeting, cumulative work
 handover       when a candidate hands over, and its answers
+faults         what peers are worth after what they brought
 evidence       contradicting seals and votes, noticed and told
 context        what a rule sees of the chain, and the common rules of transactions
 conditions     what fires by itself: at a time, at a height, at a threshold

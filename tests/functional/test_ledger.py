@@ -97,6 +97,9 @@ def test_domain_founds_a_chain_and_who_joins_is_known_to_it_and_follows(processe
         "chain": chain_of(founder)["chain"],
     }
 
+    assert [(chain_of(node)["refused"], chain_of(node)["peers_at_fault"]) for node in (founder, newcomer)] == [([], [])] * 2
+    assert [check["level"] for check in founder.call("doctor")["checks"] if check["name"] == "refused"] == ["ok"]
+
     offer = newcomer.run("miner", "offer").data["offer"]
     assert newcomer.run("miner", "certify", offer).error == "E-NOT-MEMBER"
     certified = founder.run("miner", "certify", "-", stdin=offer.encode())

@@ -8,13 +8,15 @@ from pathlib import Path
 import pytest
 
 from node import chain_further
-from node.chain_home import chain_folder, further_chains, parse_anchor, read_chain_file, read_chain_key
+from node.chain_home import chain_folder, first_block, further_chains, parse_anchor, read_chain_file, read_chain_key
 from node.chain_store import EXPORT_MAGIC
 from node.cli.main import run
 from node.home import init_home, open_home
 from node.promises import PromiseFile
 from protocols.crypto import sha256
-from protocols.errors import InvalidObject, LadingError, Reason
+from protocols.errors import InvalidObject, LadingError, Reason, UsageError
+from protocols.ledger.envelope import decode_body
+from protocols.ledger.genesis import Body as GenesisBody
 from protocols.limits import CHAINS_PER_NODE_MAX
 from protocols.types import ChainId
 
@@ -104,3 +106,22 @@ def test_what_is_no_anchor_is_refused(text: str) -> None:
     with pytest.raises(LadingError) as refused:
         parse_anchor(text)
     assert refused.value.reason is Reason.USAGE
+
+
+@pytest.mark.parametrize("read", ["public", "consortium", "private"])
+def test_who_may_read_a_chain_is_fixed_when_it_is_founded(tmp_path: Path, read: str) -> None:
+    """Goal: both axes stand in the first block. Method: each class by the command; the block says it, and that the council maintains; a
+    word that means nobody is refused and founds nothing."""
+    home = tmp_path / "home"
+    init_home(home, domain="ACME", name="n", country=None, listen=(), passphrase=None)
+    with pytest.raises(UsageError):
+        chain_further.found(home, "trials", seal="authority", read="everybody", passphrase=None)
+    assert not further_chains(home)
+    assert run(["--home", str(home), "ledger", "found", "trials", "--seal", "authority", "--read", read]) == 0
+    ((chain,), main) = (further_chains(home), read_chain_file(home))
+    profiles = []
+    for one in (main, read_chain_file(home, chain)):
+        first = None if one is None else first_block(one)
+        assert first is not None
+        profiles.append(decode_body(first.transactions[0], GenesisBody).profile)
+    assert [(one.read, one.maintain) for one in profiles] == [("consortium", "consortium"), (read, "consortium")]

@@ -7,12 +7,13 @@ says two things that break a promise. At the end of a story: all agree on head, 
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 
 import trio
 
 from node.actors.chain import BlockFinal, ChainActor, ChainItems, ChainKeys, ChainSetup
+from node.actors.following import Partners
 from node.actors.sealer import Sealer
 from node.actors.storage import StorageActor, StorageHandle
 from node.actors.talk import Talks
@@ -21,19 +22,21 @@ from node.clock import SimulatedClock
 from node.entropy import SeededEntropy
 from node.offload import SimulatedOffload
 from node.promises import Kept, Rotated, fresh
+from node.services import Standing, may_read
 from node.supervisor import run_contained
 from node.transport.memory import Link, MemoryNetwork, MemoryTransport
 from node.transport.port import Connection, DialFailed, PresharedKey, Stream, StreamBroken
 from protocols.codec import Record, decode, encode
 from protocols.crypto import SigningKey, sha256
-from protocols.errors import LadingError
+from protocols.errors import LadingError, RemoteError, Verdict
 from protocols.ledger.envelope import Transaction
+from protocols.ledger.profile import Access
 from protocols.ledger.schedule import SCHEDULE
 from protocols.ledger.state import Overlay
 from protocols.ledger.transactions import folder_update
 from protocols.ledger.transactions.equivocation import EVIDENCE
 from protocols.ledger.votes import Checkpoint, Vote, breaks_promise
-from protocols.types import PeerId, TxId, UnixMillis
+from protocols.types import AccountId, PeerId, TxId, UnixMillis
 from storage import chain as store
 from storage.engine import Delete, Env, Table
 from storage.faulty import Faults, FaultyEngine
@@ -87,17 +90,39 @@ class ForgetfulPromises(SimulatedPromises):
 
 
 class Connections:
-    """One node's connections: the smaller peer id dials, again and again."""
+    """One node's connections: the smaller peer id dials, again and again. Implements ``ChainPeers``.
 
-    def __init__(self, transport: MemoryTransport, others: Iterable[PeerId]) -> None:
+    standings, accounts: what a node would know of its peers from their certificates; by default all are of its domain.
+    """
+
+    def __init__(
+        self,
+        transport: MemoryTransport,
+        others: Iterable[PeerId],
+        *,
+        standings: Mapping[PeerId, Standing] | None = None,
+        accounts: Mapping[PeerId, AccountId] | None = None,
+    ) -> None:
         self.transport = transport
+        self._standings = standings or {}
+        self._accounts = accounts or {}
         self.sessions: dict[PeerId, Connection] = {}
         self.dropped: list[tuple[PeerId, str]] = []
+        self.banned: list[PeerId] = []  # noted, and let in again all the same
         self.serve: Callable[[Stream, PeerId], object] | None = None
         self._others = tuple(others)
 
     def partners(self) -> list[PeerId]:
+        return [peer for peer in self.network() if self._standing(peer) is Standing.DOMAIN]
+
+    def network(self) -> list[PeerId]:
         return sorted(self.sessions)
+
+    def may_read(self, peer: PeerId, read: Access | None, maintainers: Collection[AccountId]) -> bool:
+        return may_read(read, self._standing(peer), maintains=self._accounts.get(peer) in maintainers)
+
+    def _standing(self, peer: PeerId) -> Standing:
+        return self._standings.get(peer, Standing.DOMAIN)
 
     async def open_stream(self, peer: PeerId, protocol: str) -> Stream:
         connection = self.sessions.get(peer)
@@ -107,6 +132,7 @@ class Connections:
 
     async def drop(self, peer: PeerId, why: str, *, ban: bool = False) -> None:
         self.dropped.append((peer, why))
+        self.banned += [peer] if ban else []
         connection = self.sessions.get(peer)
         if connection is not None:
             await connection.close(why)
@@ -142,6 +168,7 @@ class Connections:
                 stream = await connection.accept_stream()
                 for error in await run_contained(lambda stream=stream: talks.serve(stream, connection.remote)):  # type: ignore[misc]
                     self.dropped.append((connection.remote, str(error)))
+                    self.banned += [connection.remote] if isinstance(error, RemoteError) and error.verdict is Verdict.BAN else []
                     if not isinstance(error, LadingError):
                         raise error
         except StreamBroken:
@@ -181,8 +208,16 @@ class ChainNode:
         self.sealer = Sealer(self.chain, seat.offload)
         self.transport = MemoryTransport(world.network, seat.peer, (f"/memory/{seat.peer.decode()}",))
         self.transport.set_preshared_keys((FENCE,))
-        self.connections = Connections(self.transport, [other.peer for other in world.seats.values() if other is not seat])
-        self.talks = Talks(seat.peer, self.chain, self.connections, seat.clock, seat.entropy, self.bus)
+        others = {other.peer: other for other in world.seats.values() if other is not seat}
+        strange = {seat.name} & world.strangers
+        self.connections = Connections(
+            self.transport,
+            others,
+            standings={peer: Standing.NETWORK for peer, other in others.items() if strange != {other.name} & world.strangers},
+            accounts={peer: other.keys.account for peer, other in others.items()},
+        )
+        partners = Partners(self.connections, self.chain, is_domains=False)
+        self.talks = Talks(seat.peer, self.chain, partners, seat.clock, seat.entropy, self.bus, may_read=partners.may_read)
 
     async def run(self) -> None:
         with self.bus.subscribe(BlockFinal, ChainItems, capacity=4096, name="checker") as news:
@@ -298,10 +333,14 @@ class ChainWorld:
         miners: tuple[str, ...] | None = None,
         seats: int = 3,
         watchers: tuple[str, ...] = (),
+        strangers: Collection[str] = (),
         promises: type[SimulatedPromises] = SimulatedPromises,
         **profile: object,
     ) -> None:
-        """miners: certified in genesis, the members without it; a name that is both is one node. profile: changes of its fields."""
+        """miners: certified in genesis, the members without it; a name that is both is one node. strangers: of another domain.
+
+        profile: changes of its fields.
+        """
         miners = members if miners is None else miners
         self.seed = seed
         self.trace = trace
@@ -322,6 +361,7 @@ class ChainWorld:
         self.final: dict[int, bytes] = {}
         self.said: dict[bytes, dict[tuple[Checkpoint, Checkpoint], Vote]] = {}
         self.seats: dict[str, Seat] = {}
+        self.strangers = frozenset(strangers)
         self.liars: set[str] = set()  # what they say twice is noted, not held against the world
         self.lies = 0
         for name in dict.fromkeys((*members, *miners)):

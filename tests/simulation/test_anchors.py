@@ -10,10 +10,17 @@ import trio
 
 from node.actors import anchoring
 from node.actors.anchoring import Anchoring
+from protocols.codec import decode, encode
+from protocols.files.holdings import Receipt
+from protocols.files.objects import Statement
 from protocols.ledger.filing import Intent
-from protocols.ledger.transactions.records import Parent
+from protocols.ledger.transactions import record_anchor, storage_receipt
+from protocols.ledger.transactions.records import Parent, RecordState
 from protocols.limits import FOLDER_PAUSE_S, RECEIPTS_PAUSE_S
-from protocols.types import Digest, HashId
+from protocols.types import Digest, HashId, RecordKey
+from storage import chain as store
+from storage import check, chunks
+from storage.engine import Env
 
 from .anchor_world import AnchorWorld
 from .checkers import Violation
@@ -281,3 +288,57 @@ def test_audit_names_what_is_on_one_side_only(monkeypatch: pytest.MonkeyPatch) -
         }
 
     life(8, story)
+
+
+def test_bytes_on_the_ledger_do_not_depend_on_the_size_of_a_record_and_each_anchor_has_one_object() -> None:
+    """Goal: data live outside, one hash inside, one to one. Method: records of 1 KiB, 300 KiB and 2 MiB on four nodes. The bytes
+    of their anchors in the blocks, and of all that the state says of them, are the same but for the lengths of numbers; receipts in the
+    blocks grow by one root for each sequence and by nothing else. On each node every anchor names one statement, which is that of one
+    record, and every sequence that it stands for is there and whole."""
+
+    async def story(world: AnchorWorld) -> None:
+        one = world.machines[0]
+        sizes = (1 << 10, 300 << 10, 2 << 20)
+        keys = [world.key_of(one, await world.put(one, world.mind.randbytes(size), ack="full")) for size in sizes]
+        await world.until_final()
+        await trio.sleep(3 * RECEIPTS_PAUSE_S)
+        await world.until_final()
+        anchors: dict[RecordKey, int] = {}
+        receipts: dict[RecordKey, dict[bytes, int]] = {key: {} for key in keys}
+        sequences: dict[RecordKey, int] = {}
+        for transaction in (one for block in world.blocks() for one in block.transactions):
+            if transaction.content.kind == record_anchor.KIND.number:
+                statement = decode(decode(transaction.content.body, record_anchor.Body).statement.body, Statement)
+                anchors[statement.owner, statement.hash_id] = len(encode(transaction))
+            elif transaction.content.kind == storage_receipt.KIND.number:
+                for signed in decode(transaction.content.body, storage_receipt.Body).receipts:
+                    receipt = decode(signed.body, Receipt)
+                    for item in receipt.items:
+                        receipts[item.owner, item.hash_id][receipt.holder] = len(encode(item))
+                        sequences[item.owner, item.hash_id] = len(item.sequence_roots)
+        small, _, large = keys
+        assert max(anchors.values()) - min(anchors.values()) <= 8
+        with one.disk(Env.LEDGER).snapshot() as snapshot:
+            state = {key: [(name, len(value)) for name, value in store.state_items(snapshot) if key[0] + key[1] in name] for key in keys}
+        assert len({len(rows) for rows in state.values()}) == 1
+        assert len(state[small]) > len(world.machines)
+        counts = [sum(size for _, size in rows) for rows in state.values()]
+        assert max(counts) - min(counts) <= 8
+        assert sequences[large] - sequences[small] >= 4
+        for holder, size in receipts[small].items():
+            assert 0 <= receipts[large][holder] - size - 34 * (sequences[large] - sequences[small]) <= 4
+        for machine, node in zip(world.machines, world.nodes(), strict=True):
+            with machine.disk(Env.LEDGER).snapshot() as snapshot:
+                view = store.ChainState(snapshot)
+                named = {key: decode(view.get("record", key[0] + key[1]) or b"", RecordState) for key in keys}
+            assert len({row.statement for row in named.values()}) == len({row.anchor for row in named.values()}) == len(keys)
+            for key, row in named.items():
+                assert [other for other, facts in node.knowledge.records.items() if row.statement in facts.objects] == [key]
+                statement = node.knowledge.records[key].statement(row.statement)[1]
+                assert (statement.owner, statement.hash_id, statement.chunks_root) == (*key, row.chunks_root)
+                with machine.disk(Env.CHUNKS).snapshot() as kept:
+                    held = [found for found in chunks.sequences(kept) if (found.owner, found.hash_id) == key]
+                    assert not any(check.check_sequence(kept, found) for found in held)
+                assert len(held) == sequences[key]
+
+    life(15, story)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import trio
 
-from protocols.codec import decode
+from protocols.codec import decode, replace
 from protocols.ledger.checks import u64
-from protocols.ledger.profile import Cluster
+from protocols.ledger.profile import DEFAULT_POLICY, Cluster
 from protocols.ledger.terms import HANDOVER, Term, Tip
 from protocols.ledger.transactions.cluster_define import Body as ClusterBody
+from protocols.ledger.transactions.policy_list_update import Body as PolicyBody
 from tests.protocols.ledger import chains
 
 from .chain_world import ChainWorld, Seat
@@ -33,13 +34,14 @@ async def terms_go_by(world: ChainWorld, count: int, *, within_s: float = 600.0,
     end = trio.current_time() + within_s
     wanted = tip_of(world.seats[by]).term + count
     while tip_of(world.seats[by]).term < wanted:
-        height = world.seats[by].chain.checkpoints()[0].height
-        await world.submit(by)
-        await world.until(
-            lambda height=height: world.seats[by].chain.checkpoints()[0].height > height,  # type: ignore[misc]
-            within_s=end - trio.current_time(),
-            what=f"term {wanted}",
-        )
+        await a_block(world, by=by, within_s=end - trio.current_time(), what=f"term {wanted}")
+
+
+async def a_block(world: ChainWorld, *, by: str = "a", within_s: float = 60.0, what: str = "a block") -> None:
+    """Somebody has something to say, until the head is higher."""
+    height = world.seats[by].chain.checkpoints()[0].height
+    await world.submit(by)
+    await world.until(lambda: world.seats[by].chain.checkpoints()[0].height > height, within_s=within_s, what=what)
 
 
 def test_lists_grow_and_shrink_by_transactions_alone() -> None:
@@ -58,6 +60,30 @@ def test_lists_grow_and_shrink_by_transactions_alone() -> None:
 
     life(21, story, members=("a", "b", "c"), miners=("a", "b", "c", "m1", "m2"), seats=1, term_blocks=5)
     assert seen == [1, 2, 3, 5, 3, 1]
+
+
+def test_nodes_heed_a_lowered_and_a_raised_limit_of_the_policy_list_from_the_next_term_on() -> None:
+    """Goal: the council's limit is every node's. Method: three seats, three candidates that hand over by themselves; 1 allowed, then 3: the
+    list of the term in which that comes into force stays, the next one has so many."""
+    seen: list[int] = []
+
+    async def story(world: ChainWorld) -> None:
+        await trio.sleep(15)
+        await terms_go_by(world, 1)
+        for version, allowed in ((2, 1), (3, 3)):
+            height = world.seats["a"].chain.checkpoints()[0].height
+            await world.act("PolicyListUpdate", PolicyBody(height + 2, replace(DEFAULT_POLICY, version=version, miners_max=allowed)))
+            while world.seats["a"].chain.checkpoints()[0].height < height + 2:
+                await a_block(world)
+            assert len(list_of(world.seats["a"])[1]) == (3 if allowed == 1 else 1)
+            await terms_go_by(world, 1)
+            await world.agree()
+            (listed,) = {list_of(seat) for seat in world.live()}
+            seen.append(len(listed[1]))
+        await world.agree()
+
+    life(24, story, members=("a", "b", "c"), seats=3, term_blocks=8, watchers=("w",))
+    assert seen == [1, 3]
 
 
 def test_last_live_miner_at_a_boundary_goes_on() -> None:

@@ -8,19 +8,19 @@ from dataclasses import replace
 import pytest
 
 from protocols.crypto import sha256
-from protocols.errors import StoreDamaged
+from protocols.errors import Reason, StoreDamaged
 from protocols.files import journal
 from protocols.ledger.filing import CREATE, Intent
 from protocols.ledger.transactions.records import Parent
 from protocols.signed import Signed
 from protocols.types import Digest, HashId, NetworkId, OwnerKey, PeerId, SequenceRoot, StoreId, UnixMillis, UnixSeconds
-from storage import anchors, jobs, keys, log, peers, receipts, records
+from storage import anchors, jobs, keys, log, peers, receipts, records, refused
 from storage.engine import Engine, Env, Put
 from storage.jobs import Job, JobKind
 from storage.keys import Key
 from storage.memory import MemoryEngine
 from storage.records import ObjectKind
-from storage.tables import JOBS_DUE, KEYS, RECEIPT_USES, RECEIPTS, RECEIPTS_BY_HOLDER, STORE
+from storage.tables import CHAIN_REFUSED, JOBS_DUE, KEYS, RECEIPT_USES, RECEIPTS, RECEIPTS_BY_HOLDER, STORE
 
 OWNER, OTHER = OwnerKey(b"o" * 32), OwnerKey(b"p" * 32)
 HASH_ID, OTHER_ID = HashId(b"\x10" + b"h" * 31), HashId(b"\x11" + b"h" * 31)
@@ -342,3 +342,26 @@ def test_what_an_anchor_shall_say_and_its_log_are_kept() -> None:
     engine.write([anchors.drop_elsewhere(OTHER_ID)])
     with engine.snapshot() as snapshot:
         assert not anchors.is_elsewhere(snapshot, OTHER_ID)
+
+
+def test_refusals_are_one_row_for_each_kind_and_reason_and_say_the_last() -> None:
+    """Goal: as much room as there are reasons, however much is refused. Method: a thousand of two reasons; a reason of a newer program is
+    passed over; a damaged row is told as damage."""
+    engine = ledger()
+    keys_of: tuple[refused.Key, ...] = (("block", Reason.POLICY), ("vote", Reason.POLICY))
+    for number in range(1000):
+        key = keys_of[number % 2]
+        with engine.snapshot() as snapshot:
+            before = refused.rows(snapshot).get(key)
+        row = refused.add(before, now_ms=UnixMillis(number), name=sha256(bytes([number % 256])), height=number, peer=HOLDER)
+        engine.write([refused.put(key, row)])
+    engine.write([Put(CHAIN_REFUSED, b"bE-OF-TOMORROW", b"")])
+    with engine.snapshot() as snapshot:
+        found = refused.rows(snapshot)
+        assert snapshot.count(CHAIN_REFUSED) == 3
+    assert set(found) == set(keys_of)
+    last = found["vote", Reason.POLICY]
+    assert (last.count, last.first_ms, last.last_ms, last.height, last.peer) == (500, 1, 999, 999, HOLDER)
+    engine.write([Put(CHAIN_REFUSED, b"bE-POLICY", b"rot")])
+    with engine.snapshot() as snapshot, pytest.raises(StoreDamaged):
+        refused.rows(snapshot)

@@ -315,6 +315,18 @@ def test_put_is_shown_with_holders_and_survival(home_node: FakeNode, capsys: pyt
     assert capsys.readouterr().out == RECORD + "\n"
 
 
+def test_what_the_chain_refused_is_readable(home_node: FakeNode, capsys: pytest.CaptureFixture[str]) -> None:
+    """Goal: one line says how often, why, when last and who. Method: two rows, one of them made here."""
+    row = {"item": "block", "reason": "E-POLICY", "count": 3, "last": "2027-01-15T08:00:31Z", "last_from": PEER}
+    own = row | {"reason": "E-STATE-ROOT", "count": 1, "last_from": ""}
+    chain = {"name": "acme", "chain": "ab" * 32, "height": 812, "refused": [row, own], "peers_at_fault": [{"peer": PEER, "score": 2.5}]}
+    home_node.answers |= {"ledger.status": _answering({"chains": [chain]})}
+    assert run(["--home", str(home_node.home), "ledger", "status"]) == 0
+    text = capsys.readouterr().out
+    assert f"3 × block E-POLICY, last 2027-01-15T08:00:31Z, {PEER}" in text
+    assert "1 × block E-STATE-ROOT, last 2027-01-15T08:00:31Z, made here" in text
+
+
 def test_status_peers_and_ls_are_readable(home_node: FakeNode, capsys: pytest.CaptureFixture[str]) -> None:
     """Goal: the daily pages say what people ask. Method: the shapes of the interface, and an away peer."""
     peers = [

@@ -20,10 +20,10 @@ from protocols.ledger.envelope import Transaction
 from protocols.ledger.handover import answer_challenges
 from protocols.ledger.history import Peaks
 from protocols.ledger.pool import MAY_BECOME_VALID
-from protocols.ledger.profile import Cluster
+from protocols.ledger.profile import DEFAULT_POLICY, Cluster, Policy
 from protocols.ledger.state import MemoryState
 from protocols.ledger.terms import MINER, ORDER, Miner, Order, load_term, load_tip, slot_leader
-from protocols.ledger.transactions import miner_certify, term_handover
+from protocols.ledger.transactions import miner_certify, policy_list_update, term_handover
 from protocols.ledger.transactions.cluster_define import Body as ClusterBody
 from protocols.ledger.transition import next_term
 from protocols.ledger.work import SearchTime, easiest_target, next_target, slowest_search_ms, work_of
@@ -79,10 +79,10 @@ def handover_body(chain: Chain, states: Sequence[MemoryState], name: str) -> ter
 
 
 class Rotating:
-    """A chain of two seats with the state of every height, whose drawn candidates hand over."""
+    """A chain of so many seats with the state of every height, whose drawn candidates hand over."""
 
-    def __init__(self, miners: Sequence[str], seats: int) -> None:
-        self.chain = start(genesis_body(profile=profile_of(), miners=miners, seats=seats))
+    def __init__(self, miners: Sequence[str], seats: int, policy: Policy = DEFAULT_POLICY) -> None:
+        self.chain = start(genesis_body(profile=profile_of(), miners=miners, seats=seats, policy=policy))
         self.states = [copy_of(self.chain.view)]
         self.handed: set[tuple[int, str]] = set()
 
@@ -123,6 +123,46 @@ def test_four_candidates_for_two_seats_never_serve_twice_in_a_row_over_20_terms(
     assert all(len(one) == 2 for one in lists)
     assert all(not one & other for one, other in pairwise(lists))
     assert len({frozenset(one) for one in lists}) > 1
+
+
+@pytest.mark.parametrize("block_of_term", [3, 8])
+def test_limit_of_the_policy_list_holds_from_the_next_term_on(block_of_term: int) -> None:
+    """Goal: the council raises and lowers how many miners there are, and nobody else moves. Method: six candidates for five seats that all
+    hand over, one allowed; 4, then 2 allowed, in force at the third block of a term, or its last: that term keeps its list, the next one
+    has so many."""
+    names = (*MEMBERS, "ann", "bob")
+    world = Rotating(names, seats=5, policy=replace(DEFAULT_POLICY, miners_max=1))
+    chain, found = world.chain, []
+
+    def tip() -> tuple[int, int]:
+        tip = load_tip(chain.state)
+        return tip.term, tip.blocks
+
+    def step_to(term: int, blocks: int) -> None:
+        while tip() != (term, blocks):
+            world.step(handing=names)
+
+    def serving() -> int:
+        return len(load_term(chain.state, load_tip(chain.state).term).miners)
+
+    for number, allowed in enumerate((4, 2)):
+        term = 3 + 2 * number
+        step_to(term, 1)
+        before, height = serving(), chain.height - 1 + block_of_term
+        policy = replace(DEFAULT_POLICY, version=2 + number, miners_max=allowed)
+        world.step(chain.by_council("PolicyListUpdate", policy_list_update.Body(height, policy)), handing=names)
+        step_to(term, 8)
+        assert policy_in_force(chain).miners_max == allowed
+        assert serving() == before, "a list is never touched while it serves"
+        step_to(term + 1, 1)
+        found.append((before, serving()))
+    assert found == [(1, 4), (4, 2)]
+
+
+def policy_in_force(chain: Chain) -> Policy:
+    found = chain.state.load("chain", b"policy", Policy)
+    assert found is not None
+    return found
 
 
 def test_without_hand_overs_the_list_serves_on_under_the_next_seed() -> None:
