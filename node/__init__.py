@@ -16,6 +16,7 @@ chain_store    the chain of a home whose node stands still: verify, roll back, e
 pendings       what waits on the chain for the word of several, read from a state
 ledger_api     what a program can ask of the chain
 record_api     what a program has its member say there about records: approvals, later ends, shared erasures
+ledger_trail   every transaction that touches an id, proven
 light_api ledger_rows  the same on a light node; what a chain holds, in the kinds that JSON has
 own sources sinks  what this node is; what `put` reads; what `get` writes
 home joining run   the home directory; `lading join`; `lading start`

@@ -41,6 +41,7 @@ from .chain_home import anchor_text, is_called, pick_chain
 from .chain_keys import REVEALS_PER_CHAIN, act_key, first_tip
 from .http.contract import Answer
 from .ledger_rows import iso_ms, kind_name, transaction_data
+from .ledger_trail import TRAIL_MAX, TrailWalk
 from .light_api import LightApi
 
 if TYPE_CHECKING:
@@ -49,8 +50,6 @@ if TYPE_CHECKING:
 Args = Mapping[str, object]
 HISTORY_DEFAULT = 20
 HISTORY_MAX = 1000
-# Blocks read for one question, the newest first: a transaction further back is asked for with its height.
-LOOK_BACK_MAX = 10_000
 PREFIX_CHARS_MIN = 6
 LOAD_PATIENCE_S = 10.0
 _PAGE = 256
@@ -265,9 +264,10 @@ class ChainApi:
                 return Answer(transaction_data(waiting.transaction) | {"state": "pooled", "origin": waiting.origin.value})
         found = await self._find(what)
         if found is None:
-            raise LadingError(
-                Reason.NOT_FOUND, f"no block or transaction {what} among the last {LOOK_BACK_MAX}", hint="lading ledger history"
-            )
+            if lowest := await chain.plan(store.lowest_height):
+                text = f"no block or transaction {what} from height {lowest} on, and what lies below is not kept here"
+                raise LadingError(Reason.PRUNED, text, hint="an archive keeps all: ask there")
+            raise LadingError(Reason.NOT_FOUND, f"no block or transaction {what}", hint="lading ledger history")
         block, transaction = found
         if transaction is None:
             return Answer(await self._block_data(block.hash))
@@ -279,8 +279,13 @@ class ChainApi:
     async def _history(self, args: Args, **_: object) -> Answer:
         limit = min(_whole(args.get("limit"), HISTORY_DEFAULT), HISTORY_MAX)
         if self._light is not None:
+            if args.get("what"):
+                raise self._light.not_kept("the history of an id")
             return self._light.history(limit, _whole(args.get("before"), 0))
         chain = await self._chain()
+        if what := str(args.get("what") or ""):
+            walk = TrailWalk(chain, self._id_named(what), limit=_whole(args.get("limit"), TRAIL_MAX), after=_whole(args.get("after"), -1))
+            return await walk.answer(self._name, with_proofs=bool(args.get("proofs")))
         top = min(_whole(args.get("before"), chain.checkpoints()[0].height + 1) - 1, chain.checkpoints()[0].height)
         rows = [self._line(block) for block in await self._blocks(top, limit)]
         return Answer({"chain": chain.chain.hex(), "blocks": rows})
@@ -504,6 +509,12 @@ class ChainApi:
     def _account_named(self, text: str) -> AccountId:
         return AccountId(self._node.membership.member_named(text))
 
+    def _id_named(self, text: str) -> str:
+        """An id or the beginning of one as it is, a member's name as its account. Raises LadingError(NOT_FOUND), UsageError."""
+        if len(text) >= PREFIX_CHARS_MIN and all(sign in "0123456789abcdef" for sign in text.lower()):
+            return text.lower()
+        return self._account_named(text).hex()
+
     def _state_of(self, height: int) -> str:
         chain = self._actor
         assert chain is not None
@@ -517,6 +528,8 @@ class ChainApi:
         if height in path:
             return path[height]
         below = await chain.plan(lambda snapshot: store.blocks_at(snapshot, height)) if height < tree.final.height else ()
+        if not below and height < (lowest := await chain.plan(store.lowest_height)):
+            raise LadingError(Reason.PRUNED, f"this node keeps no block below height {lowest}", hint="an archive keeps all: ask there")
         if not below:
             raise LadingError(Reason.NOT_FOUND, f"the chain has no block at height {height}", hint="lading ledger status")
         return below[0]
@@ -542,8 +555,9 @@ class ChainApi:
 
     async def _find(self, prefix: str) -> tuple[Block, Transaction | None] | None:
         """The newest block, or transaction in a block, whose id begins so."""
-        top = (await self._chain()).checkpoints()[0].height
-        for first in range(top, max(-1, top - LOOK_BACK_MAX), -_PAGE):
+        chain = await self._chain()
+        top, lowest = chain.checkpoints()[0].height, await chain.plan(store.lowest_height)
+        for first in range(top, lowest - 1, -_PAGE):
             for block in await self._blocks(first, _PAGE):
                 if block.hash.hex().startswith(prefix):
                     return block, None

@@ -115,6 +115,8 @@ ASKED: list[tuple[str, str, dict[str, object]]] = [
     ("ledger show", "ledger.show", {}),
     ("ledger show 812", "ledger.show", {"what": "812"}),
     ("ledger history --limit 5 --before 90", "ledger.history", {"limit": 5, "before": 90}),
+    ("ledger history 7f3a9c --after 7", "ledger.history", {"what": "7f3a9c", "after": 7}),
+    ("ledger history pi4 --proofs --limit 3", "ledger.history", {"what": "pi4", "limit": 3, "proofs": True}),
     ("ledger diff pi4", "ledger.diff", {"peer": "pi4"}),
     ("ledger status --chain trials", "ledger.status", {"chain": "trials"}),
     ("ledger history --chain trials", "ledger.history", {"chain": "trials"}),
