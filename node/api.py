@@ -179,7 +179,7 @@ class NodeApi:
             "alerts": self._alerts(),
             "started": iso(node.started_at),
         }
-        return Answer(data)
+        return Answer(data, await self.ledger.warnings())
 
     def _clock(self) -> dict[str, object]:
         """Which time is used, and how it lies to that of members."""
@@ -265,6 +265,8 @@ class NodeApi:
             heard, needed, height, final = standing
             text = f"height {height}, final up to {final}; {heard} members heard, {needed} needed"
             add("ledger", heard >= needed, text, "start the nodes of the other members, or lading council recover where keys are lost")
+        for text in await self.ledger.warnings():
+            add("ledger-policy", False, text, "lading ledger status")
         for text in self._alerts():
             add("alert", False, text)
         return Answer({"checks": checks, "healthy": all(check["level"] == "ok" for check in checks)})

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
 import trio
 
-from protocols.errors import DecodeError, LadingError, Reason, Refused, UsageError
+from protocols.errors import DecodeError, LadingError, Reason, Refused, StoreDamaged, UsageError
 from protocols.join.messages import ChainAnchor
 from protocols.ledger.block import Block, decode_header
 from protocols.ledger.committee import dead_survived
@@ -21,7 +22,7 @@ from protocols.ledger.profile import Council, CouncilMember
 from protocols.ledger.sealing import has_quorum
 from protocols.ledger.seals.table import SEALS
 from protocols.ledger.state import Overlay
-from protocols.ledger.terms import MINER, Miner, load_tip, slot_leader
+from protocols.ledger.terms import MINER, Miner, load_tip, seats_of, seats_trouble, slot_leader
 from protocols.ledger.transactions import council_update, miner_certify, miner_nominate
 from protocols.ledger.transactions.chain_genesis import WORK
 from protocols.ledger.transactions.council_update import PLANNED, PlannedCouncil
@@ -69,6 +70,7 @@ class _Standing:
     target: bytes
     council: Council
     planned: PlannedCouncil | None
+    seats: int
 
 
 class LedgerApi:
@@ -122,6 +124,11 @@ class LedgerApi:
         """What of the chains needs somebody; a further one is named."""
         further = [f"chain {one.name}: {text}" for one in self._chains[1:] for text in one.alerts()]
         return [*self._chains[0].alerts(), *further]
+
+    async def warnings(self) -> list[str]:
+        """As of ``ChainApi``; of a further chain with its name."""
+        further = [f"chain {one.name}: {text}" for one in self._chains[1:] for text in await one.warnings()]
+        return [*await self._chains[0].warnings(), *further]
 
 
 class ChainApi:
@@ -195,6 +202,16 @@ class ChainApi:
         """What of the chain needs somebody."""
         return [] if self._any is None else list(self._any.alerts.values())
 
+    async def warnings(self) -> list[str]:
+        """What of the chain is not as the policy list, or good sense, would have it, and works."""
+        if self._followed is None or self._followed.chain.facts is None:
+            return []
+        said = self._followed.archives.warnings()
+        with suppress(StoreDamaged):  # which is said elsewhere
+            seats = await self._followed.chain.plan(_seats)
+            said += [] if seats is None else filter(None, [seats_trouble(seats)])
+        return said
+
     # --- what stands --------------------------------------------------------------------------------------------------
 
     async def _status(self, args: Args, **_: object) -> Answer:
@@ -226,6 +243,7 @@ class ChainApi:
             "finalized": final.hash.hex(),
             "anchor": anchor_text(ChainAnchor(chain.chain, final.height, final.hash)),
             "miners": [one.hex() for one in standing.miners],
+            "seats": standing.seats,
             "turn": standing.turn.hex() if standing.turn is not None else "",
             "slot": standing.slot,
             "slot_ms": standing.slot_ms,
@@ -245,7 +263,9 @@ class ChainApi:
             "seals": chain.keys.account in standing.miners and chain.keys.seal is not None,
             "alerts": self.alerts(),
         }
-        return Answer({"chains": [row]})
+        if (archives := self._here().archives.found) is not None:
+            row["archives"] = {"connected": archives.count, "wanted": archives.wanted}
+        return Answer({"chains": [row]}, await self.warnings())
 
     async def _show(self, args: Args, **_: object) -> Answer:
         what = str(args.get("what") or "").lower()
@@ -327,12 +347,12 @@ class ChainApi:
         chain = await self._chain()
         now = chain.now_ms()
 
-        def read(snapshot: Snapshot) -> tuple[list[Miner], tuple[AccountId, ...]]:
+        def read(snapshot: Snapshot) -> tuple[list[Miner], tuple[AccountId, ...], int]:
             state = Overlay(store.ChainState(snapshot))
             found = [state.load(MINER, key, Miner) for key, _ in list(state.iterate(MINER))]
-            return [one for one in found if one is not None], _standing(snapshot, now).miners
+            return [one for one in found if one is not None], _standing(snapshot, now).miners, seats_of(state)
 
-        miners, seated = await chain.plan(read)
+        miners, seated, seats = await chain.plan(read)
         own = chain.keys
         mine = next((one for one in miners if one.account == own.account), None)
         is_ours = mine is not None and own.seal is not None and mine.key == own.seal.public
@@ -357,7 +377,8 @@ class ChainApi:
             "seals": is_ours and own.account in seated,
             "sealed_here": self._here().sealer.sealed,
         }
-        return Answer({"here": here, "miners": rows}, [] if own.seal is not None else ["this node has no keys to seal with: it follows"])
+        said = [] if own.seal is not None else ["this node has no keys to seal with: it follows"]
+        return Answer({"here": here, "seats": seats, "miners": rows}, [*said, *filter(None, [seats_trouble(seats)])])
 
     async def _miner_offer(self, args: Args, **_: object) -> Answer:
         node, chain = self._node, await self._chain()
@@ -618,8 +639,23 @@ def _standing(snapshot: Snapshot, now_ms: int) -> _Standing:
     turn = slot_leader(state, term, slot) if SEALS[profile.seal].has_leader else None
     council = load_council(snapshot)
     return _Standing(
-        profile.name, profile.slot_ms, view.root, term.miners, turn, term.number, slot, work.target, council, _planned(snapshot)
+        profile.name,
+        profile.slot_ms,
+        view.root,
+        term.miners,
+        turn,
+        term.number,
+        slot,
+        work.target,
+        council,
+        _planned(snapshot),
+        seats_of(state),
     )
+
+
+def _seats(snapshot: Snapshot) -> int | None:
+    """None while a damaged chain is fetched again."""
+    return None if store.state_at(snapshot) is None else seats_of(Overlay(store.ChainState(snapshot)))
 
 
 def _planned(snapshot: Snapshot) -> PlannedCouncil | None:

@@ -22,6 +22,7 @@ from ..clock import Clock
 from ..entropy import Entropy
 from ..offload import Offload
 from ..transport.port import Stream, StreamBroken, StreamEnded
+from .archives import Archives
 from .chain import ChainActor, ChainSetup
 from .sealer import Sealer
 from .storage import StorageHandle
@@ -68,6 +69,7 @@ class Followed:
         )
         self.sealer = Sealer(self.chain, offload, cpu_share=cpu_share)
         self.talks = Talks(own, self.chain, peers, clock, entropy, bus, again_s=again_s)
+        self.archives = Archives(self.chain, self.talks, own, clock)
 
     @property
     def id(self) -> ChainId:

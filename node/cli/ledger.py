@@ -306,13 +306,15 @@ def show_ledger(data: Mapping[str, object], style: Style) -> Iterator[str]:
             alive = style.good("goes on") if committee.get("finality_goes_on") else style.careful("waits for members")
             heard = f"{committee.get('heard')} of {len(_list(committee.get('members')))} members heard, {committee.get('quorum')} needed"
             lines += [
-                ("miners", ", ".join(listed)),
+                ("miners", f"{', '.join(listed)}  ({chain.get('seats')} seats)"),
                 ("turn", f"{names.get(chain.get('turn'), '')}  (slot {chain.get('slot')}, term {chain.get('term')})"),
                 ("finality", f"{alive}: {heard}"),
                 ("survives", f"{committee.get('liars_survived')} liars, {committee.get('dead_survived')} dead members"),
                 ("waiting", f"{mempool.get('outbound')} made here, {mempool.get('inbound')} of others"),
                 ("target", style.id(str(chain.get("target", "")))),
             ]
+            if archives := _mapping(chain.get("archives")):
+                lines.append(("archives", f"{archives.get('connected')} connected, this node included; {archives.get('wanted')} wanted"))
         yield from pairs(lines, style)
 
 

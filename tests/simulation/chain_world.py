@@ -12,6 +12,7 @@ from pathlib import Path
 
 import trio
 
+from node.actors.archives import Archives
 from node.actors.chain import BlockFinal, ChainActor, ChainItems, ChainKeys, ChainSetup
 from node.actors.sealer import Sealer
 from node.actors.storage import StorageActor, StorageHandle
@@ -183,6 +184,7 @@ class ChainNode:
         self.transport.set_preshared_keys((FENCE,))
         self.connections = Connections(self.transport, [other.peer for other in world.seats.values() if other is not seat])
         self.talks = Talks(seat.peer, self.chain, self.connections, seat.clock, seat.entropy, self.bus)
+        self.archives = Archives(self.chain, self.talks, seat.peer, seat.clock)
 
     async def run(self) -> None:
         with self.bus.subscribe(BlockFinal, ChainItems, capacity=4096, name="checker") as news:
@@ -194,6 +196,7 @@ class ChainNode:
                 nursery.start_soon(self.sealer.run)
                 nursery.start_soon(self.connections.run, self.talks)
                 nursery.start_soon(self.talks.run)
+                nursery.start_soon(self.archives.run)
 
     async def _check(self, news: object) -> None:
         async for fact in news:  # type: ignore[attr-defined]  # a subscription
