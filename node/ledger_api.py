@@ -524,8 +524,7 @@ class ChainApi:
 
     def _name(self, account: bytes) -> str:
         """What the member is called, else the beginning of its id."""
-        identity = self._node.knowledge.members().get(MemberId(account))
-        return identity.member if identity is not None else account.hex()[:8]
+        return self._node.knowledge.member_name(MemberId(account))
 
     def _account_named(self, text: str) -> AccountId:
         return AccountId(self._node.membership.member_named(text))

@@ -215,8 +215,8 @@ class Node:
             else:
                 self.main = follow(chain, self.ledger_store, self.bus, pool=Limits(), again_s=0.0)
                 port = self.chain = self.main.chain
-                member = AccountId(own.member_id) if own.member is not None else None
-                self.rulings = Rulings(self.chain, self.facts, self.bus, member=member)
+                member = AccountId(own.member_id)
+                self.rulings = Rulings(self.chain, self.facts, self.bus, member=member, may_answer=own.member is not None)
                 self.rulings.on_denied = self._follow_denied
                 self.rulings.on_erased = self.replication.look_again
             self.port = port
@@ -305,7 +305,14 @@ class Node:
             Child("talks", partial(self._run_talks, main.talks), again, owns="ledger streams", asks=("chain", "peers")),
             Child("archives", main.archives.run, again, owns="who holds all of the chain", asks=("chain", "talks")),
             Child("registrar", registrar.run, again, owns="accounts of those who were let in", asks=("chain", "facts", "membership")),
-            Child("rulings", self._run_rulings, again, owns="what the chain denies and has erased", asks=("chain", "facts", "membership")),
+            Child(
+                "rulings",
+                self._run_rulings,
+                again,
+                owns="what the chain denies, has erased and punishes",
+                asks=("chain", "facts", "membership"),
+                tells=("PenaltyTold",),
+            ),
         )
 
     def _light_children(self) -> tuple[Child, ...]:

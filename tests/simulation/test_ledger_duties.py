@@ -331,3 +331,81 @@ def test_first_put_of_a_member_is_stopped_with_a_reason_while_it_does_not_meet_t
         await until(lambda: folder_of(world, two) is not None, "its folder")
 
     life(33, story)
+
+
+def test_member_that_is_punished_and_owners_of_the_records_concerned_are_told() -> None:
+    """Goal: a penalty is noticed by whom it concerns. Method: three nodes watch; a warning to one member whose evidence is the second one's
+    record and the anchor of another of its records; then a suspension with an end. `watch` tells it on every node that hears the chain,
+    alerts and inbox tell the member and the owner alone, the latter with the records; lifted, or over, they say it no more. A node that
+    starts afterwards says what is in force."""
+    heard: dict[str, list[Mapping[str, object]]] = {}
+
+    async def story(world: AnchorWorld) -> None:
+        one, two, three, _ = world.machines
+        keys = [world.key_of(one, await world.put(one)) for _ in range(3)]
+        await world.until_final()
+        nodes = {machine.name: await node_of(machine) for machine in (one, two, three)}
+        anchor = world.record(keys[1])
+        assert anchor is not None
+
+        def told(machine: Machine) -> list[tuple[object, ...]]:
+            return [(event["event"], event["level"], event["is_this_member"], event["own_records"]) for event in heard[machine.name]]
+
+        def alerts(machine: Machine) -> str:
+            assert machine.node is not None
+            assert machine.node.rulings is not None
+            return " ".join(machine.node.rulings.alerts.values())
+
+        async with trio.open_nursery() as nursery:
+            for name, node in nodes.items():
+                nursery.start_soon(watch, node, heard.setdefault(name, []))
+            await trio.sleep(1)
+            target = AccountId(two.own.member_id)
+            evidence = tuple(sorted((keys[0][1], anchor.anchor)))
+            await council_says(world, "Penalty", penalty.Body(target, "warn", "read too much", evidence, UnixMillis(0)))
+            await until(lambda: all(heard.values()), "the warning is heard")
+            records = [key[1].hex() for key in sorted(keys[:2], key=lambda key: key[1])]
+            assert told(one) == [("penalty", "warn", False, records)]
+            assert told(two) == [("penalty", "warn", True, [])]
+            assert told(three) == [("penalty", "warn", False, [])]
+            assert heard["n0"][0]["evidence"] == [name.hex() for name in evidence]
+            assert "warned this member: read too much" in alerts(two)
+            assert "warned member" in alerts(one)
+            assert all(record[:16] in alerts(one) for record in records)
+            assert not alerts(three)
+            boxes = [(await asked(nodes[machine.name], "inbox"))["notices"] for machine in (one, two, three)]
+            assert [[row["level"] for row in box] for box in boxes] == [["warn"], ["warn"], []]
+            warning = bytes.fromhex(boxes[0][0]["transaction"])
+
+            one.kill()
+            await one.wait_down()
+            one.switch_on()
+            again = await one.wait_up()
+            await until(lambda: "warned member" in alerts(one), "what is in force after a start")
+            await council_says(world, "PenaltyLift", penalty_lift.Body(warning, "paid"))
+            await until(lambda: len(heard[two.name]) > 1 and not alerts(one), "the lift")
+            assert told(two)[1][:3] == ("penalty ended", "warn", True)
+            assert not alerts(two)
+            assert (await asked(again, "inbox"))["notices"] == []
+
+            assert again.chain is not None
+            end = UnixMillis(again.chain.now_ms() + 20_000)
+            await council_says(world, "Penalty", penalty.Body(target, "suspend", "again", (), end))
+            await until(lambda: "suspended this member until" in alerts(two), "the suspension, at the member itself")
+            await trio.sleep(25)
+            await world.put(three)
+            await until(lambda: told(three)[-1][:2] == ("penalty ended", "suspend"), "its end")
+            await until(lambda: not alerts(two), "the member hears of its end")
+            nursery.cancel_scope.cancel()
+
+    life(34, story)
+
+
+async def watch(node: Node, heard: list[Mapping[str, object]]) -> None:
+    """What `lading watch` tells of penalties, until the node ends."""
+
+    def tell(facts: Mapping[str, object]) -> None:
+        if str(facts["event"]).startswith("penalty"):
+            heard.append(facts)
+
+    await NodeApi(node).call("watch", {}, body=None, progress=tell, output=None)
