@@ -80,6 +80,8 @@ BY_ITSELF = "it is tried again by itself"
 AUDIT_AFTER_S = 60
 # Of a put that waits for the ledger, since the record last came further: a heartbeat is longer, a chain that moves much quicker.
 FINAL_PATIENCE_S = 60.0
+# A put does not wait longer for what a light node has to have proven before its member's first record.
+FIRST_USE_PATIENCE_S = 3.0
 # Read, judged and signed in one turn of a pool thread.
 RECORDS_PER_LOOK_MAX = 256
 # Own receipts that the chain may still have to hear of. Those of a store that is refilled at once come back with their renewal.
@@ -196,7 +198,7 @@ class Anchoring:
         if self._facts.knowledge.revocations.is_revoked(self._own.identity.path):
             raise _unusable(Reason.REVOKED, "its certificate is revoked")
         if not self._chain.keeps_state:
-            with suppress(Refused):  # as far as it can be proven now
+            with trio.move_on_after(FIRST_USE_PATIENCE_S), suppress(Refused):  # as far as it can be proven now
                 await self._chain.bring([*self._account_keys(), (FOLDER, member + filing.FOLDER.encode())])
         time_ms = self._head_ms()
 

@@ -353,9 +353,21 @@ def test_status_peers_and_ls_are_readable(home_node: FakeNode, capsys: pytest.Ca
 
 def test_answer_of_an_unexpected_shape_is_still_shown(home_node: FakeNode, capsys: pytest.CaptureFixture[str]) -> None:
     """Goal: a newer node never makes the command fail. Method: wrong kinds in every field that the pages look at."""
-    keys = "peers records holders store ledger alerts listen elapsed_ms sources checks bytes survives"
+    keys = "notices waiting peers records holders store ledger alerts listen elapsed_ms sources checks bytes survives"
     odd: dict[str, object] = {key: [1, "two", {"three": 3}, None] for key in keys.split()}
-    lines = ["status", "peers", "ls", "doctor", "member list", "file status x", "get x", "put /etc/hostname", "what-if --kill x", "check"]
+    lines = [
+        "status",
+        "peers",
+        "ls",
+        "doctor",
+        "member list",
+        "file status x",
+        "get x",
+        "put /etc/hostname",
+        "what-if --kill x",
+        "check",
+        "inbox",
+    ]
     for line in lines:
         operation = line.split()[0] if line.split()[0] not in ("member", "file") else ".".join(line.split()[:2])
         for data in (odd, {}, dict.fromkeys(odd), dict.fromkeys(odd, "text")):
