@@ -17,7 +17,8 @@ from node.api import NodeApi
 from node.wiring import Node
 from protocols.codec import Record, decode
 from protocols.codec import replace as replace_fields
-from protocols.errors import LadingError, Reason, Refused
+from protocols.errors import LadingError, Reason, Refused, StoreDamaged
+from protocols.ledger.checks import u64
 from protocols.ledger.filing import Intent
 from protocols.ledger.profile import DEFAULT_POLICY, Cluster, CountryRule
 from protocols.ledger.seals.table import SEALS
@@ -28,7 +29,8 @@ from protocols.ledger.votes import Checkpoint
 from protocols.limits import RECEIPTS_PAUSE_S
 from protocols.types import AccountId, BlockHash, TxId, UnixMillis
 from storage import chain as store
-from storage.engine import Env
+from storage.engine import Delete, Env, Put, Write
+from storage.tables import CHAIN_HEIGHTS
 from tests.protocols.ledger import chains
 
 from .anchor_world import AnchorWorld
@@ -65,7 +67,7 @@ def blocks_of(machine: Machine) -> Sequence[bytes]:
 def test_trail_of_a_record_and_of_a_member_is_listed_with_proofs_that_another_node_can_check() -> None:
     """Goal: every transaction that touches an id, each with what shows it. Method: a record put on one node, a penalty and its lift; asked
     on another, also while that is cut off; the proofs checked with the chain's id and a final block that a third one has alone; a node
-    that keeps four heights says what it has not."""
+    that keeps four heights says what it has not. An index that shows another block is noticed by both."""
 
     async def story(world: AnchorWorld) -> None:
         one, two, three, _ = world.machines
@@ -131,10 +133,29 @@ def test_trail_of_a_record_and_of_a_member_is_listed_with_proofs_that_another_no
         await world.until_final()
         part = await asked(pruned, "ledger.history", what=newest[1].hex()[:12])
         assert rows_of(part)[0] == ("RecordAnchor", "final")
+        for machine, asker in ((two, node), (three, pruned)):
+            height = pruned_to(machine) + 1
+            away, back = other_block_at(machine, height)
+            machine.disk(Env.LEDGER).write(away)
+            with pytest.raises(StoreDamaged):
+                await asked(asker, "ledger.history", what=newest[1].hex())
+            machine.disk(Env.LEDGER).write(back)
+            await asked(asker, "ledger.history", what=newest[1].hex())
         assert part["from_height"] == pruned_to(three)
         assert all(row["proven"] is (row["state"] == "final") for row in part["transactions"])
 
     life(31, story)
+
+
+def other_block_at(machine: Machine, height: int) -> tuple[list[Write], list[Write]]:
+    """Makes a machine's index show the block above at a height, and takes that back."""
+    with machine.disk(Env.LEDGER).snapshot() as snapshot:
+        ((here,), (above,)) = (store.blocks_at(snapshot, at) for at in (height, height + 1))
+    ours, other = u64(height) + here, u64(height) + above
+    return [Delete(CHAIN_HEIGHTS, ours), Put(CHAIN_HEIGHTS, other, b"\x01")], [
+        Delete(CHAIN_HEIGHTS, other),
+        Put(CHAIN_HEIGHTS, ours, b"\x01"),
+    ]
 
 
 def pruned_to(machine: Machine) -> int:
