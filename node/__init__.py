@@ -13,9 +13,11 @@ chain_founding chain_home   the first block of a domain's chain; a chain in the 
 chain_further  chains beside the domain's: founded, followed, opened
 chain_acts     what this node's member says on the chain, alone or with the council
 chain_store    the chain of a home whose node stands still: verify, roll back, export, import
+penalties      penalties in force, read from a state for whom they concern
 pendings       what waits on the chain for the word of several, read from a state
 ledger_api     what a program can ask of the chain
 record_api     what a program has its member say there about records: approvals, later ends, shared erasures
+ledger_trail   every transaction that touches an id, proven
 light_api ledger_rows  the same on a light node; what a chain holds, in the kinds that JSON has
 own sources sinks  what this node is; what `put` reads; what `get` writes
 home joining run   the home directory; `lading join`; `lading start`

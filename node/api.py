@@ -13,15 +13,17 @@ from protocols.files.keys import RecordClass
 from protocols.identity.announce import CheckedAnnouncement
 from protocols.identity.peers import peer_id_text
 from protocols.limits import TICKET_LIFETIME_S
-from protocols.types import HashId, OwnerKey, PeerId
+from protocols.types import HashId, MemberId, OwnerKey, PeerId
 
 from .actors.chain import BlockFinal, HeadMovedTo, time_trouble
 from .actors.facts import FactsAccepted
 from .actors.peers import PeerConnected, PeerLost
 from .actors.puts import PutOptions
+from .actors.rulings import PenaltyTold
 from .clock import CLOCK_HINT, clock_trouble
 from .http.contract import Answer, error_to_json, iso, seconds_of
 from .ledger_api import LedgerApi
+from .ledger_rows import notice_row
 from .record_api import RecordApi
 from .wiring import Node, OfChain
 
@@ -179,7 +181,7 @@ class NodeApi:
             "alerts": self._alerts(),
             "started": iso(node.started_at),
         }
-        return Answer(data)
+        return Answer(data, await self.ledger.warnings())
 
     def _clock(self) -> dict[str, object]:
         """Which time is used, and how it lies to that of members."""
@@ -268,6 +270,8 @@ class NodeApi:
             bad = self.ledger.refused_lately()
             text = f"{bad} refused of the kinds last seen within a day" if bad else "nothing bad came within a day"
             add("refused", not bad, text, "lading ledger status names what, why and from whom")
+        for text in await self.ledger.warnings():
+            add("ledger-policy", False, text, "lading ledger status")
         for text in self._alerts():
             add("alert", False, text)
         return Answer({"checks": checks, "healthy": all(check["level"] == "ok" for check in checks)})
@@ -544,7 +548,9 @@ class NodeApi:
         """Events as they happen, until the caller leaves or the node stops."""
         node = self.node
         known = set(node.knowledge.records)
-        with node.bus.subscribe(FactsAccepted, PeerConnected, PeerLost, HeadMovedTo, BlockFinal, OfChain, name="watch") as news:
+        with node.bus.subscribe(
+            FactsAccepted, PeerConnected, PeerLost, HeadMovedTo, BlockFinal, OfChain, PenaltyTold, name="watch"
+        ) as news:
             progress({"event": "watching", "node": node.own.identity.host, "time": iso(node.clock.now())})
             async for fact in news:
                 now = iso(node.clock.now())
@@ -558,6 +564,10 @@ class NodeApi:
                         progress(_chain_event(node.port.chain, fact) | {"time": now})
                     case OfChain(chain, told):
                         progress(_chain_event(chain, told) | {"time": now})
+                    case PenaltyTold(notice, has_ended):
+                        event = "penalty ended" if has_ended else "penalty"
+                        name = node.knowledge.member_name(MemberId(notice.target))
+                        progress({"event": event, **notice_row(notice, name), "time": now})
                     case FactsAccepted():
                         for key in sorted(set(node.knowledge.records) - known):
                             known.add(key)

@@ -121,6 +121,14 @@ class Config:
             former=(("true", "full"), ("yes", "full"), ("on", "full"), ("false", "off"), ("no", "off")),
         ),
     ] = "full"
+    ledger_blocks_kept: Annotated[
+        int,
+        About(
+            "0 keeps all, an archive; else so many below the final one, 1,000 at least, once enough others hold all; no seat without all",
+            unit="blocks of each chain",
+            least=0,
+        ),
+    ] = 0
     miner_cpu_share: Annotated[
         float,
         About(

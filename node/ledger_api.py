@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
 import trio
 
-from protocols.errors import DecodeError, LadingError, Reason, Refused, UsageError
+from protocols.errors import DecodeError, LadingError, Reason, Refused, StoreDamaged, UsageError
 from protocols.join.messages import ChainAnchor
 from protocols.ledger.block import Block, decode_header
 from protocols.ledger.committee import dead_survived
@@ -21,7 +22,7 @@ from protocols.ledger.profile import Council, CouncilMember
 from protocols.ledger.sealing import has_quorum
 from protocols.ledger.seals.table import SEALS
 from protocols.ledger.state import Overlay
-from protocols.ledger.terms import MINER, Miner, load_tip, slot_leader
+from protocols.ledger.terms import MINER, Miner, load_tip, seats_of, seats_trouble, slot_leader
 from protocols.ledger.transactions import council_update, miner_certify, miner_nominate
 from protocols.ledger.transactions.chain_genesis import WORK
 from protocols.ledger.transactions.council_update import PLANNED, PlannedCouncil
@@ -41,6 +42,7 @@ from .chain_home import anchor_text, is_called, pick_chain
 from .chain_keys import REVEALS_PER_CHAIN, act_key, first_tip
 from .http.contract import Answer
 from .ledger_rows import iso_ms, kind_name, transaction_data
+from .ledger_trail import TRAIL_MAX, TrailWalk
 from .light_api import LightApi
 
 if TYPE_CHECKING:
@@ -49,8 +51,6 @@ if TYPE_CHECKING:
 Args = Mapping[str, object]
 HISTORY_DEFAULT = 20
 HISTORY_MAX = 1000
-# Blocks read for one question, the newest first: a transaction further back is asked for with its height.
-LOOK_BACK_MAX = 10_000
 PREFIX_CHARS_MIN = 6
 LOAD_PATIENCE_S = 10.0
 _PAGE = 256
@@ -72,6 +72,7 @@ class _Standing:
     target: bytes
     council: Council
     planned: PlannedCouncil | None
+    seats: int
 
 
 class LedgerApi:
@@ -129,6 +130,11 @@ class LedgerApi:
         """What of the chains needs somebody; a further one is named."""
         further = [f"chain {one.name}: {text}" for one in self._chains[1:] for text in one.alerts()]
         return [*self._chains[0].alerts(), *further]
+
+    async def warnings(self) -> list[str]:
+        """As of ``ChainApi``; of a further chain with its name."""
+        further = [f"chain {one.name}: {text}" for one in self._chains[1:] for text in await one.warnings()]
+        return [*await self._chains[0].warnings(), *further]
 
 
 class ChainApi:
@@ -202,6 +208,16 @@ class ChainApi:
         """What of the chain needs somebody."""
         return [] if self._any is None else list(self._any.alerts.values())
 
+    async def warnings(self) -> list[str]:
+        """What of the chain is not as the policy list, or good sense, would have it, and works."""
+        if self._followed is None or self._followed.chain.facts is None:
+            return []
+        said = self._followed.archives.warnings()
+        with suppress(StoreDamaged):  # which is said elsewhere
+            seats = await self._followed.chain.plan(_seats)
+            said += [] if seats is None else filter(None, [seats_trouble(seats)])
+        return said
+
     # --- what stands --------------------------------------------------------------------------------------------------
 
     async def _status(self, args: Args, **_: object) -> Answer:
@@ -237,6 +253,7 @@ class ChainApi:
             "finalized": final.hash.hex(),
             "anchor": anchor_text(ChainAnchor(chain.chain, final.height, final.hash)),
             "miners": [one.hex() for one in standing.miners],
+            "seats": standing.seats,
             "turn": standing.turn.hex() if standing.turn is not None else "",
             "slot": standing.slot,
             "slot_ms": standing.slot_ms,
@@ -256,7 +273,9 @@ class ChainApi:
             "seals": chain.keys.account in standing.miners and chain.keys.seal is not None,
             "alerts": self.alerts(),
         }
-        return Answer({"chains": [row]})
+        if (archives := self._here().archives.found) is not None:
+            row["archives"] = {"connected": archives.count, "wanted": archives.wanted}
+        return Answer({"chains": [row]}, await self.warnings())
 
     def _refused(self, chain: ChainActor) -> list[dict[str, object]]:
         """What was refused so far, the newest first."""
@@ -305,9 +324,10 @@ class ChainApi:
                 return Answer(transaction_data(waiting.transaction) | {"state": "pooled", "origin": waiting.origin.value})
         found = await self._find(what)
         if found is None:
-            raise LadingError(
-                Reason.NOT_FOUND, f"no block or transaction {what} among the last {LOOK_BACK_MAX}", hint="lading ledger history"
-            )
+            if lowest := await chain.plan(store.lowest_height):
+                text = f"no block or transaction {what} from height {lowest} on, and what lies below is not kept here"
+                raise LadingError(Reason.PRUNED, text, hint="an archive keeps all: ask there")
+            raise LadingError(Reason.NOT_FOUND, f"no block or transaction {what}", hint="lading ledger history")
         block, transaction = found
         if transaction is None:
             return Answer(await self._block_data(block.hash))
@@ -319,8 +339,13 @@ class ChainApi:
     async def _history(self, args: Args, **_: object) -> Answer:
         limit = min(_whole(args.get("limit"), HISTORY_DEFAULT), HISTORY_MAX)
         if self._light is not None:
+            if args.get("what"):
+                raise self._light.not_kept("the history of an id")
             return self._light.history(limit, _whole(args.get("before"), 0))
         chain = await self._chain()
+        if what := str(args.get("what") or ""):
+            walk = TrailWalk(chain, self._id_named(what), limit=_whole(args.get("limit"), TRAIL_MAX), after=_whole(args.get("after"), -1))
+            return await walk.answer(self._name, with_proofs=bool(args.get("proofs")))
         top = min(_whole(args.get("before"), chain.checkpoints()[0].height + 1) - 1, chain.checkpoints()[0].height)
         rows = [self._line(block) for block in await self._blocks(top, limit)]
         return Answer({"chain": chain.chain.hex(), "blocks": rows})
@@ -362,12 +387,12 @@ class ChainApi:
         chain = await self._chain()
         now = chain.now_ms()
 
-        def read(snapshot: Snapshot) -> tuple[list[Miner], tuple[AccountId, ...]]:
+        def read(snapshot: Snapshot) -> tuple[list[Miner], tuple[AccountId, ...], int]:
             state = Overlay(store.ChainState(snapshot))
             found = [state.load(MINER, key, Miner) for key, _ in list(state.iterate(MINER))]
-            return [one for one in found if one is not None], _standing(snapshot, now).miners
+            return [one for one in found if one is not None], _standing(snapshot, now).miners, seats_of(state)
 
-        miners, seated = await chain.plan(read)
+        miners, seated, seats = await chain.plan(read)
         own = chain.keys
         mine = next((one for one in miners if one.account == own.account), None)
         is_ours = mine is not None and own.seal is not None and mine.key == own.seal.public
@@ -392,7 +417,8 @@ class ChainApi:
             "seals": is_ours and own.account in seated,
             "sealed_here": self._here().sealer.sealed,
         }
-        return Answer({"here": here, "miners": rows}, [] if own.seal is not None else ["this node has no keys to seal with: it follows"])
+        said = [] if own.seal is not None else ["this node has no keys to seal with: it follows"]
+        return Answer({"here": here, "seats": seats, "miners": rows}, [*said, *filter(None, [seats_trouble(seats)])])
 
     async def _miner_offer(self, args: Args, **_: object) -> Answer:
         # Also before anything of the chain is here: a private one is given to nobody who has not offered to maintain it.
@@ -543,11 +569,16 @@ class ChainApi:
 
     def _name(self, account: bytes) -> str:
         """What the member is called, else the beginning of its id."""
-        identity = self._node.knowledge.members().get(MemberId(account))
-        return identity.member if identity is not None else account.hex()[:8]
+        return self._node.knowledge.member_name(MemberId(account))
 
     def _account_named(self, text: str) -> AccountId:
         return AccountId(self._node.membership.member_named(text))
+
+    def _id_named(self, text: str) -> str:
+        """An id or the beginning of one as it is, a member's name as its account. Raises LadingError(NOT_FOUND), UsageError."""
+        if len(text) >= PREFIX_CHARS_MIN and all(sign in "0123456789abcdef" for sign in text.lower()):
+            return text.lower()
+        return self._account_named(text).hex()
 
     def _state_of(self, height: int) -> str:
         chain = self._actor
@@ -562,6 +593,8 @@ class ChainApi:
         if height in path:
             return path[height]
         below = await chain.plan(lambda snapshot: store.blocks_at(snapshot, height)) if height < tree.final.height else ()
+        if not below and height < (lowest := await chain.plan(store.lowest_height)):
+            raise LadingError(Reason.PRUNED, f"this node keeps no block below height {lowest}", hint="an archive keeps all: ask there")
         if not below:
             raise LadingError(Reason.NOT_FOUND, f"the chain has no block at height {height}", hint="lading ledger status")
         return below[0]
@@ -587,8 +620,9 @@ class ChainApi:
 
     async def _find(self, prefix: str) -> tuple[Block, Transaction | None] | None:
         """The newest block, or transaction in a block, whose id begins so."""
-        top = (await self._chain()).checkpoints()[0].height
-        for first in range(top, max(-1, top - LOOK_BACK_MAX), -_PAGE):
+        chain = await self._chain()
+        top, lowest = chain.checkpoints()[0].height, await chain.plan(store.lowest_height)
+        for first in range(top, lowest - 1, -_PAGE):
             for block in await self._blocks(first, _PAGE):
                 if block.hash.hex().startswith(prefix):
                     return block, None
@@ -649,8 +683,23 @@ def _standing(snapshot: Snapshot, now_ms: int) -> _Standing:
     turn = slot_leader(state, term, slot) if SEALS[profile.seal].has_leader else None
     council = load_council(snapshot)
     return _Standing(
-        profile.name, profile.slot_ms, view.root, term.miners, turn, term.number, slot, work.target, council, _planned(snapshot)
+        profile.name,
+        profile.slot_ms,
+        view.root,
+        term.miners,
+        turn,
+        term.number,
+        slot,
+        work.target,
+        council,
+        _planned(snapshot),
+        seats_of(state),
     )
+
+
+def _seats(snapshot: Snapshot) -> int | None:
+    """None while a damaged chain is fetched again."""
+    return None if store.state_at(snapshot) is None else seats_of(Overlay(store.ChainState(snapshot)))
 
 
 def _planned(snapshot: Snapshot) -> PlannedCouncil | None:

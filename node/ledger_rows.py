@@ -7,6 +7,7 @@ from protocols.ledger.envelope import Transaction, decode_body
 from protocols.ledger.schedule import SCHEDULE
 
 from .http.contract import iso, plain
+from .penalties import Notice
 
 
 def transaction_data(transaction: Transaction) -> dict[str, object]:
@@ -49,6 +50,22 @@ def _fields(value: object) -> object:
         case tuple() | list():
             return [_fields(item) for item in value]
     return plain(value)
+
+
+def notice_row(one: Notice, name: str) -> dict[str, object]:
+    """A penalty in the kinds that JSON has. name: what its target is called."""
+    return {
+        "transaction": one.id.hex(),
+        "level": one.level,
+        "member": one.target.hex(),
+        "name": name,
+        "reason": one.reason,
+        "from": iso_ms(one.from_ms),
+        "until": iso_ms(one.until_ms) if one.until_ms else "",
+        "evidence": [found.hex() for found in one.evidence],
+        "is_this_member": one.is_ours,
+        "own_records": [record.hex() for record in one.records],
+    }
 
 
 def iso_ms(milliseconds: int) -> str:

@@ -21,6 +21,7 @@ from protocols.types import AccountId, MemberId, RecordKey, TxId, UnixMillis
 
 from .actors.anchoring import Anchoring, read_record
 from .http.contract import Answer, iso, seconds_of
+from .ledger_rows import notice_row
 from .pendings import Waits, find_waits
 
 if TYPE_CHECKING:
@@ -99,7 +100,10 @@ class RecordApi:
                 rows.append(row | {"said": said.get(one.id, ""), "is_known_here": self._is_known(one.key)})
             elif one.pending.sender == me:
                 asked.append(row)
-        return Answer({"waiting": rows, "asked": asked})
+        knowledge, rulings = self._node.knowledge, self._node.rulings
+        notices = () if rulings is None else rulings.notices()
+        told = [notice_row(one, knowledge.member_name(MemberId(one.target))) for one in notices]
+        return Answer({"waiting": rows, "asked": asked, "notices": told})
 
     async def _approve(self, args: Args, **_: object) -> Answer:
         anchoring = self._anchoring("nothing to approve")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import trio
@@ -22,6 +22,7 @@ from protocols.limits import (
     FURTHER_POOL_BYTES_MAX,
     FURTHER_POOL_PER_PEER_MAX,
     FURTHER_POOL_TRANSACTIONS_MAX,
+    STATES_KEPT,
 )
 from protocols.types import AccountId, ChainId, PeerId, StoreId, UnixSeconds
 from storage import keys
@@ -199,6 +200,8 @@ class Node:
             share = config.miner_cpu_share / max(1, sum(one.keys.seal is not None for one in kept))
 
             def follow(setup: ChainSetup, storage: StorageHandle, bus: Bus, *, pool: Limits, again_s: float) -> Followed:
+                if config.ledger_blocks_kept:
+                    setup = replace(setup, heights_kept=max(config.ledger_blocks_kept, STATES_KEPT))
                 return Followed(
                     setup, storage, own.peer_id, self.peers, clock, entropy, bus, offload, cpu_share=share, pool=pool, again_s=again_s
                 )
@@ -212,8 +215,8 @@ class Node:
             else:
                 self.main = follow(chain, self.ledger_store, self.bus, pool=Limits(), again_s=0.0)
                 port = self.chain = self.main.chain
-                member = AccountId(own.member_id) if own.member is not None else None
-                self.rulings = Rulings(self.chain, self.facts, self.bus, member=member)
+                member = AccountId(own.member_id)
+                self.rulings = Rulings(self.chain, self.facts, self.bus, member=member, may_answer=own.member is not None)
                 self.rulings.on_denied = self._follow_denied
                 self.rulings.on_erased = self.replication.look_again
             self.port = port
@@ -300,8 +303,16 @@ class Node:
             Child("chain", main.chain.run, again, owns="blocks, state, pool, promises", asks=("storage-ledger",), tells=told),
             Child("sealer", main.sealer.run, again, owns="this node's slots", asks=("chain",)),
             Child("talks", partial(self._run_talks, main.talks), again, owns="ledger streams", asks=("chain", "peers")),
+            Child("archives", main.archives.run, again, owns="who holds all of the chain", asks=("chain", "talks")),
             Child("registrar", registrar.run, again, owns="accounts of those who were let in", asks=("chain", "facts", "membership")),
-            Child("rulings", self._run_rulings, again, owns="what the chain denies and has erased", asks=("chain", "facts", "membership")),
+            Child(
+                "rulings",
+                self._run_rulings,
+                again,
+                owns="what the chain denies, has erased and punishes",
+                asks=("chain", "facts", "membership"),
+                tells=("PenaltyTold",),
+            ),
         )
 
     def _light_children(self) -> tuple[Child, ...]:
@@ -323,6 +334,7 @@ class Node:
             Child(chain, one.chain.run, again, owns="a further chain", asks=(storage.name,), tells=told),
             Child(f"sealer-{lane}", one.sealer.run, again, owns="this node's slots there", asks=(chain,)),
             Child(f"talks-{lane}", partial(self._run_talks, one.talks), again, owns="its streams", asks=(chain, "peers")),
+            Child(f"archives-{lane}", one.archives.run, again, owns="who holds all of it", asks=(chain, f"talks-{lane}")),
             Child(f"registrar-{lane}", self._registrars[one.id].run, again, owns="accounts there", asks=(chain, "facts")),
             Child(f"news-{lane}", partial(self._pass_news, one), again, owns="what is told across", tells=("OfChain",)),
         )

@@ -18,7 +18,9 @@ from protocols.ledger.light import COUNCIL_KEY, Inclusion, Link, Proven, Success
 from protocols.ledger.state import Key
 from protocols.ledger.state import Overlay as StateOverlay
 from protocols.ledger.sync import header_row
+from protocols.ledger.trail import TrailHead
 from protocols.ledger.transactions import council_recover, key_rotate
+from protocols.ledger.transactions.term_handover import HISTORY
 from protocols.ledger.votes import Checkpoint, Vote
 from protocols.limits import LIGHT_ANSWER_BYTES_MAX, LIGHT_SUCCESSIONS_MAX, LIGHT_VOTES_MAX, NUMBER_MAX
 from protocols.types import BlockHash
@@ -90,6 +92,15 @@ def inclusion(snapshot: Snapshot, name: BlockHash, transaction: bytes) -> Inclus
             assert shown is not None
             return Inclusion(header_row(shown), prove_leaf(shown, index), one)
     return None
+
+
+def trail_head(snapshot: Snapshot, at: Checkpoint) -> TrailHead | None:
+    """A block with the history tree before it; None where its state is not kept."""
+    shown = block(snapshot, at.hash)
+    try:
+        return None if shown is None else TrailHead(header_row(shown), prove_at(snapshot, at, (HISTORY, b"")))
+    except _NotKept:
+        return None
 
 
 def link(snapshot: Snapshot, final: BlockHash, child: BlockHash, votes: Iterable[Vote], generation: int) -> Link | None:

@@ -25,6 +25,7 @@ talk          the ends of `/lading/ledger/1`
 showing       what light nodes are shown of the chain
 light         a chain followed without keeping it
 light_talk    its ends of `/lading/ledger/1`
+archives      which nodes hold all of a chain; whether this one may let a part of it go
 following     all that belongs to one chain of a node; which stream is about which chain
 registrar     accounts on the chain for those whom the domain certifies
 puts          a record on its way in

@@ -80,6 +80,8 @@ BY_ITSELF = "it is tried again by itself"
 AUDIT_AFTER_S = 60
 # Of a put that waits for the ledger, since the record last came further: a heartbeat is longer, a chain that moves much quicker.
 FINAL_PATIENCE_S = 60.0
+# A put does not wait longer for what a light node has to have proven before its member's first record.
+FIRST_USE_PATIENCE_S = 3.0
 # Read, judged and signed in one turn of a pool thread.
 RECORDS_PER_LOOK_MAX = 256
 # Own receipts that the chain may still have to hear of. Those of a store that is refilled at once come back with their renewal.
@@ -174,6 +176,7 @@ class Anchoring:
         """When to look at records of which another node of this member said something."""
         self._others: set[HashId] = set()
         """Open records that other nodes of this member may have asked others about."""
+        self._is_in_use = False  # there was a record of this member once
         self._folder: TxId | None = None
         self._is_folder_due = True
         self._receipts: dict[bytes, float] = {}
@@ -184,6 +187,32 @@ class Anchoring:
     async def intend(self, intents: Sequence[tuple[HashId, Intent]]) -> None:
         """What the anchors of records that are about to exist shall say. Durable when this returns."""
         await self._ledger.write([anchors.put_intent(hash_id, intent) for hash_id, intent in intents])
+
+    async def check_first_use(self, schema: str) -> None:
+        """Before this member's first record, which makes its profile and its folder: whether it may act. Raises Refused with the reason;
+        passes where there are records of it, or no chain to ask."""
+        self._is_in_use = self._is_in_use or any(owner == self._own.owner for owner, _ in self._facts.knowledge.records)
+        if self._chain.facts is None or self._is_in_use:
+            return
+        member = self._own.member_id
+        if self._facts.knowledge.revocations.is_revoked(self._own.identity.path):
+            raise _unusable(Reason.REVOKED, "its certificate is revoked")
+        if not self._chain.keeps_state:
+            with trio.move_on_after(FIRST_USE_PATIENCE_S), suppress(Refused):  # as far as it can be proven now
+                await self._chain.bring([*self._account_keys(), (FOLDER, member + filing.FOLDER.encode())])
+        time_ms = self._head_ms()
+
+        def check(snapshot: Snapshot) -> None:
+            policy = _load(snapshot, CHAIN, b"policy", Policy)
+            if policy is not None and _load(snapshot, FOLDER, member + filing.FOLDER.encode(), FolderState) is None:
+                filing.check_first_use(_load(snapshot, ACCOUNT, member, Account), policy, schema, time_ms)
+
+        try:
+            await self._ledger.read(check)
+        except InvalidTransaction as error:
+            raise _unusable(error.reason, error.message) from error
+        if member in self._facts.knowledge.denied:
+            raise _unusable(Reason.SUSPENDED, "the ledger is about to suspend or revoke it")
 
     async def put_again(self, key: RecordKey, intent: Intent | None) -> Anew:
         """A person puts a record that exists and is not on the chain. intent: what its anchor shall say, None for a plain one, by which
@@ -1138,6 +1167,14 @@ class Anchoring:
 
 
 # --- reading the state: in a pool thread, or a few values on the loop -----------------------------------------------------
+
+
+def _unusable(reason: Reason, why: str) -> Refused:
+    return Refused(
+        reason,
+        f"first use by this member: {why}; nothing was stored, and no profile or folder was made",
+        hint="its certificate manager or the council can change that: lading ledger history MEMBER",
+    )
 
 
 def _load(snapshot: Snapshot, space: str, key: bytes, kind: type[T]) -> T | None:

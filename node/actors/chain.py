@@ -324,7 +324,8 @@ class ChainActor(Actor[ChainMessage]):
 
         anchor: a final block that this node was told of; without a chain of its own it begins there, with that block's state.
 
-        heights_kept: blocks below the final one whose bodies stay; None keeps all (an archive). schedule: the rule sets that
+        heights_kept: blocks below the final one whose bodies stay; None keeps all (an archive). The first of them goes when ``may_let_go``
+        says so (archives.py). schedule: the rule sets that
         this program has. pool_limits: bounds of what waits.
         """
         super().__init__("chain")
@@ -345,6 +346,8 @@ class ChainActor(Actor[ChainMessage]):
         self.faults = Faults()
         self.quorum_since_height = 0
         self.lowest_height = 0  # of the blocks that are kept; at most this where a node prunes
+        self.may_let_go = False  # a part of the history, which was all here so far
+        self.is_leaving = False  # it shows the first block to nobody, so that nobody relies on it
         self.sealed_ms: int | None = None
         self._genesis = genesis
         self._storage = storage
@@ -1432,14 +1435,15 @@ class ChainActor(Actor[ChainMessage]):
         assert self.facts is not None
         final_ms = slot_start_ms(final.slot, genesis_ms=self.facts.genesis_ms, slot_ms=self.facts.profile.slot_ms)
 
-        own = dict(self._own)
+        own, may_let_go = dict(self._own), self.may_let_go
 
         def write(snapshot: Snapshot) -> tuple[list[Write], tuple[set[TxId], set[TxId]]]:
             included = {one for point in newly for one in _ids_of(snapshot, point.hash)}
             # What no block after the final one can carry goes too: refused for good, or never included.
             done = {name for name, until_ms in own.items() if name in included or until_ms < final_ms}
             settled = store.settle(snapshot, final.hash, dead, counted)
-            forgotten = store.forget(snapshot, final=final.height, heights_kept=self.heights_kept)
+            kept = self.heights_kept if may_let_go or store.lowest_height(snapshot) else None
+            forgotten = store.forget(snapshot, final=final.height, heights_kept=kept)
             return [*settled, *forgotten, *(store.drop_own(name) for name in sorted(done))], (done, included)
 
         try:

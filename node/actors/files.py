@@ -196,6 +196,8 @@ class Files:
         """Publishes a record. Result: the data of INTERFACE's `put` and warnings. Raises Partial(QUORUM_WRITE) naming the record
         when the copies asked for did not answer in time; what failed before that leaves nothing visible."""
         member = self._member()
+        if self._anchoring is not None:
+            await self._anchoring.check_first_use("" if options.intent is None else options.intent.schema)
         began = self._clock.monotonic()
         put = await self._puts.put(member, paths, body, name, options, progress)
         sent = self._clock.monotonic()

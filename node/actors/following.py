@@ -23,6 +23,7 @@ from ..clock import Clock
 from ..entropy import Entropy
 from ..offload import Offload
 from ..transport.port import Stream, StreamBroken, StreamEnded
+from .archives import Archives
 from .chain import ChainActor, ChainSetup
 from .sealer import Sealer
 from .storage import StorageHandle
@@ -113,6 +114,7 @@ class Followed:
         self.sealer = Sealer(self.chain, offload, cpu_share=cpu_share)
         partners = Partners(peers, self.chain, is_domains=not again_s)
         self.talks = Talks(own, self.chain, partners, clock, entropy, bus, again_s=again_s, may_read=partners.may_read)
+        self.archives = Archives(self.chain, self.talks, own, clock)
 
     @property
     def id(self) -> ChainId:

@@ -702,6 +702,11 @@ class Knowledge:
         entry = self.book.get(peer)
         return f"{entry.identity.member}/{entry.identity.host}" if entry is not None else peer_id_text(peer)[-8:]
 
+    def member_name(self, member: MemberId) -> str:
+        """What a member is called, else the beginning of its id."""
+        identity = self.members().get(member)
+        return identity.member if identity is not None else member.hex()[:8]
+
     def owner_name(self, owner: OwnerKey) -> str:
         identities = self._owners.get(owner)
         if not identities:

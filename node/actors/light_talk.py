@@ -24,18 +24,9 @@ from .chain import ChainItems
 from .end import MachineEnd
 from .light import LightChain
 from .showing import nothing
-from .talk import EVENTS_BYTES_MAX, EVENTS_MAX, SENDS_MAX, Ends, TalkPeers
+from .talk import EVENTS_BYTES_MAX, EVENTS_MAX, SENDS_MAX, Ends, Questions, TalkPeers
 
 log = logging.getLogger(__name__)
-
-
-class _Question:
-    """One question under way."""
-
-    def __init__(self, question: LightQuestion) -> None:
-        self.question = question
-        self.answer: LightAnswer | None = None
-        self.done = trio.Event()
 
 
 class LightEnd:
@@ -47,9 +38,7 @@ class LightEnd:
         self.said: tuple[Checkpoint, Checkpoint] | None = None
         self._chain = chain
         self._challenge = challenge
-        self._turn = trio.Lock()
-        self._asked: _Question | None = None
-        self._is_over = False
+        self.questions = Questions(self.hint)
         self._events, self._more = trio.open_memory_channel[object](EVENTS_MAX)
         self._end = MachineEnd(
             "ledger",
@@ -71,37 +60,16 @@ class LightEnd:
         except trio.WouldBlock:
             log.debug("hint lost peer=%s", self.peer.hex()[-8:])
 
-    async def ask(self, question: LightQuestion, *, patience_s: float) -> LightAnswer:
-        """In its turn. Raises Refused(UNREACHABLE)."""
-        async with self._turn:
-            if self._is_over or self._asked is not None:
-                raise Refused(Reason.UNREACHABLE, "the peer does not answer")
-            asked = self._asked = _Question(question)
-            self.hint(m.WantLight(question))
-            with trio.move_on_after(patience_s):
-                await asked.done.wait()
-            if asked.answer is None:
-                # Its answer may still come; until then, or until its stream ends for its silence, nothing else is asked of it.
-                raise Refused(Reason.UNREACHABLE, "the peer does not answer")
-            return asked.answer
-
     async def run(self) -> None:
         """Until the stream ends or the peer falls silent. Raises RemoteError, DecodeError when the peer breaks a rule."""
         try:
             await self._end.run(m.Opened(self._chain.chain, self._challenge), self._pass_hints)
         finally:
-            self._is_over = True
-            self._settle(None)
+            self.questions.end()
 
     async def _pass_hints(self) -> None:
         async for event in self._more:
             await self._end.put(event)
-
-    def _settle(self, answer: LightAnswer | None) -> None:
-        if self._asked is not None:
-            self._asked.answer = answer
-            self._asked.done.set()
-            self._asked = None
 
     async def _perform(self, effect: Effect) -> object | None:
         chain = self._chain
@@ -136,7 +104,7 @@ class LightEnd:
             case m.LoadLight(question):
                 return m.LightLoaded(nothing(question))
             case m.DeliverLight(_, answer):
-                self._settle(answer)
+                self.questions.settle(answer)
             case m.MakeWitnesses(_, _, echo, held_ms):
                 if not self.is_open:
                     self.is_open = True
@@ -179,7 +147,7 @@ class LightTalks(Ends[LightEnd]):
         end = self.ends.get(peer)
         if end is None:
             raise Refused(Reason.UNREACHABLE, "the peer is gone")
-        return await end.ask(question, patience_s=patience_s)
+        return await end.questions.ask(question, patience_s=patience_s)
 
     def want_block(self, peer: PeerId, name: BlockHash) -> None:
         """Asks for a whole block."""

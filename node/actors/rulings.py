@@ -31,6 +31,8 @@ from storage.chain_proofs import height_of_slot
 from storage.engine import Snapshot
 
 from ..bus import Bus
+from ..ledger_rows import iso_ms
+from ..penalties import Notice, Penalties, read_penalties
 from ..pendings import find_waits, scan_space
 from .chain import BlockFinal, ChainActor, ChainItems, HeadMovedTo
 from .facts import FactsHandle
@@ -45,7 +47,16 @@ LOOK_AT_ALL_S = 600.0
 BLOCKS_BACK_MAX = 4096
 STATEMENTS_PER_TURN = 256
 BLOCKS_PER_TURN = 4
+_DID = {"warn": "warned", "suspend": "suspended", "revoke": "revoked"}
 ERASING = frozenset({erase.KIND.number, approve.KIND.number})
+
+
+@dataclass(frozen=True, slots=True)
+class PenaltyTold:
+    """A penalty is in force in the state at the head, or is no more."""
+
+    notice: Notice
+    has_ended: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,12 +70,13 @@ class _Wanted:
 @dataclass(frozen=True, slots=True)
 class _Glance:
     """statements: of anchors in blocks that became final. may_have_erased: so may a transaction in them. waiting: how many transactions
-    lack our member's word."""
+    lack our member's word. penalties: in force."""
 
     statements: tuple[Signed, ...]
     may_have_erased: bool
     denied: frozenset[MemberId]
     waiting: int
+    penalties: Penalties
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,8 +92,8 @@ class _Seen:
 class Rulings:
     """See the module."""
 
-    def __init__(self, chain: ChainActor, facts: FactsHandle, bus: Bus, *, member: AccountId | None) -> None:
-        """member: whose answers this node can give; None gives none."""
+    def __init__(self, chain: ChainActor, facts: FactsHandle, bus: Bus, *, member: AccountId, may_answer: bool) -> None:
+        """member: whose node this is. may_answer: it has that member's keys."""
         self.alerts: dict[str, str] = {}
         self.on_denied: Callable[[], Awaitable[None]] | None = None
         """Told when other members are out than before."""
@@ -91,6 +103,8 @@ class Rulings:
         self._facts = facts
         self._bus = bus
         self._member = member
+        self._may_answer = may_answer
+        self._penalties: Penalties | None = None
         self._erased: dict[RecordKey, int] = {}
         """Erased for good, and up to which number."""
         self._is_all_due = True
@@ -130,12 +144,13 @@ class Rulings:
         # After an import or a long absence many become final at once: their statements are not held together.
         for start in range(0, max(1, len(final)), BLOCKS_PER_TURN):
             part = final[start : start + BLOCKS_PER_TURN]
-            glance = await self._chain.plan(lambda snapshot, part=part: _glance(snapshot, part, denials, self._member))  # type: ignore[misc]
+            glance = await self._chain.plan(lambda snapshot, part=part: self._glance(snapshot, part, denials))  # type: ignore[misc]
             may_have_erased |= glance.may_have_erased
             await self._learn(glance.statements)
         self.alerts = {}
         if glance.waiting:
             self.alerts["inbox"] = f"{glance.waiting} wait for this member's yes or no: lading inbox"
+        self._tell_penalties(glance.penalties, is_denied=MemberId(self._member) in glance.denied)
         if is_all_due or may_have_erased:
             known = self._known() if is_all_due else None
             seen = await self._chain.plan(lambda snapshot: _see(snapshot, known))
@@ -145,6 +160,33 @@ class Rulings:
                 some = seen.wanted[start : start + STATEMENTS_PER_TURN]
                 await self._learn(await self._chain.plan(lambda snapshot, some=some: _statements(snapshot, some)))  # type: ignore[misc]
         await self._rule(glance.denied, frozenset(_key(one.name) for one in denials if one.what == "record"))
+
+    def notices(self) -> tuple[Notice, ...]:
+        """Penalties in force that concern this member: it is meant, or owns a record that their evidence names. The newest first."""
+        found = () if self._penalties is None else self._penalties.notices.values()
+        return tuple(sorted((one for one in found if one.is_ours or one.records), key=lambda one: (-one.from_ms, one.id)))
+
+    def _tell_penalties(self, now: Penalties, *, is_denied: bool) -> None:
+        """What was in force when this node began is no news; it stands in the alerts."""
+        before, self._penalties = self._penalties, now
+        if before is not None:
+            for name in sorted(now.notices.keys() - before.notices.keys()):
+                self._bus.publish(PenaltyTold(now.notices[name], has_ended=False))
+            for name in sorted(before.notices.keys() - now.notices.keys()):
+                self._bus.publish(PenaltyTold(before.notices[name], has_ended=True))
+        for one in self.notices():
+            self.alerts[f"penalty-{one.id.hex()[:8]}"] = self._text(one)
+        if now.status in ("suspended", "revoked"):
+            self.alerts["certificate"] = f"this member's certificate is {now.status} on the ledger: what it signs is refused everywhere"
+        elif is_denied and not any(one.is_ours and one.level != "warn" for one in now.notices.values()):
+            self.alerts["certificate"] = "a transaction that is about to come onto the ledger puts this member out"
+
+    def _text(self, one: Notice) -> str:
+        who = "this member" if one.is_ours else f"member {self._facts.knowledge.member_name(MemberId(one.target))}"
+        until = f" until {iso_ms(one.until_ms)}" if one.until_ms else ""
+        about = f", about this member's record {', '.join(name.hex()[:16] for name in one.records)}" if one.records else ""
+        why = one.reason or "no reason given"
+        return f"the ledger {_DID[one.level]} {who}{until}: {why}{about}; lading ledger history {one.id.hex()[:16]}"
 
     def _known(self) -> dict[RecordKey, frozenset[Digest]]:
         """Statements and tombstones that are facts here."""
@@ -185,11 +227,19 @@ class Rulings:
         tombstone = self._facts.knowledge.verdict(facts).tombstone
         return tombstone is not None and tombstone.value.seq > statement.seq
 
+    def _glance(self, snapshot: Snapshot, blocks: Iterable[BlockHash], denials: Iterable[Denial]) -> _Glance:
+        """In a pool thread."""
+        known = {} if self._penalties is None else self._penalties.notices
+        penalties = read_penalties(snapshot, known, self._member)
+        return _glance(snapshot, blocks, denials, self._member if self._may_answer else None, penalties)
+
 
 # --- reading, in a pool thread ------------------------------------------------------------------------------------------
 
 
-def _glance(snapshot: Snapshot, blocks: Iterable[BlockHash], denials: Iterable[Denial], member: AccountId | None) -> _Glance:
+def _glance(
+    snapshot: Snapshot, blocks: Iterable[BlockHash], denials: Iterable[Denial], member: AccountId | None, penalties: Penalties
+) -> _Glance:
     """blocks: that became final. denials: of transactions that are not final. member: whose word may be lacking."""
     statements: list[Signed] = []
     may_have_erased = False
@@ -201,7 +251,7 @@ def _glance(snapshot: Snapshot, blocks: Iterable[BlockHash], denials: Iterable[D
             if kind == record_anchor.KIND.number:
                 statements.append(decode(transaction.content.body, record_anchor.Body).statement)
     waiting = 0 if member is None else sum(member in one.lacking for one in find_waits(snapshot, member))
-    return _Glance(tuple(statements), may_have_erased, _denied(snapshot, denials), waiting)
+    return _Glance(tuple(statements), may_have_erased, _denied(snapshot, denials), waiting, penalties)
 
 
 def _denied(snapshot: Snapshot, denials: Iterable[Denial]) -> frozenset[MemberId]:

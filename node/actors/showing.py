@@ -38,6 +38,8 @@ async def show(chain: ChainActor, question: LightQuestion) -> LightAnswer:
                 first, count = (row.height + 1, LIGHT_BUNDLES_PER_MESSAGE_MAX) if is_after else (row.height, 1)
                 names = [name_at(snapshot, height) for height in range(first, first + count)]
                 return Bundles(chain_proofs.bundles(snapshot, [name for name in names if name is not None]))
+            case AskInclusion(_, transaction) if chain.is_leaving and transaction == chain.chain:
+                return nothing(question)
             case AskInclusion(slot, transaction):
                 height = chain_proofs.height_of_slot(snapshot, slot)
                 name = None if height is None else name_at(snapshot, height)

@@ -10,7 +10,7 @@ from typing import Generic, Protocol, TypeVar
 import trio
 
 from protocols.effects import Effect
-from protocols.errors import ActorGone, DecodeError, LadingError, Reason, RemoteError, StoreFull, Undecided, Verdict
+from protocols.errors import ActorGone, DecodeError, LadingError, Reason, Refused, RemoteError, StoreFull, Undecided, Verdict
 from protocols.gossip.spread import told_by
 from protocols.ledger import machine as m
 from protocols.ledger.block import Block, decode_header
@@ -132,6 +132,45 @@ class ItemClaims:
         return {peer: tuple(names) for peer, names in again.items()}
 
 
+class Questions:
+    """What this end asks of its peer with proofs: one question at a time."""
+
+    def __init__(self, hint: Callable[[object], None]) -> None:
+        """hint: gives the machine an event."""
+        self._hint = hint
+        self._turn = trio.Lock()
+        self._asked: tuple[list[m.LightAnswer], trio.Event] | None = None
+        self._is_over = False
+
+    async def ask(self, question: m.LightQuestion, *, patience_s: float) -> m.LightAnswer:
+        """In its turn. Raises Refused(UNREACHABLE)."""
+        async with self._turn:
+            if self._is_over or self._asked is not None:
+                raise Refused(Reason.UNREACHABLE, "the peer does not answer")
+            found: list[m.LightAnswer] = []
+            done = trio.Event()
+            self._asked = found, done
+            self._hint(m.WantLight(question))
+            with trio.move_on_after(patience_s):
+                await done.wait()
+            if not found:
+                # Its answer may still come; until then, or until its stream ends for its silence, nothing else is asked of it.
+                raise Refused(Reason.UNREACHABLE, "the peer does not answer")
+            return found[0]
+
+    def settle(self, answer: m.LightAnswer | None) -> None:
+        """The answer to what was asked; None: there will be none."""
+        if self._asked is not None:
+            (found, done), self._asked = self._asked, None
+            found += () if answer is None else (answer,)
+            done.set()
+
+    def end(self) -> None:
+        """The stream is over."""
+        self._is_over = True
+        self.settle(None)
+
+
 class TalkEnd:
     """Runs one stream."""
 
@@ -179,6 +218,7 @@ class TalkEnd:
         self._passed_block: Block | None = None
         self._head_moved = False
         self._some_passed_on = trio.Event()
+        self.questions = Questions(self.hint)
 
     def may_go_on(self) -> bool:
         """False, and the stream is reset, where the peer may not read this chain, or no more."""
@@ -218,6 +258,7 @@ class TalkEnd:
         try:
             await self._end.run(m.Opened(self._chain.chain, self._challenge), self._pass_hints, self._pass_on, self._beat_meanwhile)
         finally:
+            self.questions.end()
             self._claims.drop(self.peer, self._clock.monotonic())
             self._fetches.drop(self.peer)
 
@@ -298,6 +339,8 @@ class TalkEnd:
                 await self._fetches.deliver(self.peer, nodes, lacking)
             case m.LoadLight(question):
                 return m.LightLoaded(await show(chain, question))
+            case m.DeliverLight(_, answer):
+                self.questions.settle(answer)
             case m.DeliverItems(transactions, votes):
                 self._items[0].done(one.id for one in transactions)
                 self._items[1].done(m.vote_id(one) for one in votes)
@@ -494,6 +537,18 @@ class Talks(Ends[TalkEnd]):
         Raises Refused(UNREACHABLE | NOT_FOUND | CONFLICT).
         """
         return await self._chain.difference(lambda at, nodes: self._fetches.ask(peer, at, nodes))
+
+    async def question(self, peer: PeerId, question: m.LightQuestion, *, patience_s: float) -> m.LightAnswer:
+        """What a light node may ask, asked by a node that keeps the chain. Raises Refused(UNREACHABLE)."""
+        end = self.ends.get(peer)
+        if end is None:
+            raise Refused(Reason.UNREACHABLE, "the peer is gone")
+        return await end.questions.ask(question, patience_s=patience_s)
+
+    async def drop(self, peer: PeerId, error: RemoteError) -> None:
+        """The peer showed what no honest one shows."""
+        log.warning("ledger peer dropped peer=%s why=%s", peer.hex()[-8:], error)
+        await self._peers.drop(peer, str(error), ban=error.verdict is Verdict.BAN)
 
     async def keep_asking(self) -> None:
         while True:

@@ -432,7 +432,8 @@ COMMANDS: tuple[Command, ...] = (
         ("inbox",),
         "what waits for this member's word",
         "Lists what other owners have asked this member to approve, and what it has asked of them, as the ledger has it: new records, "
-        "changes, later ends, erasures; who has said yes, who lacks, and when it lapses by itself.",
+        "changes, later ends, erasures; who has said yes, who lacks, and when it lapses by itself. Penalties in force that concern this "
+        "member, or name its records as evidence, are listed below.",
         ("lading inbox", "lading inbox --json | jq -r '.data.waiting[].id'", "watch lading inbox"),
         (0, 1, 2, 5, 7, 8, 130),
         remote.plain_call("inbox"),

@@ -59,8 +59,11 @@ def _show_flags(parser: argparse.ArgumentParser) -> None:
 
 def _history_flags(parser: argparse.ArgumentParser) -> None:
     _chain_flag(parser)
-    parser.add_argument("--limit", metavar="N", type=whole, help="blocks to show; default 20")
+    parser.add_argument("what", metavar="ID", nargs="?", help="every transaction that touches this record, member, transaction or key")
+    parser.add_argument("--limit", metavar="N", type=whole, help="blocks to show, default 20; or transactions, default 1000")
     parser.add_argument("--before", metavar="HEIGHT", type=whole, help="only blocks below this height")
+    parser.add_argument("--after", metavar="HEIGHT", type=whole, help="of an id: only what stands above this height")
+    parser.add_argument("--proofs", action="store_true", help="of an id: with what shows each transaction to somebody else (--json)")
 
 
 def _diff_flags(parser: argparse.ArgumentParser) -> None:
@@ -206,6 +209,17 @@ def propose(invocation: Invocation) -> Answer:
     )
 
 
+def history(invocation: Invocation) -> Answer:
+    """Blocks, or what touches an id."""
+    args = invocation.args
+    asked = {"what": args.what, "limit": args.limit, "before": args.before, "after": args.after, "proofs": args.proofs or None}
+    if args.what and args.before is not None:
+        raise UsageError("--before is for blocks", hint="of an id, go on with --after HEIGHT")
+    if not args.what and (args.after is not None or args.proofs):
+        raise UsageError("--after and --proofs are for the history of an id", hint="lading ledger history ID --proofs --json")
+    return remote.ask(invocation, "ledger.history", {**asked, "chain": args.chain})
+
+
 def submit(invocation: Invocation) -> Answer:
     """Transactions that somebody signed elsewhere. Raises Partial when the chain refuses some."""
     rows: list[object] = []
@@ -296,13 +310,15 @@ def show_ledger(data: Mapping[str, object], style: Style) -> Iterator[str]:
             alive = style.good("goes on") if committee.get("finality_goes_on") else style.careful("waits for members")
             heard = f"{committee.get('heard')} of {len(_list(committee.get('members')))} members heard, {committee.get('quorum')} needed"
             lines += [
-                ("miners", ", ".join(listed)),
+                ("miners", f"{', '.join(listed)}  ({chain.get('seats')} seats)"),
                 ("turn", f"{names.get(chain.get('turn'), '')}  (slot {chain.get('slot')}, term {chain.get('term')})"),
                 ("finality", f"{alive}: {heard}"),
                 ("survives", f"{committee.get('liars_survived')} liars, {committee.get('dead_survived')} dead members"),
                 ("waiting", f"{mempool.get('outbound')} made here, {mempool.get('inbound')} of others"),
                 ("target", style.id(str(chain.get("target", "")))),
             ]
+            if archives := _mapping(chain.get("archives")):
+                lines.append(("archives", f"{archives.get('connected')} connected, this node included; {archives.get('wanted')} wanted"))
         lines += [("refused", text) for text in _refused_lines(chain.get("refused"))]
         yield from pairs(lines, style)
 
@@ -316,7 +332,10 @@ def _refused_lines(rows: object) -> Iterator[str]:
 
 
 def show_history(data: Mapping[str, object], style: Style) -> Iterator[str]:
-    """One line for each block, the newest first."""
+    """One line for each block, the newest first; or for each transaction that touches an id, the oldest first."""
+    if "transactions" in data:
+        yield from _show_trail(data, style)
+        return
     rows = [
         (
             str(row.get("height")),
@@ -330,6 +349,23 @@ def show_history(data: Mapping[str, object], style: Style) -> Iterator[str]:
         if isinstance(row, Mapping)
     ]
     yield from table(("HEIGHT", "BLOCK", "TIME", "MINER", "STATE", "TRANSACTIONS"), rows, style, right=(0,))
+
+
+def _show_trail(data: Mapping[str, object], style: Style) -> Iterator[str]:
+    rows = [
+        (
+            str(row.get("height")),
+            str(row.get("time", "")),
+            str(row.get("kind", "")),
+            str(row.get("actor_name", "")),
+            str(row.get("state", "")),
+            "yes" if row.get("proven") else "no",
+            style.id(str(row.get("transaction", ""))),
+        )
+        for row in _list(data.get("transactions"))
+        if isinstance(row, Mapping)
+    ]
+    yield from table(("HEIGHT", "TIME", "KIND", "ACTOR", "STATE", "PROVEN", "TRANSACTION"), rows, style, right=(0,))
 
 
 def _size(value: object) -> str:
@@ -373,11 +409,13 @@ COMMANDS: tuple[Command, ...] = (
     Command(
         _LEDGER,
         ("ledger", "history"),
-        "the blocks so far",
-        "Lists blocks, the newest first: who sealed them, what they carry, and whether they are final.",
-        ("lading ledger history", "lading ledger history --limit 100", "lading ledger history --before 500 --json"),
+        "the blocks so far, or all that touches an id",
+        "Lists blocks, the newest first: who sealed them, what they carry, and whether they are final. Of an id (a record, a member, a "
+        "transaction, a key, or the unique beginning of one) it lists every transaction that touches it, the oldest first: it reads and "
+        "checks every block on the way and says of each whether its place was proven. --proofs gives the proofs themselves.",
+        ("lading ledger history --limit 100", "lading ledger history 7f3a9c01", "lading ledger history hospital-a --proofs --json"),
         _REMOTE,
-        remote.plain_call("ledger.history", "limit", "before", "chain"),
+        history,
         _history_flags,
         show_history,
     ),

@@ -217,6 +217,21 @@ def show_inbox(data: Mapping[str, object], style: Style) -> Iterator[str]:
         yield from table(("ID", "WHAT", "RECORD", "ASKED BY", "APPROVED", "LACKING", "LAPSES", "SAID"), rows, style)
     if not _list_of(data.get("waiting")):
         yield "Nothing waits for you."
+    if notices := _list_of(data.get("notices")):
+        yield style.bold("Penalties that concern you")
+        told = [
+            (
+                _id(one, "transaction", style),
+                _text(one.get("level")),
+                "you" if one.get("is_this_member") else _text(one.get("name")),
+                _text(one.get("from")),
+                _text(one.get("until")),
+                ", ".join(_text(record)[:16] for record in _texts(one.get("own_records"))),
+                _text(one.get("reason")),
+            )
+            for one in notices
+        ]
+        yield from table(("ID", "LEVEL", "WHO", "FROM", "UNTIL", "ABOUT YOUR RECORDS", "REASON"), told, style)
 
 
 def _names(members: object) -> str:

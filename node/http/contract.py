@@ -169,7 +169,7 @@ OPERATIONS: Mapping[str, Operation] = {
     # what: a height, or a block's or transaction's id or unique beginning of one; left out, the head.
     "ledger.show": _operation(what="text", chain="text"),
     # limit: blocks, the newest first; before: a height.
-    "ledger.history": _operation(limit="whole", before="whole", chain="text"),
+    "ledger.history": _operation(what="text", limit="whole", before="whole", after="whole", proofs="flag", chain="text"),
     # transactions: signed ones as text, at most SUBMITTED_MAX.
     "ledger.submit": _operation("transactions", transactions="texts", chain="text"),
     # peer: a node, by name or id.

@@ -24,6 +24,7 @@ context        what a rule sees of the chain, and the common rules of transactio
 conditions     what fires by itself: at a time, at a height, at a threshold
 schedule       rule sets: which kinds and which numbers hold from which height
 ahead          signatures verified before somebody judges, in another thread
+trail          every transaction that touches an id, with what shows it
 transition     the one function that judges and applies a block
 genesis        the first block
 pool           transactions that wait, of two kinds, with quotas

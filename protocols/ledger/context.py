@@ -150,12 +150,7 @@ class Context:
         found = self.state.load(ACCOUNT, name, Account)
         if found is None:
             raise InvalidTransaction(Reason.NOT_MEMBER, f"no account {name.hex()[:8]}… on this chain")
-        check_that(found.from_ms <= self.time_ms, "certificate is not valid yet", Reason.CERTIFICATE_NOT_YET_VALID)
-        check_that(self.time_ms < found.to_ms, "certificate has expired", Reason.CERTIFICATE_EXPIRED)
-        check_that(found.status != "revoked" and not found.revocations, "account is revoked", Reason.REVOKED)
-        check_that(found.status != "suspended" and not found.suspensions, "account is suspended", Reason.SUSPENDED)
-        if not is_admitted(self.policy, found.country):
-            raise InvalidTransaction(Reason.POLICY, f"country {found.country!r} is not admitted")
+        check_standing(found, self.policy, self.time_ms)
         return found
 
     def is_in_standing(self, name: AccountId) -> bool:
@@ -170,6 +165,16 @@ class Context:
         """The account that a key belongs or belonged to."""
         use = self.state.load(KEY, key, KeyUse)
         return None if use is None else use.account
+
+
+def check_standing(account: Account, policy: Policy, time_ms: int) -> None:
+    """Whether an account may act at a time. Raises InvalidTransaction(CERTIFICATE_EXPIRED | CERTIFICATE_NOT_YET_VALID | SUSPENDED | …)."""
+    check_that(account.from_ms <= time_ms, "certificate is not valid yet", Reason.CERTIFICATE_NOT_YET_VALID)
+    check_that(time_ms < account.to_ms, "certificate has expired", Reason.CERTIFICATE_EXPIRED)
+    check_that(account.status != "revoked" and not account.revocations, "account is revoked", Reason.REVOKED)
+    check_that(account.status != "suspended" and not account.suspensions, "account is suspended", Reason.SUSPENDED)
+    if not is_admitted(policy, account.country):
+        raise InvalidTransaction(Reason.POLICY, f"country {account.country!r} is not admitted")
 
 
 class KindPort(Protocol):

@@ -21,10 +21,11 @@ from ..merkle import EMPTY_ROOT
 from ..signed import Signed
 from ..types import AccountId, ChainId, Digest, HashId, OwnerKey, RecordKey, TxId, UnixMillis
 from .checks import check_texts, check_that, is_rising
-from .context import Account, KindPort
+from .context import Account, KindPort, check_standing
 from .envelope import ENVELOPE_VERSION, Content
 from .history import NO_PEAKS, Peaks
 from .history import append as append_peak
+from .profile import Policy, is_recordable
 from .transactions import record_anchor, storage_receipt
 from .transactions.records import CHANGES, Change, Owners, Parent, RecordState, record_key
 from .transactions.storage_receipt import RECEIPTS_MAX, Holding
@@ -180,6 +181,19 @@ def next_of_erased(
     if waiting is not None and not waiting.is_refused and now_ms <= waiting.until_ms:
         return Next.REPEAT
     return Next.SUBMIT
+
+
+def check_first_use(account: Account | None, policy: Policy, schema: str, time_ms: int) -> None:
+    """The conditions of use, before an owner's first record makes its profile and folder. account: as the state has it; None while the
+    domain's certificate has not come there yet, which stops nobody.
+
+    Raises InvalidTransaction(CERTIFICATE_EXPIRED | CERTIFICATE_NOT_YET_VALID | REVOKED | SUSPENDED | POLICY).
+    """
+    if account is None:
+        return
+    check_standing(account, policy, time_ms)
+    if not is_recordable(policy, account.country, schema):
+        raise InvalidTransaction(Reason.POLICY, f"policy list {policy.version}: {account.country!r} may not record {schema!r}")
 
 
 def size_class(sealed_bytes: int) -> int:

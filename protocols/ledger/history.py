@@ -5,7 +5,7 @@ The state keeps its peaks (at most 63 hashes), so any old block is proved to who
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from ..codec import Record
 from ..crypto import sha256
@@ -37,16 +37,25 @@ def append(peaks: Peaks, leaf: bytes) -> Peaks:
 
 def path(count: int, index: int, leaf_of: Callable[[int], bytes]) -> tuple[bytes, ...]:
     """Siblings of leaf ``index`` of ``count`` from the bottom up to its peak. leaf_of: any leaf by its index."""
-    assert 0 <= index < count
-    start, size = _mountain(count, index)
-    level: Sequence[bytes] = [leaf_of(at) for at in range(start, start + size)]
-    at = index - start
-    found: list[bytes] = []
-    while len(level) > 1:
-        found.append(level[at ^ 1])
-        level = [sha256(_INNER, level[i], level[i + 1]) for i in range(0, len(level), 2)]
-        at //= 2
-    return tuple(found)
+    return paths(count, (index,), leaf_of)[index]
+
+
+def paths(count: int, indexes: Iterable[int], leaf_of: Callable[[int], bytes]) -> dict[int, tuple[bytes, ...]]:
+    """``path`` of each of these leaves; hashes each inner node above them once."""
+    found: dict[int, list[bytes]] = {index: [] for index in indexes}
+    below: dict[tuple[int, int], list[int]] = {}
+    for index in found:
+        assert 0 <= index < count
+        below.setdefault(_mountain(count, index), []).append(index)
+    for (start, size), inside in below.items():
+        level: Sequence[bytes] = [leaf_of(at) for at in range(start, start + size)]
+        height = 0
+        while len(level) > 1:
+            for index in inside:
+                found[index].append(level[(index - start) >> height ^ 1])
+            level = [sha256(_INNER, level[i], level[i + 1]) for i in range(0, len(level), 2)]
+            height += 1
+    return {index: tuple(siblings) for index, siblings in found.items()}
 
 
 def check_path(peaks: Peaks, *, index: int, leaf: bytes, siblings: Sequence[bytes]) -> None:

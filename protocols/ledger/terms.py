@@ -17,9 +17,9 @@ from ..limits import EVIDENCE_TERMS, MISSED_GRACE
 from ..types import AccountId, ChainId, Digest, UnixMillis
 from .block import NO_MINER, ZERO_REVEAL, BlockInfo
 from .checks import u64
-from .context import ACCOUNT, Account, Context
+from .context import ACCOUNT, CHAIN, Account, Context
 from .draw import draw_order, genesis_seed, leader, next_seed
-from .profile import Cluster, Profile
+from .profile import Cluster, Policy, Profile
 from .state import Overlay
 
 TIP = "tip"
@@ -122,6 +122,24 @@ def is_candidate(state: Overlay, miner: Miner, time_ms: UnixMillis) -> bool:
 def is_in_cluster(account: Account, cluster: Cluster) -> bool:
     """Every pair of the predicate is an attribute of the account."""
     return all(account.attribute(name) == value for name, value in cluster.predicate)
+
+
+def seats_of(state: Overlay) -> int:
+    """How many miners a list has when there are candidates enough: the seats of all clusters, as far as the policy list lets them be."""
+    loaded = [state.load(CLUSTER, key, Cluster) for key, _ in list(state.iterate(CLUSTER))]
+    policy = state.load(CHAIN, b"policy", Policy)
+    assert policy is not None
+    return min(sum(cluster.seats for cluster in loaded if cluster is not None), policy.miners_max)
+
+
+def seats_trouble(seats: int) -> str:
+    """What is to be said against so many seats; empty for nothing.
+
+    An odd number is always allowed: one seat fewer in the largest cluster never gives another one a majority.
+    """
+    if seats % 2:
+        return ""
+    return f"{seats} seats of miners, an even number: half of them has no majority; the council makes it odd with a ClusterDefine"
 
 
 def candidates(state: Overlay, time_ms: UnixMillis) -> tuple[Miner, ...]:

@@ -96,6 +96,12 @@ def test_record_of_two_owners_waits_for_the_other_one_and_is_refused_or_extended
     said = ledger_of(one, record)
     assert (said["validity"], said["level"], {owner["member"] for owner in said["owners"]}) == ("valid", 2, {one.member, two.member})
     assert one.run("approve", row["id"]).error == "E-NOT-FOUND"
+    trail = two.run("ledger", "history", record[:16], "--proofs").data
+    assert [(step["kind"], step["actor"], step["proven"]) for step in trail["transactions"][:2]] == [
+        ("RecordAnchor", one.member, True),
+        ("Approve", two.member, True),
+    ]
+    assert all(step["proof"] for step in trail["transactions"][:2])
     assert two.run("file", "extend", record, "--until", "2200-01-01").data["needs"]
     (row,) = wait_until(lambda: inbox(one), "the other question", timeout_s=FINAL_S, poll_s=0.3)
     assert one.run("approve", record[:12]).code == 0

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import trio
 
+from node.actors.archives import Archives
 from node.actors.chain import BlockFinal, ChainActor, ChainItems, ChainKeys, ChainSetup
 from node.actors.following import Partners
 from node.actors.sealer import Sealer
@@ -218,6 +219,7 @@ class ChainNode:
         )
         partners = Partners(self.connections, self.chain, is_domains=False)
         self.talks = Talks(seat.peer, self.chain, partners, seat.clock, seat.entropy, self.bus, may_read=partners.may_read)
+        self.archives = Archives(self.chain, self.talks, seat.peer, seat.clock)
 
     async def run(self) -> None:
         with self.bus.subscribe(BlockFinal, ChainItems, capacity=4096, name="checker") as news:
@@ -229,6 +231,7 @@ class ChainNode:
                 nursery.start_soon(self.sealer.run)
                 nursery.start_soon(self.connections.run, self.talks)
                 nursery.start_soon(self.talks.run)
+                nursery.start_soon(self.archives.run)
 
     async def _check(self, news: object) -> None:
         async for fact in news:  # type: ignore[attr-defined]  # a subscription

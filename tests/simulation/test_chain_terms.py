@@ -6,10 +6,14 @@ import trio
 
 from protocols.codec import decode, replace
 from protocols.ledger.checks import u64
+from protocols.ledger.envelope import Transaction
 from protocols.ledger.profile import DEFAULT_POLICY, Cluster
-from protocols.ledger.terms import HANDOVER, Term, Tip
+from protocols.ledger.sync import HeaderRow
+from protocols.ledger.terms import HANDOVER, ORDER, Order, Term, Tip
 from protocols.ledger.transactions.cluster_define import Body as ClusterBody
 from protocols.ledger.transactions.policy_list_update import Body as PolicyBody
+from protocols.types import TxId
+from storage import chain as store
 from tests.protocols.ledger import chains
 
 from .chain_world import ChainWorld, Seat
@@ -127,3 +131,56 @@ def test_all_miners_of_a_term_dead_are_rescued_by_the_candidates() -> None:
         await world.agree()
 
     life(23, story, members=MEMBERS, miners=MINERS[:3], seats=1, term_blocks=12, rescue_slots=40)
+
+
+def test_candidate_is_seated_only_when_it_has_downloaded_the_whole_ledger() -> None:
+    """Goal: a take-over with a full download. Method: two seats, three candidates; one of them loses its database and begins at an anchor,
+    while nobody gives it history: it is drawn, hands nothing over, and sits in no term of six. Then history comes: it hands over when it
+    has the first block, and not before; it is on the list, and seals."""
+
+    async def story(world: ChainWorld) -> None:
+        late, account = world.seats["m1"], chains.account_of("m1")
+        await trio.sleep(15)
+        await late.kill()
+        late.lose_database()
+        await terms_go_by(world, 2)
+        late.knows_genesis, late.anchor = False, world.seats["a"].chain.checkpoints()[1]
+        given = {name: world.seats[name].chain.history_before for name in MEMBERS[:2]}
+
+        async def nothing(before: bytes) -> tuple[HeaderRow, ...]:
+            return ()
+
+        for name in given:
+            world.seats[name].chain.history_before = nothing  # type: ignore[method-assign]
+        await late.start()
+        posted: list[int] = []
+        honest_submit = late.chain.submit
+
+        async def submit(transaction: Transaction) -> TxId:
+            with late.engine.snapshot() as snapshot:
+                posted.append(store.lowest_height(snapshot))
+            return await honest_submit(transaction)
+
+        late.chain.submit = submit  # type: ignore[method-assign]
+        for _ in range(6):
+            await terms_go_by(world, 1)
+            order = world.seats["a"].read(ORDER)
+            assert any(account in line for value in order.values() for _, line in decode(value, Order).clusters), "it is drawn"
+            assert account not in list_of(world.seats["a"])[1]
+        final = world.seats["a"].chain.checkpoints()[1].height
+        await world.until(lambda: late.chain.checkpoints()[1].height >= final, within_s=30, what="it follows")
+        assert late.chain.lowest_height > 0
+        assert late.node is not None
+        assert (posted, late.node.sealer.sealed) == ([], 0)
+
+        for name, honest in given.items():
+            world.seats[name].chain.history_before = honest  # type: ignore[method-assign]
+        for _ in range(12):
+            await terms_go_by(world, 1)
+            if late.node.sealer.sealed:
+                break
+        assert late.node.sealer.sealed > 0
+        assert set(posted) == {0}, "it hands over with all of it"
+        await world.agree()
+
+    life(24, story, members=MEMBERS[:2], miners=("a", "b", "m1"), seats=2, term_blocks=5)

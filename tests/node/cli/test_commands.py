@@ -115,6 +115,8 @@ ASKED: list[tuple[str, str, dict[str, object]]] = [
     ("ledger show", "ledger.show", {}),
     ("ledger show 812", "ledger.show", {"what": "812"}),
     ("ledger history --limit 5 --before 90", "ledger.history", {"limit": 5, "before": 90}),
+    ("ledger history 7f3a9c --after 7", "ledger.history", {"what": "7f3a9c", "after": 7}),
+    ("ledger history pi4 --proofs --limit 3", "ledger.history", {"what": "pi4", "limit": 3, "proofs": True}),
     ("ledger diff pi4", "ledger.diff", {"peer": "pi4"}),
     ("ledger status --chain trials", "ledger.status", {"chain": "trials"}),
     ("ledger history --chain trials", "ledger.history", {"chain": "trials"}),
@@ -363,9 +365,21 @@ def test_status_peers_and_ls_are_readable(home_node: FakeNode, capsys: pytest.Ca
 
 def test_answer_of_an_unexpected_shape_is_still_shown(home_node: FakeNode, capsys: pytest.CaptureFixture[str]) -> None:
     """Goal: a newer node never makes the command fail. Method: wrong kinds in every field that the pages look at."""
-    keys = "peers records holders store ledger alerts listen elapsed_ms sources checks bytes survives"
+    keys = "notices waiting peers records holders store ledger alerts listen elapsed_ms sources checks bytes survives"
     odd: dict[str, object] = {key: [1, "two", {"three": 3}, None] for key in keys.split()}
-    lines = ["status", "peers", "ls", "doctor", "member list", "file status x", "get x", "put /etc/hostname", "what-if --kill x", "check"]
+    lines = [
+        "status",
+        "peers",
+        "ls",
+        "doctor",
+        "member list",
+        "file status x",
+        "get x",
+        "put /etc/hostname",
+        "what-if --kill x",
+        "check",
+        "inbox",
+    ]
     for line in lines:
         operation = line.split()[0] if line.split()[0] not in ("member", "file") else ".".join(line.split()[:2])
         for data in (odd, {}, dict.fromkeys(odd), dict.fromkeys(odd, "text")):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from itertools import pairwise
+from itertools import pairwise, product
 
 import pytest
 from hypothesis import given
@@ -20,9 +20,9 @@ from protocols.ledger.envelope import Transaction
 from protocols.ledger.handover import answer_challenges
 from protocols.ledger.history import Peaks
 from protocols.ledger.pool import MAY_BECOME_VALID
-from protocols.ledger.profile import DEFAULT_POLICY, Cluster, Policy
+from protocols.ledger.profile import DEFAULT_POLICY, Cluster, Policy, check_clusters
 from protocols.ledger.state import MemoryState
-from protocols.ledger.terms import MINER, ORDER, Miner, Order, load_term, load_tip, slot_leader
+from protocols.ledger.terms import MINER, ORDER, Miner, Order, load_term, load_tip, seats_of, seats_trouble, slot_leader
 from protocols.ledger.transactions import miner_certify, policy_list_update, term_handover
 from protocols.ledger.transactions.cluster_define import Body as ClusterBody
 from protocols.ledger.transition import next_term
@@ -66,6 +66,33 @@ def test_draw_prefers_the_rested_then_the_recommended_then_chance() -> None:
     assert [dict(people)[name] for name in order[:4]] == sorted((dict(people)[name] for name in order[:4]), reverse=True)
     assert len({draw_order(people, bytes([number]), ()) for number in range(10)}) > 1
     assert next_seed(b"seed", [b"\1" * 32, bytes(32)]) == next_seed(b"seed", [b"\1" * 32]) != next_seed(b"seed", [])
+
+
+def test_even_number_of_seats_is_warned_of_and_never_forced() -> None:
+    """Goal: odd seats where nothing forces otherwise. Method: a state with each number of seats, limited by the policy list too; of every
+    allowed division of an even number among up to five clusters one seat can be taken."""
+    for seats, most, wanted in ((1, 9, ""), (2, 9, "2 seats"), (5, 9, ""), (6, 9, "6 seats"), (6, 5, ""), (7, 4, "4 seats")):
+        body = genesis_body(profile=profile_of(), seats=seats, policy=replace(DEFAULT_POLICY, miners_max=most))
+        found = seats_trouble(seats_of(start(body).state))
+        assert found.startswith(wanted)
+        assert bool(found) is bool(wanted)
+    judged = 0
+    for parts in product(range(6), repeat=5):
+        if sum(parts) % 2 or not sum(parts) or not _is_allowed(parts):
+            continue
+        judged += 1
+        fewer = list(parts)
+        fewer[parts.index(max(parts))] -= 1
+        assert _is_allowed(fewer)
+    assert judged > 1000
+
+
+def _is_allowed(parts: Sequence[int]) -> bool:
+    try:
+        check_clusters(tuple(Cluster(str(number), (), seats) for number, seats in enumerate(parts)))
+    except InvalidTransaction:
+        return False
+    return True
 
 
 # --- a chain that hands over --------------------------------------------------------------------------------------
