@@ -38,6 +38,9 @@ LADING = (sys.executable, "-m", "node")
 READY_PATIENCE_S = 40.0
 SAMPLE_S = 0.01
 REST_S = 2.0
+QUIET_S = 1.0
+QUIET_SHARE = 0.04
+QUIET_PATIENCE_S = 60.0
 TICKS = os.sysconf("SC_CLK_TCK")
 
 
@@ -328,6 +331,18 @@ def documents(folder: Path, count: int, seed: int, sizes: Callable[[int], int]) 
 def settle() -> None:
     """Earlier writes reach the disk now, not inside the next measurement."""
     os.sync()
+
+
+def wait_quiet(pids: Sequence[int]) -> None:
+    """Until these processes have done what came of earlier work: together under QUIET_SHARE of a core for QUIET_S. Raises RuntimeError."""
+    deadline = time.monotonic() + QUIET_PATIENCE_S
+    while True:
+        before = sum(map(processor_s, pids))
+        time.sleep(QUIET_S)
+        if sum(map(processor_s, pids)) - before <= QUIET_SHARE * QUIET_S:
+            return
+        if time.monotonic() > deadline:
+            raise RuntimeError(f"not quiet after {QUIET_PATIENCE_S:.0f} s")
 
 
 def rest() -> None:

@@ -40,6 +40,7 @@ from .harness import (
     rate_mb_s,
     settle,
     sync_file_system,
+    wait_quiet,
     wait_shared,
 )
 from .syncthing import SyncthingPair, program_version
@@ -65,10 +66,12 @@ class Spent:
 
 
 def _spend(ends: Mapping[str, int], beside: Sequence[int], place: Path, act: Callable[[], None]) -> Spent:
-    """Does ``act``, then syncfs of ``place``, with everything written before already on the disk.
+    """Does ``act``, then syncfs of ``place``, with everything written before already on the disk, and nobody at work any more on what came
+    of the turn before: after a put nodes look at it again and its anchors become final, for some seconds.
 
     ends: processes by name whose processor time and memory count. beside: processes of ours that rest meanwhile.
     """
+    wait_quiet([*ends.values(), *beside])
     settle()
     with memory_of(ends) as peaks, load_of([*ends.values(), *beside]) as load:
         used = sum(map(processor_s, ends.values()))
@@ -268,6 +271,7 @@ def _of_one_size(folder: Path, count: int, seed: int, size: int) -> None:
 
 def _many_files(pair: SyncthingPair, folder: Path, runs: int, count: int) -> list[Row]:
     rows: list[Row] = []
+    runs += runs % 2  # each begins as often as the other: who comes second finds the machine slower
     with TestNet(2) as net:
         warm = folder / "many-warm"
         _of_one_size(warm, WARM_COUNT, 300, 10 * KIB)

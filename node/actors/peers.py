@@ -228,7 +228,7 @@ class Peers:
     async def drop(self, peer: PeerId, why: str, *, ban: bool = False) -> None:
         """Ends the peer's session; banned ones are not dialled or let in for BAN_S."""
         if ban:
-            self._banned[peer] = self._clock.monotonic() + BAN_S
+            self._ban(peer)
         session = self.sessions.get(peer)
         if session is not None:
             await session.connection.close(why)
@@ -313,12 +313,16 @@ class Peers:
         for error in errors:
             why = str(error)
             if isinstance(error, RemoteError) and error.verdict is Verdict.BAN:
-                self._banned[connection.remote] = self._clock.monotonic() + BAN_S
+                self._ban(connection.remote)
                 log.warning("peer banned peer=%s why=%s", connection.remote.hex()[-8:], why)
             elif not isinstance(error, LadingError | trio.Cancelled):
                 log.error("session failed peer=%s", connection.remote.hex()[-8:], exc_info=error)
         with trio.CancelScope(shield=True):
             await connection.close(why)
+
+    def _ban(self, peer: PeerId) -> None:
+        now = self._clock.monotonic()
+        self._banned = {one: until for one, until in self._banned.items() if until > now} | {peer: now + BAN_S}
 
     async def _prove_and_serve(self, connection: Connection, expected: PeerId | None) -> None:
         if self._banned.get(connection.remote, 0.0) > self._clock.monotonic():
