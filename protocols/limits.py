@@ -47,7 +47,7 @@ assert 2 * STREAM_WINDOW_BYTES_MAX <= STREAMS_HELD_BYTES_MAX
 DATA_FRAME_BYTES_MAX = 256 * 1024  # of ours; larger ones gain little and make other streams wait
 # One pass of the writer where the line is quick: a millisecond of the event loop. Elsewhere small messages would wait behind it.
 BATCH_BYTES_MAX = 1024 * 1024
-BATCH_BYTES_MIN = 128 * 1024
+BATCH_BYTES_MIN = 512 * 1024
 # Copied instead of kept as a view: ten bytes would otherwise keep a whole message alive.
 SMALL_PIECE_BYTES = 16 * 1024
 STREAMS_INBOUND_MAX = 128

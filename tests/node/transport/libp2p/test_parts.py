@@ -214,6 +214,34 @@ async def test_wire_gives_the_kernel_much_on_a_quick_line_and_little_on_a_slow_o
         await caller.close()
 
 
+async def test_line_that_loses_packets_is_given_little_until_much_has_left_it_cleanly(autojump_clock: trio.testing.MockClock) -> None:
+    """Goal: large batches only where nothing is sent again. Method: a quick line; what the kernel had sent again by the last look is set to
+    another number than it says now, as if a packet had been lost between; batches until the line is quick again."""
+    (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
+    async with listener, trio.open_nursery() as nursery:
+        caller = wire.Wire(await trio.open_tcp_stream("127.0.0.1", listener.socket.getsockname()[1]))
+        accepted = await listener.accept()
+
+        async def read() -> None:
+            async for _ in accepted:
+                pass
+
+        nursery.start_soon(read)
+        with trio.fail_after(PATIENCE_S):
+            while caller.batch_bytes == BATCH_BYTES_MIN:
+                await caller.write(bytes(caller.batch_bytes))
+            caller._retransmitted += 1
+            await caller.write(bytes(caller.batch_bytes))
+            assert caller.batch_bytes == BATCH_BYTES_MIN
+            left = 0
+            while caller.batch_bytes == BATCH_BYTES_MIN:
+                await caller.write(bytes(caller.batch_bytes))
+                left += BATCH_BYTES_MIN
+            assert left == wire.CLEAN_BYTES
+        nursery.cancel_scope.cancel()
+        await caller.close()
+
+
 # --- addresses ----------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize(
     ("text", "host", "port"),
