@@ -23,7 +23,7 @@ def test_operator_pins_a_record_on_a_node_and_takes_it_off_again(processes: Proc
     founder, owner, _, stranger = nodes
     source = random_folder(tmp_path / "source", seed=61, size=2 * MIB)
     record = owner.put(source, replicas=1, ack="local")["record"]
-    wait_until(lambda: founder.copies_live(record) >= 1, "the founder to hear of the record")
+    wait_until(lambda: founder.copies_live(record) and stranger.copies_live(record), "both to hear of the record")
     refused = stranger.run("file", "pin", record, "--on", "n3")
     assert (refused.code, refused.error) == (5, "E-REFUSED")
     assert founder.run("file", "pin", record, "--on", "n3").data["wish"] == "in"
