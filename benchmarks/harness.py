@@ -342,7 +342,7 @@ def wait_quiet(pids: Sequence[int]) -> None:
         if sum(map(processor_s, pids)) - before <= QUIET_SHARE * QUIET_S:
             return
         if time.monotonic() > deadline:
-            raise RuntimeError(f"not quiet after {QUIET_PATIENCE_S:.0f} s")
+            raise RuntimeError(f"processes {pids} still at work after {QUIET_PATIENCE_S:.0f} s; their logs say on what")
 
 
 def rest() -> None:

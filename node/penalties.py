@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 
 from protocols.codec import decode
 from protocols.ledger.context import ACCOUNT, Account, genesis_time_ms, load_profile
@@ -54,19 +54,24 @@ def read_penalties(snapshot: Snapshot, known: Mapping[TxId, Notice], member: Acc
         state, name = decode(value, PenaltyState), TxId(key)
         if state.is_active:
             before = known.get(name)
-            found[name] = before if before is not None and before.from_ms == state.from_ms else _notice(snapshot, view, name, state, member)
+            is_known = before is not None and before.from_ms == state.from_ms
+            found[name] = before if is_known and before is not None else _notice(snapshot, name, state, member)
+    new = [one for name, one in found.items() if one is not known.get(name)]
+    # One look through the records for all of them: after a start every penalty is new.
+    owned = _owned(view, frozenset(name for one in new for name in one.evidence), member)
+    for one in new:
+        records = {record for name in one.evidence for record in owned.get(name, ())}
+        found[one.id] = replace(one, records=tuple(sorted(records)))
     data = view.get(ACCOUNT, member)
     return Penalties(found, "" if data is None else decode(data, Account).status)
 
 
-def _notice(snapshot: Snapshot, view: chain.ChainState, name: TxId, state: PenaltyState, member: AccountId) -> Notice:
+def _notice(snapshot: Snapshot, name: TxId, state: PenaltyState, member: AccountId) -> Notice:
+    """Without its records."""
     transaction = _transaction(snapshot, name, state.from_ms)
     is_said = transaction is not None and transaction.content.kind == penalty.KIND.number  # else it came by itself, from two seals or votes
     evidence = decode_body(transaction, penalty.Body).evidence if is_said and transaction is not None else ()
-    records = _owned(view, evidence, member) if evidence else ()
-    return Notice(
-        name, state.target, state.level, state.reason, state.from_ms, state.until_ms, evidence, state.target == member, tuple(records)
-    )
+    return Notice(name, state.target, state.level, state.reason, state.from_ms, state.until_ms, evidence, state.target == member, ())
 
 
 def _transaction(snapshot: Snapshot, name: TxId, block_ms: int) -> Transaction | None:
@@ -85,13 +90,15 @@ def _transaction(snapshot: Snapshot, name: TxId, block_ms: int) -> Transaction |
     return next((one for one in block.transactions if one.id == name), None) if block is not None else None
 
 
-def _owned(view: chain.ChainState, evidence: Iterable[bytes], member: AccountId) -> list[HashId]:
-    """Records of this member among those that evidence names, by their HashIDs or their anchors."""
-    names = frozenset(evidence)
-    found: list[HashId] = []
+def _owned(view: chain.ChainState, names: frozenset[bytes], member: AccountId) -> dict[bytes, list[HashId]]:
+    """Records of this member that go by these names: their HashIDs, or their anchors."""
+    found: dict[bytes, list[HashId]] = {}
+    if not names:
+        return found
     for key, value in scan_space(view, RECORD):
         if key[32:] in names or any(name in value for name in names):
             record = decode(value, RecordState)
-            if (key[32:] in names or record.anchor in names) and member in record.owners.owners:
-                found.append(HashId(key[32:]))
+            if member in record.owners.owners:
+                for name in {key[32:], record.anchor} & names:
+                    found.setdefault(name, []).append(HashId(key[32:]))
     return found
